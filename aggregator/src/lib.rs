@@ -1,0 +1,1 @@
+//! Counts events in exact windows and says when a limit is crossed.

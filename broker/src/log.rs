@@ -1,0 +1,255 @@
+//! One partition: a folder of segment files that hold record batches byte for byte.
+//!
+//! Offsets only grow and are never given twice. A batch is checked before it is stored (checksum,
+//! size, producer sequence), gets its offset, and lies in the page cache before the call returns.
+//! Nothing here reads a clock; nothing here is asynchronous. The caller holds the lock around
+//! [`PartitionLog`], except for reading ([`read`]) and compaction ([`compact`]), which take it
+//! only for moments.
+
+pub(crate) mod batch;
+pub(crate) mod compact;
+pub(crate) mod read;
+mod records;
+mod recover;
+pub(crate) mod retain;
+mod segment;
+mod sequence;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use batch::Header;
+use segment::Segment;
+use sequence::{Producers, Verdict};
+
+/// What a topic's configuration means for each of its logs. Sizes in bytes, times in milliseconds;
+/// -1 is "no limit" where Kafka says so.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LogSettings {
+    pub(crate) segment_bytes: u64,
+    pub(crate) segment_ms: i64,
+    pub(crate) retention_ms: i64,
+    pub(crate) retention_bytes: i64,
+    pub(crate) batch_bytes_max: usize,
+    pub(crate) compact: bool,
+    pub(crate) delete: bool,
+    pub(crate) delete_retention_ms: i64,
+    pub(crate) dirty_ratio_min: f64,
+    pub(crate) compaction_lag_max_ms: i64,
+    pub(crate) stamp_on_append: bool,
+    /// Readers see only what [`PartitionLog::mark_synced`] was told of.
+    pub(crate) show_synced_only: bool,
+}
+
+/// Why a produced batch was not stored. Nothing of it is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AppendError {
+    #[error(transparent)]
+    Batch(#[from] batch::BatchError),
+    #[error("the batch's record count or offsets are not those of a new batch")]
+    Count,
+    #[error("control and transactional batches are not accepted: there are no transactions here")]
+    Transactional,
+    #[error("the batch of {bytes} bytes is larger than max.message.bytes, {bytes_max}")]
+    TooLarge { bytes: usize, bytes_max: usize },
+    #[error("a record without a key cannot be kept in a compacted topic")]
+    KeyMissing,
+    #[error("the records cannot be read: {0}")]
+    Records(#[from] records::RecordsError),
+    #[error("the sequence number does not follow the producer's last one")]
+    OutOfOrder,
+    #[error("a newer epoch of the producer has written")]
+    Fenced,
+    #[error("cannot write the log: {0}")]
+    Storage(#[source] io::Error),
+    #[error("an earlier sync failed: what is on the disk is unknown until a restart")]
+    Failed,
+}
+
+/// A batch is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Appended {
+    pub(crate) base_offset: i64,
+    /// The append time, if the topic stamps records with it; else -1.
+    pub(crate) append_time_ms: i64,
+}
+
+/// The state of one partition. See the module's page for who may call what under which lock.
+#[derive(Debug)]
+pub(crate) struct PartitionLog {
+    folder: PathBuf,
+    settings: LogSettings,
+    segments: Vec<Segment>,
+    /// The last segment's file, once something was appended to it.
+    active: Option<Arc<File>>,
+    start: i64,
+    next: i64,
+    synced: i64,
+    producers: Producers,
+    failed: bool,
+    /// Goes up with every change to the list of closed segments; compaction checks it.
+    revision: u64,
+}
+
+impl PartitionLog {
+    /// The first offset that is still there.
+    pub(crate) fn start(&self) -> i64 {
+        self.start
+    }
+
+    /// The offset the next record gets.
+    pub(crate) fn next(&self) -> i64 {
+        self.next
+    }
+
+    /// The offset up to which readers may see.
+    pub(crate) fn visible_end(&self) -> i64 {
+        if self.settings.show_synced_only { self.synced } else { self.next }
+    }
+
+    pub(crate) fn set_settings(&mut self, settings: LogSettings) {
+        self.settings = settings;
+    }
+
+    /// Checks a produced batch and stores it, or finds that it is stored already.
+    pub(crate) fn append(&mut self, batch: &Bytes, now_ms: i64) -> Result<Appended, AppendError> {
+        if self.failed {
+            return Err(AppendError::Failed);
+        }
+        let mut header = self.check(batch)?;
+        let append_time_ms = if self.settings.stamp_on_append { now_ms } else { -1 };
+        if header.producer_id >= 0 {
+            match self.producers.judge(&header) {
+                Verdict::Append => {}
+                Verdict::Duplicate { base_offset } => {
+                    return Ok(Appended { base_offset, append_time_ms });
+                }
+                Verdict::OutOfOrder => return Err(AppendError::OutOfOrder),
+                Verdict::Fenced => return Err(AppendError::Fenced),
+            }
+        }
+        let mut placed = batch.to_vec();
+        batch::place(&mut placed, self.next);
+        if self.settings.stamp_on_append {
+            batch::stamp(&mut placed, header.attributes, now_ms);
+            header.max_timestamp = now_ms;
+        }
+        header.base_offset = self.next;
+        self.write(&header, &placed, now_ms).map_err(AppendError::Storage)?;
+        Ok(Appended { base_offset: header.base_offset, append_time_ms })
+    }
+
+    /// Everything that can be said of a batch without knowing what came before it.
+    fn check(&self, batch: &Bytes) -> Result<Header, AppendError> {
+        let bytes_max = self.settings.batch_bytes_max;
+        if batch.len() > bytes_max {
+            return Err(AppendError::TooLarge { bytes: batch.len(), bytes_max });
+        }
+        let header = Header::checked(batch)?;
+        if header.is_control() || header.is_transactional() {
+            return Err(AppendError::Transactional);
+        }
+        let whole = header.bytes == batch.len() && header.count == header.last_delta + 1;
+        if !whole || (header.producer_id >= 0 && header.base_sequence < 0) {
+            return Err(AppendError::Count);
+        }
+        if self.settings.compact {
+            let records = records::decode(&header, batch)?;
+            if records.iter().any(|r| r.key.is_none()) {
+                return Err(AppendError::KeyMissing);
+            }
+        }
+        Ok(header)
+    }
+
+    fn write(&mut self, header: &Header, batch: &[u8], now_ms: i64) -> io::Result<()> {
+        let limit = self.settings.segment_bytes;
+        let is_full = self.segments.last().is_none_or(|s| {
+            !s.has_room_for(batch.len() as u64, header.next_offset(), limit)
+                || (s.bytes > 0 && now_ms - s.created_ms > self.settings.segment_ms)
+        });
+        if is_full {
+            self.roll(now_ms)?;
+        }
+        let file = self.active_file()?;
+        let segment = self.segments.last_mut().expect("rolling leaves a segment to write to");
+        let position = segment.bytes;
+        if let Err(e) = file.write_all_at(batch, position) {
+            // Half a batch may be there (a full disk): the next write goes over it, or recovery cuts it.
+            let _ = file.set_len(position);
+            return Err(e);
+        }
+        segment.note(header, position);
+        self.next = header.next_offset();
+        self.producers.note(header, now_ms);
+        Ok(())
+    }
+
+    fn active_file(&mut self) -> io::Result<Arc<File>> {
+        if let Some(file) = &self.active {
+            return Ok(file.clone());
+        }
+        let segment = self.segments.last().expect("a log with no segment has been rolled first");
+        let file = Arc::new(segment.open_to_append()?);
+        files_sync(&self.folder)?;
+        self.active = Some(file.clone());
+        Ok(file)
+    }
+
+    /// Closes the active segment for good and starts the next at the end of the log.
+    fn roll(&mut self, now_ms: i64) -> io::Result<()> {
+        if let Some(file) = self.active.take() {
+            if let Err(e) = file.sync_data() {
+                self.failed = true;
+                return Err(e);
+            }
+            self.synced = self.next;
+        }
+        if let Some(closed) = self.segments.last() {
+            closed.save_checkpoint(&self.producers)?;
+        }
+        self.segments.push(Segment::new(&self.folder, self.next, now_ms));
+        self.revision += 1;
+        Ok(())
+    }
+
+    /// What a sync outside the lock needs: the file, and the offset up to which it then holds.
+    pub(crate) fn unsynced(&self) -> Option<(Arc<File>, i64)> {
+        let file = self.active.as_ref()?;
+        (self.synced < self.next).then(|| (file.clone(), self.next))
+    }
+
+    /// A sync of what [`PartitionLog::unsynced`] gave has succeeded.
+    pub(crate) fn mark_synced(&mut self, to: i64) {
+        self.synced = self.synced.max(to);
+    }
+
+    /// A sync has failed. The kernel may have dropped what it could not write, so no later success
+    /// would mean anything: the log takes no more writes until it is opened and checked again.
+    pub(crate) fn mark_failed(&mut self) {
+        self.failed = true;
+    }
+
+    /// Syncs, and remembers what is known so that the next opening need not read the log again.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
+        if let Some(file) = self.active.take() {
+            file.sync_data()?;
+            self.synced = self.next;
+            if let Some(segment) = self.segments.last() {
+                segment.save_checkpoint(&self.producers)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn files_sync(folder: &std::path::Path) -> io::Result<()> {
+    crate::files::sync_folder(folder)
+}

@@ -1,0 +1,189 @@
+//! Reading: the lock is held only to find the file and the place, never while reading it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+
+use super::batch::{HEADER_BYTES, Header};
+use super::records::{self, Record};
+use super::{PartitionLog, Segment};
+
+/// Read beyond what was asked for, because a place is known only to the nearest index entry.
+const SLACK_BYTES: u64 = 33 << 10;
+
+/// A stretch of one segment that holds what is looked for, if anything does.
+struct Place {
+    file: Arc<File>,
+    position: u64,
+    end: u64,
+    /// Where the next segment goes on; the end of the log if there is none.
+    next: i64,
+    is_last: bool,
+}
+
+impl PartitionLog {
+    fn place(&self, segment: &Segment, is_last: bool, position: u64) -> io::Result<Place> {
+        let file = match &self.active {
+            Some(file) if is_last => file.clone(),
+            _ => Arc::new(segment.open_to_read()?),
+        };
+        // Closed segments of a compacted log may end in a gap: the next one starts where it starts.
+        Ok(Place { file, position, end: segment.bytes, next: segment.next, is_last })
+    }
+
+    /// The first place at or after `offset` that has batches.
+    fn place_of(&self, offset: i64) -> io::Result<Option<Place>> {
+        let from = self.segments.partition_point(|s| s.next <= offset);
+        let Some(i) = (from..self.segments.len()).find(|i| self.segments[*i].bytes > 0) else {
+            return Ok(None);
+        };
+        let segment = &self.segments[i];
+        self.place(segment, i + 1 == self.segments.len(), segment.seek(offset)).map(Some)
+    }
+
+    /// The first place at or after offset `from` that may have a record as new as `timestamp`.
+    fn place_of_time(&self, from: i64, timestamp: i64) -> io::Result<Option<Place>> {
+        let new_enough = |s: &Segment| s.next > from && s.bytes > 0 && s.max_timestamp >= timestamp;
+        let Some(i) = self.segments.iter().position(new_enough) else { return Ok(None) };
+        let segment = &self.segments[i];
+        let position = segment.seek_time(timestamp).max(segment.seek(from));
+        self.place(segment, i + 1 == self.segments.len(), position).map(Some)
+    }
+
+    /// The newest timestamp in the log, -1 if it is empty.
+    fn max_timestamp(&self) -> i64 {
+        self.segments.iter().map(|s| s.max_timestamp).max().unwrap_or(-1)
+    }
+}
+
+/// Whole batches from the one that holds `from` (or the first after it, in a compacted log) to
+/// before `limit`: about `bytes_max`, and at least one batch if there is any.
+pub(crate) fn read(
+    log: &Mutex<PartitionLog>,
+    mut from: i64,
+    limit: i64,
+    bytes_max: usize,
+) -> io::Result<Bytes> {
+    while from < limit {
+        let Some(place) = log.lock().place_of(from)? else { break };
+        let found = read_place(&place, from, limit, bytes_max)?;
+        if !found.is_empty() || place.is_last {
+            return Ok(found);
+        }
+        from = place.next.max(from + 1);
+    }
+    Ok(Bytes::new())
+}
+
+fn read_place(place: &Place, from: i64, limit: i64, bytes_max: usize) -> io::Result<Bytes> {
+    let mut position = place.position;
+    while position < place.end {
+        let wanted = (bytes_max.max(HEADER_BYTES) as u64 + SLACK_BYTES).min(place.end - position);
+        let mut buffer = BytesMut::zeroed(wanted as usize);
+        place.file.read_exact_at(&mut buffer, position)?;
+        match select(&buffer, from, limit, bytes_max) {
+            Selected::Range(first, end) => return Ok(buffer.freeze().slice(first..end)),
+            Selected::Larger { at, bytes } => {
+                let mut buffer = BytesMut::zeroed(bytes);
+                place.file.read_exact_at(&mut buffer, position + at as u64)?;
+                return Ok(buffer.freeze());
+            }
+            Selected::Beyond(at) => position += at as u64,
+            Selected::Nothing => return Ok(Bytes::new()),
+        }
+    }
+    Ok(Bytes::new())
+}
+
+enum Selected {
+    /// These bytes of the buffer are the answer.
+    Range(usize, usize),
+    /// The answer is one batch that the buffer does not hold whole.
+    Larger { at: usize, bytes: usize },
+    /// Nothing yet: go on at this byte of the buffer.
+    Beyond(usize),
+    /// The limit comes first.
+    Nothing,
+}
+
+fn select(buffer: &[u8], from: i64, limit: i64, bytes_max: usize) -> Selected {
+    let mut at = 0;
+    let mut chosen: Option<(usize, usize)> = None;
+    while let Some(header) = Header::parse(&buffer[at..]) {
+        if header.base_offset >= limit {
+            return chosen.map_or(Selected::Nothing, |(a, b)| Selected::Range(a, b));
+        }
+        let end = at + header.bytes;
+        if header.last_offset() >= from {
+            match chosen {
+                None if end > buffer.len() => return Selected::Larger { at, bytes: header.bytes },
+                None => chosen = Some((at, end)),
+                Some((first, _)) if end > buffer.len() || end - first > bytes_max => break,
+                Some((first, _)) => chosen = Some((first, end)),
+            }
+        } else if end > buffer.len() {
+            return Selected::Beyond(end);
+        }
+        at = end;
+    }
+    match chosen {
+        Some((first, end)) => Selected::Range(first, end),
+        // Less than a header is left of the buffer. A buffer always holds one whole header, so this moves on.
+        None if at > 0 => Selected::Beyond(at),
+        None => Selected::Nothing,
+    }
+}
+
+/// A record's place in the log and in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) offset: i64,
+    pub(crate) timestamp: i64,
+}
+
+/// The first record whose timestamp is `timestamp` or later.
+pub(crate) fn first_since(log: &Mutex<PartitionLog>, timestamp: i64) -> io::Result<Option<Stamp>> {
+    let (mut from, limit) = {
+        let log = log.lock();
+        (log.start(), log.visible_end())
+    };
+    while from < limit {
+        let Some(place) = log.lock().place_of_time(from, timestamp)? else { break };
+        let mut position = place.position;
+        while position < place.end {
+            let (header, batch) = read_batch(&place.file, position)?;
+            position += header.bytes as u64;
+            if header.max_timestamp < timestamp || header.last_offset() < from {
+                continue;
+            }
+            let wanted = |r: &Record| r.timestamp >= timestamp && r.offset >= from && r.offset < limit;
+            let records = records::decode(&header, &batch).map_err(io::Error::other)?;
+            if let Some(r) = records.iter().find(|r| wanted(r)) {
+                return Ok(Some(Stamp { offset: r.offset, timestamp: r.timestamp }));
+            }
+        }
+        from = place.next.max(from + 1);
+    }
+    Ok(None)
+}
+
+/// The first record with the newest timestamp of the log.
+pub(crate) fn newest(log: &Mutex<PartitionLog>) -> io::Result<Option<Stamp>> {
+    let newest = log.lock().max_timestamp();
+    if newest < 0 { Ok(None) } else { first_since(log, newest) }
+}
+
+/// The batch at `position`, where one is known to start.
+pub(super) fn read_batch(file: &File, position: u64) -> io::Result<(Header, Bytes)> {
+    let mut head = [0; HEADER_BYTES];
+    file.read_exact_at(&mut head, position)?;
+    let header = Header::parse(&head)
+        .ok_or_else(|| io::Error::other(format!("no batch at position {position}")))?;
+    let mut batch = BytesMut::zeroed(header.bytes);
+    file.read_exact_at(&mut batch, position)?;
+    Ok((header, batch.freeze()))
+}

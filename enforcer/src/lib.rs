@@ -1,0 +1,1 @@
+//! Turns crossings into decisions, and owns the policy.

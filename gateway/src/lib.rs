@@ -1,0 +1,1 @@
+//! Decisions in memory and a local answer for each request.

@@ -1,0 +1,1 @@
+//! Takes events over HTTP and puts them in the log.

@@ -1,0 +1,1 @@
+//! Tells people: signed webhooks and mail, through an outbox.

@@ -1,0 +1,1 @@
+//! JSON CloudEvents 1.0 from outside, read into records.

@@ -1,0 +1,489 @@
+//! The policy as every service sees it: limits on subjects, already checked. How it is written down (TOML) is the
+//! enforcer's business; how it travels is [`crate::record::PolicyVersion`].
+//!
+//! Amounts are `i128`: counts as they are, money in pico-dollars.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::subject::{Dimension, Identity, Pattern, Subject};
+
+/// The longest sliding window: 30 days.
+pub const SLIDING_SECONDS_MAX: u32 = 30 * 86_400;
+
+/// What is counted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Meter {
+    Requests,
+    InputTokens,
+    OutputTokens,
+    /// Input and output tokens together.
+    Tokens,
+    /// Pico-dollars.
+    Cost,
+    /// Failed sign-ins.
+    Failures,
+    /// Reports of a content security policy's violation.
+    Violations,
+    /// A number that events carry under `units`, by its name.
+    Unit(String),
+}
+
+/// Which of the event streams feeds a meter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stream {
+    Usage,
+    Auth,
+    Csp,
+}
+
+impl Meter {
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Meter::Requests => "requests",
+            Meter::InputTokens => "input_tokens",
+            Meter::OutputTokens => "output_tokens",
+            Meter::Tokens => "tokens",
+            Meter::Cost => "cost",
+            Meter::Failures => "failures",
+            Meter::Violations => "violations",
+            Meter::Unit(name) => name,
+        }
+    }
+
+    #[must_use]
+    pub const fn stream(&self) -> Stream {
+        match self {
+            Meter::Failures => Stream::Auth,
+            Meter::Violations => Stream::Csp,
+            _ => Stream::Usage,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "`{0}` is no meter: use requests, input_tokens, output_tokens, tokens, cost, failures, violations, or the name of a unit (a-z, 0-9, _; at most 64)"
+)]
+pub struct MeterError(String);
+
+impl FromStr for Meter {
+    type Err = MeterError;
+
+    fn from_str(name: &str) -> Result<Self, MeterError> {
+        Ok(match name {
+            "requests" => Meter::Requests,
+            "input_tokens" => Meter::InputTokens,
+            "output_tokens" => Meter::OutputTokens,
+            "tokens" => Meter::Tokens,
+            "cost" => Meter::Cost,
+            "failures" => Meter::Failures,
+            "violations" => Meter::Violations,
+            _ if is_unit_name(name) => Meter::Unit(name.to_owned()),
+            _ => return Err(MeterError(name.to_owned())),
+        })
+    }
+}
+
+impl TryFrom<String> for Meter {
+    type Error = MeterError;
+
+    fn try_from(name: String) -> Result<Self, MeterError> {
+        name.parse()
+    }
+}
+
+impl From<Meter> for String {
+    fn from(meter: Meter) -> String {
+        meter.name().to_owned()
+    }
+}
+
+/// Whether `name` can name a unit of a user's own: `a-z`, then `a-z 0-9 _`, at most 64 characters.
+#[must_use]
+pub fn is_unit_name(name: &str) -> bool {
+    let starts_well = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
+    let rest_well = name
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    starts_well && rest_well && name.len() <= 64
+}
+
+/// A calendar's period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Period {
+    Day,
+    /// From Monday.
+    Week,
+    Month,
+}
+
+/// Over which time a limit sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Window {
+    /// The last so many seconds, at any moment.
+    Sliding { seconds: u32 },
+    /// A bucket that drains `amount` every `seconds` and holds `burst`.
+    Bucket {
+        amount: u64,
+        seconds: u32,
+        burst: u64,
+    },
+    /// A calendar's day, week or month in the tenant's time zone.
+    Calendar(Period),
+}
+
+impl Window {
+    /// Width of the slices that a sliding window is made of, in seconds. The oldest slice counts in full, so a
+    /// window never holds more than its limit in any span of its length. `None` for other windows.
+    #[must_use]
+    pub const fn slice_seconds(self) -> Option<u32> {
+        match self {
+            Window::Sliding { seconds } if seconds <= 600 => Some(1),
+            Window::Sliding { seconds } if seconds <= 36_000 => Some(60),
+            Window::Sliding { .. } => Some(3_600),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum WindowError {
+    #[error(
+        "`{0}` is no window: write `sliding 60s`, `bucket 10/s burst 50` or `calendar day|week|month`"
+    )]
+    Shape(String),
+    #[error("`{0}` is no span of time: a whole number and s, m, h or d, such as 60s")]
+    Span(String),
+    #[error("a sliding window lasts from 1s to 30d, not {0}")]
+    Length(String),
+    #[error("a window of {0} must be a whole number of {1}-second slices")]
+    Slices(String, u32),
+    #[error(
+        "a bucket's rate and burst are whole numbers above zero, such as `bucket 10/s burst 50`"
+    )]
+    Bucket,
+}
+
+impl FromStr for Window {
+    type Err = WindowError;
+
+    fn from_str(text: &str) -> Result<Self, WindowError> {
+        let words: Vec<&str> = text.split_ascii_whitespace().collect();
+        match words.as_slice() {
+            ["sliding", span] => sliding(span),
+            ["bucket", rate, "burst", burst] => bucket(rate, burst),
+            ["calendar", "day"] => Ok(Window::Calendar(Period::Day)),
+            ["calendar", "week"] => Ok(Window::Calendar(Period::Week)),
+            ["calendar", "month"] => Ok(Window::Calendar(Period::Month)),
+            _ => Err(WindowError::Shape(text.to_owned())),
+        }
+    }
+}
+
+fn sliding(span: &str) -> Result<Window, WindowError> {
+    let seconds = parse_span(span)?;
+    if seconds < 1 || SLIDING_SECONDS_MAX < seconds {
+        return Err(WindowError::Length(span.to_owned()));
+    }
+    let window = Window::Sliding { seconds };
+    match window.slice_seconds() {
+        Some(slice) if !seconds.is_multiple_of(slice) => {
+            Err(WindowError::Slices(span.to_owned(), slice))
+        }
+        _ => Ok(window),
+    }
+}
+
+fn bucket(rate: &str, burst: &str) -> Result<Window, WindowError> {
+    let (amount, per) = rate.split_once('/').ok_or(WindowError::Bucket)?;
+    let amount = amount.parse().map_err(|_| WindowError::Bucket)?;
+    let burst = burst.parse().map_err(|_| WindowError::Bucket)?;
+    let unit = if per.starts_with(|c: char| c.is_ascii_digit()) {
+        per.to_owned()
+    } else {
+        format!("1{per}")
+    };
+    let seconds = parse_span(&unit)?;
+    if amount == 0 || burst == 0 || seconds == 0 {
+        return Err(WindowError::Bucket);
+    }
+    Ok(Window::Bucket {
+        amount,
+        seconds,
+        burst,
+    })
+}
+
+/// `60s`, `5m`, `2h`, `30d` in seconds.
+fn parse_span(text: &str) -> Result<u32, WindowError> {
+    let error = || WindowError::Span(text.to_owned());
+    let unit = text.chars().last().ok_or_else(error)?;
+    let number = text.strip_suffix(unit).ok_or_else(error)?;
+    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(error());
+    }
+    let number: u32 = number.parse().map_err(|_| error())?;
+    let scale = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(error()),
+    };
+    number.checked_mul(scale).ok_or_else(error)
+}
+
+/// `60s`, `5m`, `2h`: the largest unit that divides the span.
+fn write_span(f: &mut fmt::Formatter<'_>, seconds: u32) -> fmt::Result {
+    match seconds {
+        s if s.is_multiple_of(86_400) => write!(f, "{}d", s / 86_400),
+        s if s.is_multiple_of(3_600) => write!(f, "{}h", s / 3_600),
+        s if s.is_multiple_of(60) && s != 60 => write!(f, "{}m", s / 60),
+        s => write!(f, "{s}s"),
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Window::Sliding { seconds } => {
+                f.write_str("sliding ")?;
+                write_span(f, seconds)
+            }
+            Window::Bucket {
+                amount,
+                seconds,
+                burst,
+            } => {
+                write!(f, "bucket {amount}/")?;
+                write_span(f, seconds)?;
+                write!(f, " burst {burst}")
+            }
+            Window::Calendar(Period::Day) => f.write_str("calendar day"),
+            Window::Calendar(Period::Week) => f.write_str("calendar week"),
+            Window::Calendar(Period::Month) => f.write_str("calendar month"),
+        }
+    }
+}
+
+impl TryFrom<String> for Window {
+    type Error = WindowError;
+
+    fn try_from(text: String) -> Result<Self, WindowError> {
+        text.parse()
+    }
+}
+
+impl From<Window> for String {
+    fn from(window: Window) -> String {
+        window.to_string()
+    }
+}
+
+/// What a limit does when its hard number is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Records, and says what it would have done.
+    Open,
+    /// Refuses after the fact.
+    Block,
+}
+
+/// What a gateway does for a limit whose state it may not know any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stale {
+    /// Obeys the decisions it knows.
+    #[default]
+    LastKnown,
+    /// Admits.
+    Open,
+    /// Refuses.
+    Closed,
+}
+
+/// A number of a limit that is worth telling: the hard one, or one of the soft ones before it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Level {
+    /// `hard`, or as the policy has it: `80%`.
+    pub name: String,
+    /// Reached when the sum is this or more.
+    pub threshold: i128,
+}
+
+/// The name of the level at which a limit refuses.
+pub const HARD: &str = "hard";
+
+/// One limit, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    pub name: String,
+    pub pattern: Pattern,
+    pub meter: Meter,
+    pub window: Window,
+    /// Soft levels, lowest first, and the hard one last.
+    pub levels: Vec<Level>,
+    pub mode: Mode,
+    pub stale: Stale,
+    /// Only for tenants of this tier.
+    pub tier: Option<String>,
+    /// Instead of the status that follows from the window (429).
+    pub status: Option<u16>,
+}
+
+impl Limit {
+    /// The number from which on calls are refused.
+    ///
+    /// # Panics
+    /// When the limit has no level, which [`crate::record::PolicyVersion`] does not let through.
+    #[must_use]
+    pub fn hard(&self) -> i128 {
+        self.levels
+            .last()
+            .expect("a limit has a hard level")
+            .threshold
+    }
+}
+
+/// What the policy says of one tenant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TenantSettings {
+    pub tier: Option<String>,
+    pub zone: Option<Tz>,
+}
+
+/// One version of the policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Counts up from 1; 0 is the empty policy before any.
+    pub version: u64,
+    pub limits: Vec<Limit>,
+    pub tenants: BTreeMap<String, TenantSettings>,
+    /// The tier of tenants that the policy does not name.
+    pub default_tier: Option<String>,
+    /// The time zone of calendar windows where a tenant has none of its own; UTC when absent.
+    pub default_zone: Option<Tz>,
+}
+
+impl Policy {
+    #[must_use]
+    pub fn zone(&self, tenant: Option<&str>) -> Tz {
+        let own = tenant
+            .and_then(|t| self.tenants.get(t))
+            .and_then(|t| t.zone);
+        own.or(self.default_zone).unwrap_or(Tz::UTC)
+    }
+
+    #[must_use]
+    pub fn tier(&self, tenant: &str) -> Option<&str> {
+        let own = self.tenants.get(tenant).and_then(|t| t.tier.as_deref());
+        own.or(self.default_tier.as_deref())
+    }
+
+    #[must_use]
+    pub fn limit(&self, name: &str) -> Option<&Limit> {
+        self.limits.iter().find(|limit| limit.name == name)
+    }
+
+    /// Whether `limit` is meant for `tenant` by its tier. Limits wider than a tenant have no tier.
+    #[must_use]
+    pub fn tier_allows(&self, limit: &Limit, tenant: Option<&str>) -> bool {
+        match &limit.tier {
+            None => true,
+            Some(tier) => tenant.and_then(|t| self.tier(t)) == Some(tier.as_str()),
+        }
+    }
+
+    /// Every limit that `identity` falls under, with its subject there.
+    pub fn limits_of<'a>(
+        &'a self,
+        identity: &'a Identity<'a>,
+    ) -> impl Iterator<Item = (&'a Limit, Subject)> + 'a {
+        self.limits.iter().filter_map(|limit| {
+            let subject = limit.pattern.subject_of(identity)?;
+            self.tier_allows(limit, identity.tenant)
+                .then_some((limit, subject))
+        })
+    }
+
+    /// Every limit that is counted for `subject` itself.
+    pub fn limits_on<'a>(&'a self, subject: &'a Subject) -> impl Iterator<Item = &'a Limit> + 'a {
+        let tenant = subject.id(Dimension::Tenant);
+        self.limits.iter().filter(move |limit| {
+            limit.pattern.accepts(subject) && self.tier_allows(limit, tenant.as_deref())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, shown: &str, slice: Option<u32>) {
+        let window: Window = text.parse().unwrap();
+        assert_eq!(window.to_string(), shown);
+        assert_eq!(window.slice_seconds(), slice);
+        assert_eq!(shown.parse(), Ok(window));
+    }
+
+    #[test]
+    fn reads_windows() {
+        check("sliding 60s", "sliding 60s", Some(1));
+        check("sliding  1m", "sliding 60s", Some(1));
+        check("sliding 10m", "sliding 10m", Some(1));
+        check("sliding 1h", "sliding 1h", Some(60));
+        check("sliding 30d", "sliding 30d", Some(3_600));
+        check("bucket 10/s burst 50", "bucket 10/1s burst 50", None);
+        check("bucket 600/5m burst 50", "bucket 600/5m burst 50", None);
+        check("calendar month", "calendar month", None);
+    }
+
+    #[test]
+    fn refuses_what_is_no_window() {
+        let error = |text: &str| text.parse::<Window>().unwrap_err();
+        assert!(matches!(error("hourly"), WindowError::Shape(_)));
+        assert!(matches!(error("sliding"), WindowError::Shape(_)));
+        assert!(matches!(error("calendar year"), WindowError::Shape(_)));
+        assert!(matches!(error("sliding 60"), WindowError::Span(_)));
+        assert!(matches!(error("sliding 1.5s"), WindowError::Span(_)));
+        assert!(matches!(error("sliding -1s"), WindowError::Span(_)));
+        assert!(matches!(error("sliding 0s"), WindowError::Length(_)));
+        assert!(matches!(error("sliding 31d"), WindowError::Length(_)));
+        assert!(matches!(error("sliding 601s"), WindowError::Slices(_, 60)));
+        assert!(matches!(error("bucket 0/s burst 5"), WindowError::Bucket));
+        assert!(matches!(error("bucket 5 burst 5"), WindowError::Bucket));
+        assert!(matches!(
+            error("sliding 99999999999s"),
+            WindowError::Span(_)
+        ));
+    }
+
+    #[test]
+    fn meters_have_names() {
+        for name in [
+            "requests",
+            "input_tokens",
+            "tokens",
+            "cost",
+            "failures",
+            "violations",
+            "images_1",
+        ] {
+            assert_eq!(name.parse::<Meter>().unwrap().name(), name);
+        }
+        for name in ["", "Tokens", "1st", "a-b", "a b"] {
+            assert!(name.parse::<Meter>().is_err(), "{name}");
+        }
+    }
+}

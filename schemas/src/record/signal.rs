@@ -1,0 +1,76 @@
+use serde::{Deserialize, Serialize};
+
+use super::Amount;
+use crate::policy::{Meter, Mode, Window};
+use crate::subject::Subject;
+use crate::time::Timestamp;
+
+/// Where an output comes from: the record whose counting caused it. Consumers apply only newer ones, so a replay
+/// after a crash changes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Origin {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+}
+
+/// A value of `weir.signals.v1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signal {
+    Crossing(Crossing),
+    CspGroup(CspGroup),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    Up,
+    Down,
+}
+
+/// A sum that went over a level of a limit, or fell below it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crossing {
+    /// The same for the same crossing in every run of one log.
+    pub id: String,
+    pub subject: Subject,
+    pub limit: String,
+    pub policy_version: i64,
+    pub meter: Meter,
+    pub window: Window,
+    pub mode: Mode,
+    /// `hard`, or the soft level as the policy has it: `80%`.
+    pub level: String,
+    /// The level's number.
+    pub threshold: Amount,
+    pub direction: Direction,
+    /// Event time: of the event that crossed upward, or the moment at which the sum fell below.
+    pub at: Timestamp,
+    /// The sum after the crossing.
+    pub sum: Amount,
+    /// The limit's hard number.
+    pub max: Amount,
+    /// Upward: when the sum falls below the level if nothing more comes.
+    pub falls_at: Option<Timestamp>,
+    /// Upward: the event that did it, as its source and id.
+    pub event_source: Option<String>,
+    pub event_id: Option<String>,
+    pub origin: Origin,
+}
+
+/// A kind of violation that a tenant's browsers had not reported before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CspGroup {
+    pub id: String,
+    pub tenant: String,
+    pub directive: String,
+    pub blocked_host: String,
+    /// The first report's page and time.
+    pub document_uri: String,
+    pub at: Timestamp,
+    /// Reports in this group so far.
+    pub count: i64,
+    /// Whether this is the group's first report; later ones only tell the count.
+    pub new: bool,
+    pub origin: Origin,
+}

@@ -1,0 +1,529 @@
+//! Subjects: what a limit or a decision is about. A subject is a path of dimension and id pairs, such as
+//! `tenant/acme/user/u_9`; the empty path is `platform`. A [`Pattern`] is a path in which an id may be `*`.
+//!
+//! Dimensions stand in the order of [`Dimension`], so that one thing has one path. In an id, `/`, `%`, `*` and
+//! control characters are percent-encoded; a model's and a route's id, which are full of slashes, keep theirs and
+//! therefore end the path.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The longest id that is taken, in bytes, before encoding.
+pub const ID_BYTES_MAX: usize = 256;
+
+const PLATFORM: &str = "platform";
+
+/// One kind of thing that usage can be told apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dimension {
+    Tenant,
+    Key,
+    User,
+    Account,
+    Source,
+    Fingerprint,
+    Action,
+    Provider,
+    Model,
+    Route,
+}
+
+impl Dimension {
+    pub const ALL: [Dimension; 10] = [
+        Dimension::Tenant,
+        Dimension::Key,
+        Dimension::User,
+        Dimension::Account,
+        Dimension::Source,
+        Dimension::Fingerprint,
+        Dimension::Action,
+        Dimension::Provider,
+        Dimension::Model,
+        Dimension::Route,
+    ];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Dimension::Tenant => "tenant",
+            Dimension::Key => "key",
+            Dimension::User => "user",
+            Dimension::Account => "account",
+            Dimension::Source => "source",
+            Dimension::Fingerprint => "fingerprint",
+            Dimension::Action => "action",
+            Dimension::Provider => "provider",
+            Dimension::Model => "model",
+            Dimension::Route => "route",
+        }
+    }
+
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|dimension| dimension.name() == name)
+    }
+
+    /// Whether ids keep their slashes, so that nothing can follow them in a path.
+    const fn ends_path(self) -> bool {
+        matches!(self, Dimension::Model | Dimension::Route)
+    }
+}
+
+/// Who and what one event or request is about. Ids are as they came, not encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Identity<'a> {
+    pub tenant: Option<&'a str>,
+    pub key: Option<&'a str>,
+    pub user: Option<&'a str>,
+    pub account: Option<&'a str>,
+    pub source: Option<&'a str>,
+    pub fingerprint: Option<&'a str>,
+    pub action: Option<&'a str>,
+    pub provider: Option<&'a str>,
+    pub model: Option<&'a str>,
+    pub route: Option<&'a str>,
+}
+
+impl<'a> Identity<'a> {
+    #[must_use]
+    pub const fn get(&self, dimension: Dimension) -> Option<&'a str> {
+        match dimension {
+            Dimension::Tenant => self.tenant,
+            Dimension::Key => self.key,
+            Dimension::User => self.user,
+            Dimension::Account => self.account,
+            Dimension::Source => self.source,
+            Dimension::Fingerprint => self.fingerprint,
+            Dimension::Action => self.action,
+            Dimension::Provider => self.provider,
+            Dimension::Model => self.model,
+            Dimension::Route => self.route,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SubjectError {
+    #[error("a subject is empty; write `platform` for everything")]
+    Empty,
+    #[error(
+        "`{0}` is no dimension; use one of tenant, key, user, account, source, fingerprint, action, provider, model, route"
+    )]
+    UnknownDimension(String),
+    #[error("`{0}` has no id after it")]
+    MissingId(&'static str),
+    #[error("the id of `{0}` is longer than {ID_BYTES_MAX} bytes")]
+    IdTooLong(&'static str),
+    #[error("the id of `{0}` holds a character that must be percent-encoded, or a broken encoding")]
+    BadId(&'static str),
+    #[error("`{0}` must come before `{1}` in a subject")]
+    Order(&'static str, &'static str),
+}
+
+/// What a limit or a decision is about: a checked path in its one canonical form.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Subject(Arc<str>);
+
+impl Subject {
+    /// Everything that passes through this installation.
+    #[must_use]
+    pub fn platform() -> Self {
+        Self(Arc::from(PLATFORM))
+    }
+
+    /// A tenant by its raw (not encoded) id.
+    #[must_use]
+    pub fn tenant(id: &str) -> Self {
+        let mut path = String::from("tenant/");
+        encode_id(&mut path, Dimension::Tenant, id);
+        Self(Arc::from(path))
+    }
+
+    pub fn parse(path: &str) -> Result<Self, SubjectError> {
+        for pair in pairs(path)? {
+            decode_id(pair.0, pair.1)?;
+        }
+        Ok(Self(Arc::from(path)))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The dimensions and their decoded ids, in path order. Empty for `platform`.
+    #[must_use]
+    pub fn parts(&self) -> Vec<(Dimension, String)> {
+        let pairs = pairs(&self.0).unwrap_or_default();
+        pairs
+            .into_iter()
+            .filter_map(|(d, id)| Some((d, decode_id(d, id).ok()?)))
+            .collect()
+    }
+
+    /// The decoded id of one dimension.
+    #[must_use]
+    pub fn id(&self, dimension: Dimension) -> Option<String> {
+        self.parts()
+            .into_iter()
+            .find(|(d, _)| *d == dimension)
+            .map(|(_, id)| id)
+    }
+
+    /// The tenant's decoded id, or `None` for a scope wider than one tenant.
+    #[must_use]
+    pub fn tenant_id(&self) -> Option<String> {
+        self.id(Dimension::Tenant)
+    }
+
+    /// What decides the partition: the tenant, or the whole subject for scopes wider than one tenant.
+    #[must_use]
+    pub fn partition_key(&self) -> String {
+        self.tenant_id().unwrap_or_else(|| self.0.to_string())
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Borrow<str> for Subject {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Subject {
+    type Error = SubjectError;
+
+    fn try_from(path: String) -> Result<Self, SubjectError> {
+        Self::parse(&path)
+    }
+}
+
+impl From<Subject> for String {
+    fn from(subject: Subject) -> String {
+        subject.0.to_string()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Matcher {
+    Any,
+    Exact(String),
+    Prefix(String),
+}
+
+impl Matcher {
+    fn accepts(&self, id: &str) -> bool {
+        match self {
+            Matcher::Any => true,
+            Matcher::Exact(expected) => expected == id,
+            Matcher::Prefix(prefix) => id.starts_with(prefix.as_str()),
+        }
+    }
+}
+
+/// Names many subjects: each combination of ids that it accepts is a subject of its own.
+///
+/// An id is `*` (any), literal, or ends in `*` (a prefix, for routes and models: `tenant/*/route/POST /v1/*`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pattern {
+    text: String,
+    parts: Vec<(Dimension, Matcher)>,
+}
+
+impl Pattern {
+    pub fn parse(text: &str) -> Result<Self, SubjectError> {
+        let mut parts = Vec::new();
+        for (dimension, id) in pairs(text)? {
+            let matcher = match id.strip_suffix('*') {
+                Some("") => Matcher::Any,
+                Some(prefix) => Matcher::Prefix(decode_id(dimension, prefix)?),
+                None => Matcher::Exact(decode_id(dimension, id)?),
+            };
+            parts.push((dimension, matcher));
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            parts,
+        })
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The dimensions that tell its subjects apart, in path order. Empty for `platform`.
+    pub fn dimensions(&self) -> impl Iterator<Item = Dimension> + '_ {
+        self.parts.iter().map(|(dimension, _)| *dimension)
+    }
+
+    /// Whether its subjects may be spread over several tenants, and so over several partitions.
+    #[must_use]
+    pub fn is_wider_than_tenant(&self) -> bool {
+        self.dimensions().next() != Some(Dimension::Tenant)
+    }
+
+    /// How narrowly it names: the number of literal ids. Of two patterns of one shape the higher one wins.
+    #[must_use]
+    pub fn specificity(&self) -> usize {
+        self.parts
+            .iter()
+            .filter(|(_, matcher)| matches!(matcher, Matcher::Exact(_)))
+            .count()
+    }
+
+    /// Writes the path of the subject that `identity` falls under into `path` (cleared first), and says whether
+    /// there is one. Allocates nothing once `path` is large enough.
+    pub fn write_subject(&self, identity: &Identity<'_>, path: &mut String) -> bool {
+        path.clear();
+        for (dimension, matcher) in &self.parts {
+            let Some(id) = identity.get(*dimension).filter(|id| matcher.accepts(id)) else {
+                return false;
+            };
+            if !path.is_empty() {
+                path.push('/');
+            }
+            path.push_str(dimension.name());
+            path.push('/');
+            encode_id(path, *dimension, id);
+        }
+        if path.is_empty() {
+            path.push_str(PLATFORM);
+        }
+        true
+    }
+
+    /// The subject that `identity` falls under, if any.
+    #[must_use]
+    pub fn subject_of(&self, identity: &Identity<'_>) -> Option<Subject> {
+        let mut path = String::new();
+        self.write_subject(identity, &mut path)
+            .then(|| Subject(Arc::from(path)))
+    }
+
+    /// Whether `subject` has this pattern's dimensions and ids that it accepts.
+    #[must_use]
+    pub fn accepts(&self, subject: &Subject) -> bool {
+        let ids = subject.parts();
+        ids.len() == self.parts.len()
+            && ids
+                .iter()
+                .zip(&self.parts)
+                .all(|((dimension, id), (expected, matcher))| {
+                    dimension == expected && matcher.accepts(id)
+                })
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Splits a path into dimensions and ids as written, and checks names, order and that no id is missing.
+fn pairs(path: &str) -> Result<Vec<(Dimension, &str)>, SubjectError> {
+    if path == PLATFORM {
+        return Ok(Vec::new());
+    }
+    if path.is_empty() {
+        return Err(SubjectError::Empty);
+    }
+    let mut pairs: Vec<(Dimension, &str)> = Vec::new();
+    let mut rest = Some(path);
+    while let Some(here) = rest {
+        let (name, after) = here
+            .split_once('/')
+            .map_or((here, None), |(n, a)| (n, Some(a)));
+        let dimension = Dimension::named(name)
+            .ok_or_else(|| SubjectError::UnknownDimension(name.to_owned()))?;
+        if let Some((before, _)) = pairs.last().filter(|(before, _)| *before >= dimension) {
+            return Err(SubjectError::Order(dimension.name(), before.name()));
+        }
+        let after = after.filter(|a| !a.is_empty() && !a.starts_with('/') || dimension.ends_path());
+        let after = after.filter(|a| !a.is_empty());
+        let after = after.ok_or(SubjectError::MissingId(dimension.name()))?;
+        let (id, next) = match after.split_once('/') {
+            Some((id, next)) if !dimension.ends_path() => (id, Some(next)),
+            _ => (after, None),
+        };
+        pairs.push((dimension, id));
+        rest = next;
+    }
+    Ok(pairs)
+}
+
+fn must_encode(dimension: Dimension, byte: u8) -> bool {
+    let slash = byte == b'/' && !dimension.ends_path();
+    slash || matches!(byte, b'%' | b'*') || byte.is_ascii_control()
+}
+
+fn encode_id(path: &mut String, dimension: Dimension, id: &str) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for character in id.chars() {
+        match u8::try_from(character) {
+            Ok(byte) if must_encode(dimension, byte) => {
+                path.push('%');
+                path.push(char::from(HEX[usize::from(byte >> 4)]));
+                path.push(char::from(HEX[usize::from(byte & 15)]));
+            }
+            _ => path.push(character),
+        }
+    }
+}
+
+/// The raw id, if `text` is its canonical encoding.
+fn decode_id(dimension: Dimension, text: &str) -> Result<String, SubjectError> {
+    let bad = || SubjectError::BadId(dimension.name());
+    let mut id = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        id.push_str(&rest[..at]);
+        let code = rest.get(at + 1..at + 3).ok_or_else(bad)?;
+        let byte = u8::from_str_radix(code, 16).map_err(|_| bad())?;
+        if !must_encode(dimension, byte) || code.bytes().any(|b| b.is_ascii_lowercase()) {
+            return Err(bad());
+        }
+        id.push(char::from(byte));
+        rest = &rest[at + 3..];
+    }
+    id.push_str(rest);
+    if rest.bytes().any(|byte| must_encode(dimension, byte)) {
+        return Err(bad());
+    }
+    if id.len() > ID_BYTES_MAX {
+        return Err(SubjectError::IdTooLong(dimension.name()));
+    }
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(path: &str, parts: &[(Dimension, &str)]) {
+        let subject = Subject::parse(path).unwrap();
+        let expected: Vec<_> = parts.iter().map(|(d, id)| (*d, (*id).to_owned())).collect();
+        assert_eq!(subject.parts(), expected);
+        assert_eq!(subject.as_str(), path);
+    }
+
+    #[test]
+    fn reads_paths() {
+        use Dimension::*;
+        check("platform", &[]);
+        check("tenant/acme", &[(Tenant, "acme")]);
+        check("tenant/acme/key/k_1", &[(Tenant, "acme"), (Key, "k_1")]);
+        check("tenant/a%2Fb/user/50%25", &[(Tenant, "a/b"), (User, "50%")]);
+        check(
+            "tenant/acme/route/POST /v1/chat",
+            &[(Tenant, "acme"), (Route, "POST /v1/chat")],
+        );
+        check("tenant/acme/route//", &[(Tenant, "acme"), (Route, "/")]);
+    }
+
+    #[test]
+    fn refuses_what_is_no_subject() {
+        let error = |path| Subject::parse(path).unwrap_err();
+        assert_eq!(error(""), SubjectError::Empty);
+        assert_eq!(
+            error("tenants/acme"),
+            SubjectError::UnknownDimension("tenants".into())
+        );
+        assert_eq!(error("tenant"), SubjectError::MissingId("tenant"));
+        assert_eq!(error("tenant/"), SubjectError::MissingId("tenant"));
+        assert_eq!(error("tenant//key/k"), SubjectError::MissingId("tenant"));
+        assert_eq!(error("tenant/acme/key"), SubjectError::MissingId("key"));
+        assert_eq!(error("tenant/*"), SubjectError::BadId("tenant"));
+        assert_eq!(error("tenant/a%2fb"), SubjectError::BadId("tenant"));
+        assert_eq!(error("tenant/a%41"), SubjectError::BadId("tenant"));
+        assert_eq!(
+            error("key/k/tenant/acme"),
+            SubjectError::Order("tenant", "key")
+        );
+        assert_eq!(
+            error("tenant/a/tenant/b"),
+            SubjectError::Order("tenant", "tenant")
+        );
+        assert_eq!(
+            error(&format!("tenant/{}", "x".repeat(257))),
+            SubjectError::IdTooLong("tenant")
+        );
+    }
+
+    fn acme() -> Identity<'static> {
+        Identity {
+            tenant: Some("acme"),
+            user: Some("u/9"),
+            model: Some("meta/llama"),
+            route: Some("POST /v1/chat"),
+            ..Identity::default()
+        }
+    }
+
+    #[track_caller]
+    fn check_pattern(pattern: &str, expected: Option<&str>) {
+        let pattern = Pattern::parse(pattern).unwrap();
+        let subject = pattern.subject_of(&acme());
+        assert_eq!(subject.as_ref().map(Subject::as_str), expected);
+        assert!(subject.is_none_or(|s| pattern.accepts(&Subject::parse(s.as_str()).unwrap())));
+    }
+
+    #[test]
+    fn patterns_name_the_subject_of_an_identity() {
+        check_pattern("platform", Some("platform"));
+        check_pattern("tenant/*", Some("tenant/acme"));
+        check_pattern("tenant/acme", Some("tenant/acme"));
+        check_pattern("tenant/other", None);
+        check_pattern("tenant/*/key/*", None);
+        check_pattern("tenant/*/user/*", Some("tenant/acme/user/u%2F9"));
+        check_pattern(
+            "tenant/*/user/*/model/meta/llama",
+            Some("tenant/acme/user/u%2F9/model/meta/llama"),
+        );
+        check_pattern(
+            "tenant/*/route/POST /v1/*",
+            Some("tenant/acme/route/POST /v1/chat"),
+        );
+        check_pattern("tenant/*/route/GET *", None);
+        check_pattern("model/*", Some("model/meta/llama"));
+    }
+
+    #[test]
+    fn a_pattern_accepts_its_own_dimensions_only() {
+        let pattern = Pattern::parse("tenant/*/user/*").unwrap();
+        assert!(pattern.accepts(&Subject::parse("tenant/a/user/b").unwrap()));
+        assert!(!pattern.accepts(&Subject::parse("tenant/a").unwrap()));
+        assert!(!pattern.accepts(&Subject::parse("tenant/a/key/b").unwrap()));
+        assert!(Pattern::parse("source/*").unwrap().is_wider_than_tenant());
+        assert!(Pattern::parse("platform").unwrap().is_wider_than_tenant());
+        assert!(!pattern.is_wider_than_tenant());
+    }
+
+    proptest! {
+        #[test]
+        fn any_id_makes_a_path_that_reads_back(tenant in ".{1,40}", user in ".{1,40}") {
+            let identity = Identity { tenant: Some(&tenant), user: Some(&user), ..Identity::default() };
+            let subject = Pattern::parse("tenant/*/user/*").unwrap().subject_of(&identity).unwrap();
+            let read = Subject::parse(subject.as_str()).unwrap();
+            prop_assert_eq!(read.id(Dimension::Tenant), Some(tenant.clone()));
+            prop_assert_eq!(read.id(Dimension::User), Some(user.clone()));
+            prop_assert_eq!(read.partition_key(), tenant);
+        }
+    }
+}

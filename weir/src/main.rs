@@ -1,0 +1,2 @@
+//! `weir`: every service in one binary.
+fn main() {}
