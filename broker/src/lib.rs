@@ -1,1 +1,26 @@
 //! A small single-node log that speaks Kafka's protocol, for one process on one machine.
+//!
+//! Any Kafka client can produce to it and consume from it; its data is one folder of plain segment
+//! files. It is what an application embeds so that nothing has to be installed, and what a Kafka
+//! cluster replaces, without a change of code, when one machine is not enough.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let broker = broker::Broker::open(broker::Config::new("/var/lib/app/log")).await?;
+//! println!("bootstrap.servers={}", broker.address());
+//! broker.run(async { tokio::signal::ctrl_c().await.unwrap_or(()) }).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! What it is not: replicated, clustered, encrypted or authenticated (so it listens on loopback
+//! only), and it has no transactions. The README lists the supported APIs.
+
+mod broker;
+mod clock;
+mod config;
+mod error;
+mod lock;
+
+pub use broker::Broker;
+pub use config::{Config, Fsync};
+pub use error::{OpenError, RunError};
