@@ -1,0 +1,148 @@
+//! Both libraries write the same bytes and read each other's.
+
+use std::fmt::Debug;
+
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::writer::datum::GenericDatumWriter;
+use proptest::prelude::*;
+
+use super::arbitrary as any_of;
+use super::format::split;
+use super::{DecodeError, Format, Record, Wire, records};
+use crate::record::*;
+use crate::time::Timestamp;
+
+fn encoded<V: Wire>(value: &V) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    value.encode(&mut bytes).unwrap();
+    bytes
+}
+
+fn check<R: Record + Debug + PartialEq>(record: &R) -> Result<(), TestCaseError> {
+    let schema = &R::format().current().authority;
+    let ours = encoded(record);
+    let (fingerprint, ours_datum) = split(&ours).unwrap();
+    prop_assert_eq!(fingerprint, R::format().current().fingerprint);
+
+    let writer = GenericDatumWriter::builder(schema).build().unwrap();
+    let theirs_datum = writer.write_ser_to_vec(record).unwrap();
+    prop_assert_eq!(ours_datum, theirs_datum.as_slice());
+
+    let reader = GenericDatumReader::builder(schema).build().unwrap();
+    prop_assert_eq!(&reader.read_deser::<R>(&mut &*ours_datum).unwrap(), record);
+    let value = reader.read_value(&mut &*ours_datum).unwrap();
+    prop_assert!(value.validate(schema));
+    prop_assert_eq!(&apache_avro::from_value::<R>(&value).unwrap(), record);
+
+    prop_assert_eq!(&R::decode(&ours).unwrap(), record);
+    let cut = R::decode(&ours[..ours.len() - 1]);
+    let is_corrupt = matches!(cut, Err(DecodeError::Corrupt { .. } | DecodeError::NotAvro));
+    prop_assert!(is_corrupt, "{:?}", cut);
+    let longer = [ours.as_slice(), &[0]].concat();
+    let is_corrupt = matches!(R::decode(&longer), Err(DecodeError::Corrupt { .. }));
+    prop_assert!(is_corrupt);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn usage(record in any_of::usage()) { check(&record)?; }
+    #[test]
+    fn auth(record in any_of::auth()) { check(&record)?; }
+    #[test]
+    fn csp(record in any_of::csp()) { check(&record)?; }
+    #[test]
+    fn partial(record in any_of::partial()) { check(&record)?; }
+    #[test]
+    fn marker(record in any_of::marker()) { check(&record)?; }
+    #[test]
+    fn policy_version(record in any_of::policy_version()) { check(&record)?; }
+    #[test]
+    fn layout(record in any_of::layout()) { check(&record)?; }
+    #[test]
+    fn key(record in any_of::key()) { check(&record)?; }
+    #[test]
+    fn command(record in any_of::command()) { check(&record)?; }
+    #[test]
+    fn crossing(record in any_of::crossing()) { check(&record)?; }
+    #[test]
+    fn csp_group(record in any_of::csp_group()) { check(&record)?; }
+    #[test]
+    fn rollup(record in any_of::rollup()) { check(&record)?; }
+    #[test]
+    fn decision(record in any_of::decision()) { check(&record)?; }
+    #[test]
+    fn refusal(record in any_of::refusal()) { check(&record)?; }
+    #[test]
+    fn alert(record in any_of::alert()) { check(&record)?; }
+    #[test]
+    fn dead(record in any_of::dead()) { check(&record)?; }
+
+    #[test]
+    fn any_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        for format in records::formats() {
+            let header = [&[0xc3, 0x01], format.current().fingerprint.as_slice()].concat();
+            let framed = [header, bytes.clone()].concat();
+            let _ = UsageRecord::decode(&framed);
+            let _ = PolicyRecord::decode(&framed);
+            let _ = Signal::decode(&framed);
+            let _ = Decision::decode(&framed);
+            for topic in crate::topic::ALL {
+                let _ = super::to_json(topic.name, &framed);
+            }
+        }
+        prop_assert!(UsageRecord::decode(&bytes).is_err());
+    }
+}
+
+#[test]
+fn both_libraries_compute_the_same_fingerprints() {
+    let mut seen = Vec::new();
+    for format in records::formats() {
+        let version = format.current();
+        assert_eq!(&version.fingerprint, version.fast_fingerprint());
+        assert!(!seen.contains(&version.fingerprint), "{}", format.record());
+        seen.push(version.fingerprint);
+    }
+}
+
+#[track_caller]
+fn check_union<V: Wire + Debug + PartialEq>(value: V, format: &Format) {
+    let mut bytes = b"kept".to_vec();
+    value.encode(&mut bytes).unwrap();
+    let bytes = bytes.strip_prefix(b"kept").unwrap();
+    assert_eq!(split(bytes).unwrap().0, format.current().fingerprint);
+    assert_eq!(V::decode(bytes).unwrap(), value);
+}
+
+#[test]
+fn values_of_several_records_are_told_apart_by_the_fingerprint() {
+    let tick = Marker {
+        policy: None,
+        tick: Some(Timestamp::from_seconds(60)),
+    };
+    check_union(UsageRecord::Marker(tick.clone()), Marker::format());
+    check_union(UsageRecord::Event(Usage::default()), Usage::format());
+    check_union(CspRecord::Marker(tick.clone()), Marker::format());
+    check_union(CspRecord::Event(Csp::default()), Csp::format());
+    check_union(PolicyRecord::Layout(Layout::default()), Layout::format());
+    let group = CspGroup {
+        id: "g".to_owned(),
+        tenant: "acme".to_owned(),
+        directive: "img-src".to_owned(),
+        blocked_host: "inline".to_owned(),
+        document_uri: String::new(),
+        at: Timestamp::from_seconds(1),
+        count: 1,
+        new: true,
+        origin: Origin::default(),
+    };
+    check_union(Signal::CspGroup(group), CspGroup::format());
+    let usage = encoded(&Usage::default());
+    assert!(matches!(
+        AuthRecord::decode(&usage),
+        Err(DecodeError::UnknownSchema(_))
+    ));
+}
