@@ -18,6 +18,8 @@ mod records;
 mod agree;
 #[cfg(test)]
 mod arbitrary;
+#[cfg(test)]
+mod compat;
 
 use thiserror::Error;
 
