@@ -1,1 +1,32 @@
 //! The log as Weir's services see it: typed producer, batch consumer, follower, topics and the clock.
+//!
+//! - [`Bus::connect`] waits for the log, makes and checks every topic of [`schemas::topic::ALL`].
+//! - [`producer`]: one idempotent producer; a send resolves at the log's acknowledgement.
+//! - [`consumer`]: batches of the partitions that a group gave this member, with a clean hand-over.
+//! - [`follow`]: a compacted topic from its start to now, and on.
+//! - [`clock`]: the only reader of the wall clock. [`metrics`]: what all of it counts.
+//!
+//! The only crate that names `rdkafka`. Its `StreamConsumer` is not used (it can stop waking); every reader has a
+//! thread of its own that polls.
+
+pub mod clock;
+mod config;
+mod connect;
+pub mod consumer;
+mod error;
+pub mod follow;
+mod health;
+mod layout;
+mod logging;
+pub mod metrics;
+pub mod producer;
+mod record;
+
+pub use config::{Compression, Config};
+pub use connect::Bus;
+pub use consumer::{Assigned, Consumer, Event, Revoked, Start, Subscription};
+pub use error::{BusError, SendError};
+pub use follow::{Followed, Follower};
+pub use metrics::Metrics;
+pub use producer::{Delivery, Producer};
+pub use record::{Batch, Headers, Partition, Position, RawRecord, Record};

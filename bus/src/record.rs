@@ -1,0 +1,95 @@
+//! Records and where they are.
+
+use std::fmt;
+
+use bytes::Bytes;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use schemas::time::Timestamp;
+
+/// One partition of one of Weir's topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition {
+    pub topic: &'static str,
+    pub index: i32,
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.index)
+    }
+}
+
+/// Where the log put a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    pub partition: i32,
+    pub offset: i64,
+}
+
+/// A record's headers, in order; a name may come more than once.
+pub type Headers = Vec<(String, Option<Bytes>)>;
+
+/// A record as the log has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub offset: i64,
+    /// When the log took it; the only time on a record that its sender does not choose.
+    pub appended_at: Timestamp,
+    pub key: Option<Bytes>,
+    /// `None`: a tombstone.
+    pub value: Option<Bytes>,
+    pub headers: Headers,
+}
+
+impl Record {
+    /// Copies key and value once, into one allocation.
+    pub(crate) fn from_message(message: &BorrowedMessage<'_>) -> Self {
+        let (key, value) = (message.key(), message.payload());
+        let key_bytes = key.map_or(0, <[u8]>::len);
+        let mut both = Vec::with_capacity(key_bytes + value.map_or(0, <[u8]>::len));
+        both.extend_from_slice(key.unwrap_or_default());
+        both.extend_from_slice(value.unwrap_or_default());
+        let both = Bytes::from(both);
+        Self {
+            offset: message.offset(),
+            appended_at: Timestamp::from_millis(message.timestamp().to_millis().unwrap_or(0)),
+            key: key.map(|_| both.slice(..key_bytes)),
+            value: value.map(|_| both.slice(key_bytes..)),
+            headers: message.headers().map(copy_headers).unwrap_or_default(),
+        }
+    }
+
+    /// Key and value as the log counts them.
+    pub(crate) fn bytes(&self) -> usize {
+        self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+fn copy_headers(headers: &rdkafka::message::BorrowedHeaders) -> Headers {
+    let copy = |header: rdkafka::message::Header<'_, &[u8]>| {
+        let value = header.value.map(Bytes::copy_from_slice);
+        (header.key.to_owned(), value)
+    };
+    headers.iter().map(copy).collect()
+}
+
+/// A record that is passed on as it is: from the wrong partition to the right one, or back from the dead.
+#[derive(Clone, Copy, Debug)]
+pub struct RawRecord<'a> {
+    pub topic: &'a str,
+    pub partition: i32,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    pub headers: &'a [(String, Option<Bytes>)],
+}
+
+/// Consecutive records of one partition, in order.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub partition: Partition,
+    /// At least one.
+    pub records: Vec<Record>,
+    /// The offset after the log's last record as last known: at most a second old, and never before the last record
+    /// of this batch.
+    pub end_offset: i64,
+}
