@@ -191,7 +191,7 @@ impl FromStr for Window {
 
 fn sliding(span: &str) -> Result<Window, WindowError> {
     let seconds = parse_span(span)?;
-    if seconds < 1 || SLIDING_SECONDS_MAX < seconds {
+    if !(1..=SLIDING_SECONDS_MAX).contains(&seconds) {
         return Err(WindowError::Length(span.to_owned()));
     }
     let window = Window::Sliding { seconds };
@@ -337,6 +337,8 @@ pub struct Limit {
     pub stale: Stale,
     /// Only for tenants of this tier.
     pub tier: Option<String>,
+    /// Tiers that have a limit of this name of their own, which stands there instead of this general one.
+    pub replaced_in: Vec<String>,
     /// Instead of the status that follows from the window (429).
     pub status: Option<u16>,
 }
@@ -390,17 +392,22 @@ impl Policy {
         own.or(self.default_tier.as_deref())
     }
 
+    /// The general limit of this name, or the first tier's that has it. Which of them a subject falls under is
+    /// told by [`Policy::limits_on`].
     #[must_use]
     pub fn limit(&self, name: &str) -> Option<&Limit> {
-        self.limits.iter().find(|limit| limit.name == name)
+        let named = |limit: &&Limit| limit.name == name;
+        let general = self.limits.iter().filter(named).find(|l| l.tier.is_none());
+        general.or_else(|| self.limits.iter().find(named))
     }
 
     /// Whether `limit` is meant for `tenant` by its tier. Limits wider than a tenant have no tier.
     #[must_use]
     pub fn tier_allows(&self, limit: &Limit, tenant: Option<&str>) -> bool {
+        let own = tenant.and_then(|t| self.tier(t));
         match &limit.tier {
-            None => true,
-            Some(tier) => tenant.and_then(|t| self.tier(t)) == Some(tier.as_str()),
+            None => own.is_none_or(|own| limit.replaced_in.iter().all(|tier| tier != own)),
+            Some(tier) => own == Some(tier.as_str()),
         }
     }
 

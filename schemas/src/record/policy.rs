@@ -115,7 +115,7 @@ impl TryFrom<&PolicyVersion> for Policy {
         }
         Ok(Policy {
             version,
-            limits: record.limits.iter().map(limit).collect::<Result<_, _>>()?,
+            limits: limits(&record.limits)?,
             tenants,
             default_tier: record.default_tier.clone(),
             default_zone: record.default_zone.as_deref().map(zone).transpose()?,
@@ -125,6 +125,22 @@ impl TryFrom<&PolicyVersion> for Policy {
 
 fn zone(name: &str) -> Result<chrono_tz::Tz, PolicyError> {
     name.parse().map_err(|_| PolicyError::Zone(name.to_owned()))
+}
+
+/// All limits, each general one told in which tiers another of its name stands instead of it.
+fn limits(records: &[LimitRecord]) -> Result<Vec<Limit>, PolicyError> {
+    let mut tiers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for record in records {
+        if let Some(tier) = &record.tier {
+            tiers.entry(&record.name).or_default().push(tier);
+        }
+    }
+    let mut limits: Vec<Limit> = records.iter().map(limit).collect::<Result<_, _>>()?;
+    for limit in limits.iter_mut().filter(|limit| limit.tier.is_none()) {
+        let replacing = tiers.get(limit.name.as_str()).into_iter().flatten();
+        limit.replaced_in = replacing.map(|tier| (*tier).to_owned()).collect();
+    }
+    Ok(limits)
 }
 
 fn limit(record: &LimitRecord) -> Result<Limit, PolicyError> {
@@ -163,6 +179,7 @@ fn limit(record: &LimitRecord) -> Result<Limit, PolicyError> {
         mode: record.mode,
         stale: record.stale,
         tier: record.tier.clone(),
+        replaced_in: Vec::new(),
         status,
     })
 }
@@ -187,5 +204,67 @@ impl From<&Limit> for LimitRecord {
             tier: limit.tier.clone(),
             status: limit.status.map(i32::from),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subject::Subject;
+
+    fn limit(name: &str, tier: Option<&str>, hard: i128) -> LimitRecord {
+        LimitRecord {
+            name: name.to_owned(),
+            subject: "tenant/*".to_owned(),
+            meter: Meter::Requests,
+            window: Window::Sliding { seconds: 60 },
+            soft: Vec::new(),
+            hard: Amount(hard),
+            mode: Mode::Block,
+            stale: Stale::LastKnown,
+            tier: tier.map(str::to_owned),
+            status: None,
+        }
+    }
+
+    #[track_caller]
+    fn check(policy: &Policy, tenant: &str, expected: &[(&str, i128)]) {
+        let subject = Subject::tenant(tenant);
+        let limits = policy.limits_on(&subject);
+        let limits: Vec<_> = limits.map(|l| (l.name.as_str(), l.hard())).collect();
+        assert_eq!(limits, expected, "{tenant}");
+    }
+
+    #[test]
+    fn a_tier_replaces_the_general_limit_of_the_same_name() {
+        let tenant = |tier: &str| TenantRecord {
+            tier: Some(tier.to_owned()),
+            zone: None,
+        };
+        let record = PolicyVersion {
+            version: 1,
+            at: Timestamp::from_seconds(0),
+            author: String::new(),
+            reason: String::new(),
+            source: String::new(),
+            limits: vec![
+                limit("rpm", None, 60),
+                limit("rpm", Some("pro"), 600),
+                limit("extra", Some("pro"), 5),
+            ],
+            tenants: BTreeMap::from([
+                ("acme".to_owned(), tenant("pro")),
+                ("free-1".to_owned(), tenant("free")),
+            ]),
+            default_tier: None,
+            default_zone: None,
+        };
+        let policy = Policy::try_from(&record).unwrap();
+        check(&policy, "acme", &[("rpm", 600), ("extra", 5)]);
+        check(&policy, "free-1", &[("rpm", 60)]);
+        check(&policy, "unnamed", &[("rpm", 60)]);
+        assert_eq!(policy.limit("rpm").unwrap().hard(), 60);
+        assert_eq!(policy.limit("extra").unwrap().hard(), 5);
+        assert_eq!(LimitRecord::from(&policy.limits[1]), record.limits[1]);
     }
 }
