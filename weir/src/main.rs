@@ -1,2 +1,26 @@
-//! `weir`: every service in one binary.
-fn main() {}
+//! `weir`: every service in one binary, together or one by one.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use weir::cli::Cli;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("cannot start the runtime")),
+    };
+    match runtime.block_on(cli.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// The last word, for the person at the terminal: what went wrong, and because of what.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    use std::io::Write;
+    // Nobody is left to tell when standard error itself is gone.
+    let _ = writeln!(std::io::stderr(), "weir: {error:#}");
+    ExitCode::FAILURE
+}
