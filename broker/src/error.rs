@@ -56,7 +56,10 @@ pub enum OpenError {
 
 impl OpenError {
     pub(crate) fn folder(path: impl Into<PathBuf>, source: io::Error) -> OpenError {
-        OpenError::Folder { path: path.into(), source }
+        OpenError::Folder {
+            path: path.into(),
+            source,
+        }
     }
 }
 

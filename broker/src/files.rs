@@ -55,12 +55,20 @@ mod tests {
         let line = line.strip_suffix(b"\n").unwrap();
         assert_eq!(parse_checked(line), Some((7, "seven".to_owned())));
         for cut in 0..line.len() {
-            assert_eq!(parse_checked::<(i32, String)>(&line[..cut]), None, "cut at {cut}");
+            assert_eq!(
+                parse_checked::<(i32, String)>(&line[..cut]),
+                None,
+                "cut at {cut}"
+            );
         }
         for at in 0..line.len() {
             let mut bad = line.to_vec();
             bad[at] ^= 0x11;
-            assert_eq!(parse_checked::<(i32, String)>(&bad), None, "flipped at {at}");
+            assert_eq!(
+                parse_checked::<(i32, String)>(&bad),
+                None,
+                "flipped at {at}"
+            );
         }
     }
 

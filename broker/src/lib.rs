@@ -15,11 +15,20 @@
 //! What it is not: replicated, clustered, encrypted or authenticated (so it listens on loopback
 //! only), and it has no transactions. The README lists the supported APIs.
 
+mod api;
 mod broker;
 mod clock;
 mod config;
+mod core;
 mod error;
+mod files;
+mod groups;
 mod lock;
+mod log;
+mod offsets;
+mod producers;
+mod server;
+mod topics;
 
 pub use broker::Broker;
 pub use config::{Config, Fsync};

@@ -30,7 +30,10 @@ impl FolderLock {
                 let mut text = String::new();
                 let read = file.read_to_string(&mut text);
                 let pid = read.ok().and_then(|_| text.trim().parse().ok());
-                return Err(OpenError::Held { path: folder.to_owned(), pid });
+                return Err(OpenError::Held {
+                    path: folder.to_owned(),
+                    pid,
+                });
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
@@ -48,7 +51,11 @@ mod tests {
     #[test]
     fn a_folder_has_one_holder_and_a_left_over_file_blocks_nobody() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("lock"), "4294967295 left by a dead process").unwrap();
+        std::fs::write(
+            folder.path().join("lock"),
+            "4294967295 left by a dead process",
+        )
+        .unwrap();
         let held = FolderLock::take(folder.path()).unwrap();
         match FolderLock::take(folder.path()) {
             Err(OpenError::Held { pid, .. }) => assert_eq!(pid, Some(std::process::id())),

@@ -11,7 +11,7 @@ pub(crate) mod compact;
 pub(crate) mod read;
 mod records;
 mod recover;
-pub(crate) mod retain;
+mod retain;
 mod segment;
 mod sequence;
 #[cfg(test)]
@@ -28,6 +28,8 @@ use bytes::Bytes;
 use batch::Header;
 use segment::Segment;
 use sequence::{Producers, Verdict};
+
+use crate::files;
 
 /// What a topic's configuration means for each of its logs. Sizes in bytes, times in milliseconds;
 /// -1 is "no limit" where Kafka says so.
@@ -94,8 +96,6 @@ pub(crate) struct PartitionLog {
     synced: i64,
     producers: Producers,
     failed: bool,
-    /// Goes up with every change to the list of closed segments; compaction checks it.
-    revision: u64,
 }
 
 impl PartitionLog {
@@ -111,7 +111,19 @@ impl PartitionLog {
 
     /// The offset up to which readers may see.
     pub(crate) fn visible_end(&self) -> i64 {
-        if self.settings.show_synced_only { self.synced } else { self.next }
+        if self.settings.show_synced_only {
+            self.synced
+        } else {
+            self.next
+        }
+    }
+
+    pub(crate) fn compacts(&self) -> bool {
+        self.settings.compact
+    }
+
+    pub(crate) fn deletes(&self) -> bool {
+        self.settings.delete
     }
 
     pub(crate) fn set_settings(&mut self, settings: LogSettings) {
@@ -124,12 +136,19 @@ impl PartitionLog {
             return Err(AppendError::Failed);
         }
         let mut header = self.check(batch)?;
-        let append_time_ms = if self.settings.stamp_on_append { now_ms } else { -1 };
+        let append_time_ms = if self.settings.stamp_on_append {
+            now_ms
+        } else {
+            -1
+        };
         if header.producer_id >= 0 {
             match self.producers.judge(&header) {
                 Verdict::Append => {}
                 Verdict::Duplicate { base_offset } => {
-                    return Ok(Appended { base_offset, append_time_ms });
+                    return Ok(Appended {
+                        base_offset,
+                        append_time_ms,
+                    });
                 }
                 Verdict::OutOfOrder => return Err(AppendError::OutOfOrder),
                 Verdict::Fenced => return Err(AppendError::Fenced),
@@ -142,15 +161,22 @@ impl PartitionLog {
             header.max_timestamp = now_ms;
         }
         header.base_offset = self.next;
-        self.write(&header, &placed, now_ms).map_err(AppendError::Storage)?;
-        Ok(Appended { base_offset: header.base_offset, append_time_ms })
+        self.write(&header, &placed, now_ms)
+            .map_err(AppendError::Storage)?;
+        Ok(Appended {
+            base_offset: header.base_offset,
+            append_time_ms,
+        })
     }
 
     /// Everything that can be said of a batch without knowing what came before it.
     fn check(&self, batch: &Bytes) -> Result<Header, AppendError> {
         let bytes_max = self.settings.batch_bytes_max;
         if batch.len() > bytes_max {
-            return Err(AppendError::TooLarge { bytes: batch.len(), bytes_max });
+            return Err(AppendError::TooLarge {
+                bytes: batch.len(),
+                bytes_max,
+            });
         }
         let header = Header::checked(batch)?;
         if header.is_control() || header.is_transactional() {
@@ -179,7 +205,10 @@ impl PartitionLog {
             self.roll(now_ms)?;
         }
         let file = self.active_file()?;
-        let segment = self.segments.last_mut().expect("rolling leaves a segment to write to");
+        let segment = self
+            .segments
+            .last_mut()
+            .expect("rolling leaves a segment to write to");
         let position = segment.bytes;
         if let Err(e) = file.write_all_at(batch, position) {
             // Half a batch may be there (a full disk): the next write goes over it, or recovery cuts it.
@@ -196,9 +225,11 @@ impl PartitionLog {
         if let Some(file) = &self.active {
             return Ok(file.clone());
         }
-        let segment = self.segments.last().expect("a log with no segment has been rolled first");
+        let segment = self
+            .segments
+            .last()
+            .expect("a log with no segment has been rolled first");
         let file = Arc::new(segment.open_to_append()?);
-        files_sync(&self.folder)?;
         self.active = Some(file.clone());
         Ok(file)
     }
@@ -215,8 +246,12 @@ impl PartitionLog {
         if let Some(closed) = self.segments.last() {
             closed.save_checkpoint(&self.producers)?;
         }
-        self.segments.push(Segment::new(&self.folder, self.next, now_ms));
-        self.revision += 1;
+        let segment = Segment::new(&self.folder, self.next, now_ms);
+        // The file exists from now on, so that its name keeps the end of the log even if compaction
+        // takes everything before it.
+        self.active = Some(Arc::new(segment.open_to_append()?));
+        files::sync_folder(&self.folder)?;
+        self.segments.push(segment);
         Ok(())
     }
 
@@ -248,8 +283,4 @@ impl PartitionLog {
         }
         Ok(())
     }
-}
-
-fn files_sync(folder: &std::path::Path) -> io::Result<()> {
-    crate::files::sync_folder(folder)
 }

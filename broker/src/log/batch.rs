@@ -163,7 +163,8 @@ pub(crate) fn stamp(batch: &mut [u8], attributes: i16, now_ms: i64) {
 /// Offsets, producer and sequence stay; `body` is compressed as the header's codec says.
 pub(crate) fn rebuild(header: &Header, count: i32, horizon: Option<i64>, body: &[u8]) -> Vec<u8> {
     let mut batch = Vec::with_capacity(HEADER_BYTES + body.len());
-    let attributes = header.attributes | if horizon.is_some() { DELETE_HORIZON } else { 0 };
+    let marked = if horizon.is_some() { DELETE_HORIZON } else { 0 };
+    let attributes = header.attributes & !DELETE_HORIZON | marked;
     batch.extend_from_slice(&header.base_offset.to_be_bytes());
     batch.extend_from_slice(&[0; 8]);
     batch.push(2);
@@ -198,7 +199,10 @@ mod tests {
     fn the_header_reads_what_an_independent_encoder_wrote() {
         let batch = batch_of(&[("k", Some("v")), ("k2", None)], 7);
         let header = Header::checked(&batch).unwrap();
-        assert_eq!((header.base_offset, header.last_offset(), header.count), (0, 1, 2));
+        assert_eq!(
+            (header.base_offset, header.last_offset(), header.count),
+            (0, 1, 2)
+        );
         assert_eq!((header.producer_id, header.base_sequence), (7, 0));
         assert_eq!(header.bytes, batch.len());
         assert_eq!(header.codec(), Some(Codec::None));
@@ -209,7 +213,11 @@ mod tests {
     fn a_cut_or_changed_batch_is_refused_at_every_byte() {
         let batch = batch_of(&[("key", Some("value"))], 7);
         for cut in 0..batch.len() {
-            assert_eq!(Header::checked(&batch[..cut]), Err(BatchError::Truncated), "cut at {cut}");
+            assert_eq!(
+                Header::checked(&batch[..cut]),
+                Err(BatchError::Truncated),
+                "cut at {cut}"
+            );
         }
         let outside_crc = |at: usize| at < 8 || (12..16).contains(&at);
         for at in (0..batch.len()).filter(|at| !outside_crc(*at)) {

@@ -32,7 +32,13 @@ impl PartitionLog {
             _ => Arc::new(segment.open_to_read()?),
         };
         // Closed segments of a compacted log may end in a gap: the next one starts where it starts.
-        Ok(Place { file, position, end: segment.bytes, next: segment.next, is_last })
+        Ok(Place {
+            file,
+            position,
+            end: segment.bytes,
+            next: segment.next,
+            is_last,
+        })
     }
 
     /// The first place at or after `offset` that has batches.
@@ -42,21 +48,29 @@ impl PartitionLog {
             return Ok(None);
         };
         let segment = &self.segments[i];
-        self.place(segment, i + 1 == self.segments.len(), segment.seek(offset)).map(Some)
+        self.place(segment, i + 1 == self.segments.len(), segment.seek(offset))
+            .map(Some)
     }
 
     /// The first place at or after offset `from` that may have a record as new as `timestamp`.
     fn place_of_time(&self, from: i64, timestamp: i64) -> io::Result<Option<Place>> {
         let new_enough = |s: &Segment| s.next > from && s.bytes > 0 && s.max_timestamp >= timestamp;
-        let Some(i) = self.segments.iter().position(new_enough) else { return Ok(None) };
+        let Some(i) = self.segments.iter().position(new_enough) else {
+            return Ok(None);
+        };
         let segment = &self.segments[i];
         let position = segment.seek_time(timestamp).max(segment.seek(from));
-        self.place(segment, i + 1 == self.segments.len(), position).map(Some)
+        self.place(segment, i + 1 == self.segments.len(), position)
+            .map(Some)
     }
 
     /// The newest timestamp in the log, -1 if it is empty.
     fn max_timestamp(&self) -> i64 {
-        self.segments.iter().map(|s| s.max_timestamp).max().unwrap_or(-1)
+        self.segments
+            .iter()
+            .map(|s| s.max_timestamp)
+            .max()
+            .unwrap_or(-1)
     }
 }
 
@@ -69,7 +83,9 @@ pub(crate) fn read(
     bytes_max: usize,
 ) -> io::Result<Bytes> {
     while from < limit {
-        let Some(place) = log.lock().place_of(from)? else { break };
+        let Some(place) = log.lock().place_of(from)? else {
+            break;
+        };
         let found = read_place(&place, from, limit, bytes_max)?;
         if !found.is_empty() || place.is_last {
             return Ok(found);
@@ -89,7 +105,9 @@ fn read_place(place: &Place, from: i64, limit: i64, bytes_max: usize) -> io::Res
             Selected::Range(first, end) => return Ok(buffer.freeze().slice(first..end)),
             Selected::Larger { at, bytes } => {
                 let mut buffer = BytesMut::zeroed(bytes);
-                place.file.read_exact_at(&mut buffer, position + at as u64)?;
+                place
+                    .file
+                    .read_exact_at(&mut buffer, position + at as u64)?;
                 return Ok(buffer.freeze());
             }
             Selected::Beyond(at) => position += at as u64,
@@ -120,7 +138,12 @@ fn select(buffer: &[u8], from: i64, limit: i64, bytes_max: usize) -> Selected {
         let end = at + header.bytes;
         if header.last_offset() >= from {
             match chosen {
-                None if end > buffer.len() => return Selected::Larger { at, bytes: header.bytes },
+                None if end > buffer.len() => {
+                    return Selected::Larger {
+                        at,
+                        bytes: header.bytes,
+                    };
+                }
                 None => chosen = Some((at, end)),
                 Some((first, _)) if end > buffer.len() || end - first > bytes_max => break,
                 Some((first, _)) => chosen = Some((first, end)),
@@ -152,7 +175,9 @@ pub(crate) fn first_since(log: &Mutex<PartitionLog>, timestamp: i64) -> io::Resu
         (log.start(), log.visible_end())
     };
     while from < limit {
-        let Some(place) = log.lock().place_of_time(from, timestamp)? else { break };
+        let Some(place) = log.lock().place_of_time(from, timestamp)? else {
+            break;
+        };
         let mut position = place.position;
         while position < place.end {
             let (header, batch) = read_batch(&place.file, position)?;
@@ -160,10 +185,14 @@ pub(crate) fn first_since(log: &Mutex<PartitionLog>, timestamp: i64) -> io::Resu
             if header.max_timestamp < timestamp || header.last_offset() < from {
                 continue;
             }
-            let wanted = |r: &Record| r.timestamp >= timestamp && r.offset >= from && r.offset < limit;
+            let wanted =
+                |r: &Record| r.timestamp >= timestamp && r.offset >= from && r.offset < limit;
             let records = records::decode(&header, &batch).map_err(io::Error::other)?;
             if let Some(r) = records.iter().find(|r| wanted(r)) {
-                return Ok(Some(Stamp { offset: r.offset, timestamp: r.timestamp }));
+                return Ok(Some(Stamp {
+                    offset: r.offset,
+                    timestamp: r.timestamp,
+                }));
             }
         }
         from = place.next.max(from + 1);
@@ -174,7 +203,11 @@ pub(crate) fn first_since(log: &Mutex<PartitionLog>, timestamp: i64) -> io::Resu
 /// The first record with the newest timestamp of the log.
 pub(crate) fn newest(log: &Mutex<PartitionLog>) -> io::Result<Option<Stamp>> {
     let newest = log.lock().max_timestamp();
-    if newest < 0 { Ok(None) } else { first_since(log, newest) }
+    if newest < 0 {
+        Ok(None)
+    } else {
+        first_since(log, newest)
+    }
 }
 
 /// The batch at `position`, where one is known to start.

@@ -38,7 +38,10 @@ pub(crate) fn decode(header: &Header, batch: &Bytes) -> Result<Vec<Record>, Reco
     let mut body = inflate(codec, batch.slice(HEADER_BYTES..header.bytes))?;
     let mut records = Vec::with_capacity((header.count as usize).min(body.len() / 7));
     for index in 0..header.count {
-        let malformed = RecordsError::Malformed { index, count: header.count };
+        let malformed = RecordsError::Malformed {
+            index,
+            count: header.count,
+        };
         records.push(decode_one(header, &mut body).ok_or(malformed)?);
     }
     match body.len() {
@@ -176,7 +179,9 @@ mod tests {
     #[test]
     fn every_codec_is_read_and_written_back() {
         use Compression::{Gzip, Lz4, None as Plain, Snappy, Zstd};
-        let records: Vec<_> = (0..50).map(|i| (format!("k{i}"), Some("v".repeat(i)))).collect();
+        let records: Vec<_> = (0..50)
+            .map(|i| (format!("k{i}"), Some("v".repeat(i))))
+            .collect();
         for compression in [Plain, Gzip, Snappy, Lz4, Zstd] {
             let batch = Bytes::from(batch_with(&records, 7, compression));
             let header = Header::checked(&batch).unwrap();
@@ -207,7 +212,10 @@ mod tests {
         let horizon = header.base_timestamp + 86_400_000;
         let body = encode(Codec::None, horizon, read.iter()).unwrap();
         let moved = Bytes::from(rebuild(&header, 1, Some(horizon), &body));
-        assert_eq!(decode(&Header::checked(&moved).unwrap(), &moved).unwrap()[0].timestamp, read[0].timestamp);
+        assert_eq!(
+            decode(&Header::checked(&moved).unwrap(), &moved).unwrap()[0].timestamp,
+            read[0].timestamp
+        );
     }
 
     proptest! {

@@ -36,7 +36,10 @@ impl PartitionLog {
         let mut cuts = vec![];
         for mut segment in list(&folder)? {
             // A merge that was interrupted leaves files whose content the merged one has already.
-            if segments.last().is_some_and(|before| before.next > segment.base) {
+            if segments
+                .last()
+                .is_some_and(|before| before.next > segment.base)
+            {
                 segment.remove()?;
                 continue;
             }
@@ -56,7 +59,6 @@ impl PartitionLog {
             synced: next,
             producers,
             failed: false,
-            revision: 0,
         };
         Ok((log, cuts))
     }
@@ -76,9 +78,15 @@ fn list(folder: &Path) -> io::Result<Vec<Segment>> {
             }
             _ => continue,
         }
-        let base = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
+        let base = path
+            .file_stem()
+            .and_then(|s| s.to_str())
+            .and_then(|s| s.parse().ok());
         let Some(base) = base else {
-            return Err(io::Error::other(format!("{} is not a segment's name", path.display())));
+            return Err(io::Error::other(format!(
+                "{} is not a segment's name",
+                path.display()
+            )));
         };
         segments.push(Segment::new(folder, base, made_ms(&entry.metadata()?)));
     }
@@ -87,16 +95,27 @@ fn list(folder: &Path) -> io::Result<Vec<Segment>> {
 }
 
 fn made_ms(of: &fs::Metadata) -> i64 {
-    let made = of.created().or_else(|_| of.modified()).unwrap_or(UNIX_EPOCH);
-    made.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+    let made = of
+        .created()
+        .or_else(|_| of.modified())
+        .unwrap_or(UNIX_EPOCH);
+    made.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64)
 }
 
 fn read_start(folder: &Path) -> io::Result<Option<i64>> {
     let path = folder.join(START_FILE);
-    let Some(text) = files::read_if_any(&path)? else { return Ok(None) };
-    let number = std::str::from_utf8(&text).ok().and_then(|t| t.trim().parse().ok());
+    let Some(text) = files::read_if_any(&path)? else {
+        return Ok(None);
+    };
+    let number = std::str::from_utf8(&text)
+        .ok()
+        .and_then(|t| t.trim().parse().ok());
     number.map(Some).ok_or_else(|| {
-        io::Error::other(format!("{} does not hold the number of an offset", path.display()))
+        io::Error::other(format!(
+            "{} does not hold the number of an offset",
+            path.display()
+        ))
     })
 }
 

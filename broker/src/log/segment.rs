@@ -97,13 +97,19 @@ impl Segment {
     pub(crate) fn seek(&self, offset: i64) -> u64 {
         let delta = u32::try_from(offset - self.base).unwrap_or(0);
         let after = self.index.partition_point(|e| e.offset_delta <= delta);
-        after.checked_sub(1).map_or(0, |i| u64::from(self.index[i].position))
+        after
+            .checked_sub(1)
+            .map_or(0, |i| u64::from(self.index[i].position))
     }
 
     /// A position at or before the first batch with a record as new as `timestamp`, not far from it.
     pub(crate) fn seek_time(&self, timestamp: i64) -> u64 {
-        let after = self.index.partition_point(|e| e.max_timestamp_before < timestamp);
-        after.checked_sub(1).map_or(0, |i| u64::from(self.index[i].position))
+        let after = self
+            .index
+            .partition_point(|e| e.max_timestamp_before < timestamp);
+        after
+            .checked_sub(1)
+            .map_or(0, |i| u64::from(self.index[i].position))
     }
 
     pub(crate) fn open_to_read(&self) -> io::Result<File> {
@@ -111,7 +117,12 @@ impl Segment {
     }
 
     pub(crate) fn open_to_append(&self) -> io::Result<File> {
-        OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&self.path)
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&self.path)
     }
 
     fn checkpoint_path(&self) -> PathBuf {
@@ -134,9 +145,13 @@ impl Segment {
 
     /// Takes up what the checkpoint knows, if there is an intact one for a file of `file_bytes`.
     pub(crate) fn load_checkpoint(&mut self, file_bytes: u64) -> io::Result<Option<Producers>> {
-        let Some(content) = files::read_if_any(&self.checkpoint_path())? else { return Ok(None) };
+        let Some(content) = files::read_if_any(&self.checkpoint_path())? else {
+            return Ok(None);
+        };
         let line = content.strip_suffix(b"\n").unwrap_or(&content);
-        let Some(checkpoint) = files::parse_checked::<Checkpoint>(line) else { return Ok(None) };
+        let Some(checkpoint) = files::parse_checked::<Checkpoint>(line) else {
+            return Ok(None);
+        };
         if checkpoint.bytes > file_bytes {
             return Ok(None);
         }

@@ -16,7 +16,9 @@ const IDLE_MAX_MS: i64 = 24 * 60 * 60 * 1000;
 pub(crate) enum Verdict {
     Append,
     /// It is in the log already, at this offset.
-    Duplicate { base_offset: i64 },
+    Duplicate {
+        base_offset: i64,
+    },
     /// Something between it and the last batch is missing.
     OutOfOrder,
     /// A newer epoch of the same producer has written.
@@ -52,12 +54,18 @@ impl Producers {
             return Verdict::Fenced;
         }
         if header.producer_epoch > producer.epoch {
-            return if header.base_sequence == 0 { Verdict::Append } else { Verdict::OutOfOrder };
+            return if header.base_sequence == 0 {
+                Verdict::Append
+            } else {
+                Verdict::OutOfOrder
+            };
         }
         let (first, last) = (header.base_sequence, last_sequence(header));
         let same = |w: &&Written| w.first == first && w.last == last;
         if let Some(written) = producer.written.iter().find(same) {
-            return Verdict::Duplicate { base_offset: written.base_offset };
+            return Verdict::Duplicate {
+                base_offset: written.base_offset,
+            };
         }
         match producer.written.back() {
             Some(newest) if first != after(newest.last) => Verdict::OutOfOrder,
@@ -87,7 +95,8 @@ impl Producers {
     }
 
     pub(crate) fn forget_idle(&mut self, now_ms: i64) {
-        self.0.retain(|_, producer| now_ms - producer.seen_ms < IDLE_MAX_MS);
+        self.0
+            .retain(|_, producer| now_ms - producer.seen_ms < IDLE_MAX_MS);
     }
 }
 
@@ -141,7 +150,10 @@ mod tests {
         check("0:0+3 0:4+1 0:3+1", "ok gap ok");
         check("0:0+3 0:0+2", "ok gap");
         check("0:0+3 0:1+2", "ok gap");
-        check("0:0+1 0:1+1 0:2+1 0:3+1 0:4+1 0:0+1 0:5+1 0:0+1", "ok ok ok ok ok dup@0 ok gap");
+        check(
+            "0:0+1 0:1+1 0:2+1 0:3+1 0:4+1 0:0+1 0:5+1 0:0+1",
+            "ok ok ok ok ok dup@0 ok gap",
+        );
         check("0:0+1 1:0+1 0:1+1 1:1+1", "ok ok fenced ok");
         check("0:0+1 1:5+1", "ok gap");
         check("3:9+1 3:10+1", "ok ok");
@@ -155,7 +167,10 @@ mod tests {
         let mut producers = Producers::default();
         producers.note(&header, 1_000);
         producers.forget_idle(1_000 + IDLE_MAX_MS - 1);
-        assert_eq!(producers.judge(&header), Verdict::Duplicate { base_offset: 0 });
+        assert_eq!(
+            producers.judge(&header),
+            Verdict::Duplicate { base_offset: 0 }
+        );
         producers.forget_idle(1_000 + IDLE_MAX_MS);
         assert_eq!(producers.judge(&header), Verdict::Append);
     }

@@ -10,8 +10,10 @@ pub(crate) const BASE_TIMESTAMP: i64 = 1_700_000_000_000;
 
 /// An uncompressed batch of (key, value) records a millisecond apart; `None` is a tombstone.
 pub(crate) fn batch_of(records: &[(&str, Option<&str>)], producer_id: i64) -> Vec<u8> {
-    let owned: Vec<_> =
-        records.iter().map(|(k, v)| ((*k).to_owned(), v.map(str::to_owned))).collect();
+    let owned: Vec<_> = records
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), v.map(str::to_owned)))
+        .collect();
     batch_with(&owned, producer_id, Compression::None)
 }
 
@@ -50,7 +52,10 @@ pub(crate) fn sequenced(
         })
         .collect();
     let mut batch = BytesMut::new();
-    let options = RecordEncodeOptions { version: 2, compression };
+    let options = RecordEncodeOptions {
+        version: 2,
+        compression,
+    };
     RecordBatchEncoder::encode(&mut batch, &records, &options).unwrap();
     batch[12..16].copy_from_slice(&[0; 4]);
     batch.to_vec()

@@ -1,0 +1,228 @@
+//! The requests that are understood, in which versions, and who answers them.
+
+mod commits;
+mod configs;
+mod consume;
+mod fetch;
+mod members;
+mod metadata;
+mod produce;
+mod topics;
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsResponse, RequestHeader, RequestKind, ResponseHeader, ResponseKind,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+
+use crate::core::Core;
+
+/// The APIs and the first and last version of each. What is advertised is what is implemented.
+const APIS: &[(ApiKey, i16, i16)] = &[
+    (ApiKey::Produce, 3, 9),
+    (ApiKey::Fetch, 4, 12),
+    (ApiKey::ListOffsets, 1, 7),
+    (ApiKey::Metadata, 0, 12),
+    (ApiKey::OffsetCommit, 2, 8),
+    (ApiKey::OffsetFetch, 1, 8),
+    (ApiKey::FindCoordinator, 0, 4),
+    (ApiKey::JoinGroup, 0, 9),
+    (ApiKey::Heartbeat, 0, 4),
+    (ApiKey::LeaveGroup, 0, 5),
+    (ApiKey::SyncGroup, 0, 5),
+    (ApiKey::DescribeGroups, 0, 5),
+    (ApiKey::ListGroups, 0, 4),
+    (ApiKey::ApiVersions, 0, 3),
+    (ApiKey::CreateTopics, 2, 7),
+    (ApiKey::DeleteTopics, 1, 6),
+    (ApiKey::DeleteRecords, 0, 2),
+    (ApiKey::InitProducerId, 0, 4),
+    (ApiKey::OffsetForLeaderEpoch, 2, 4),
+    (ApiKey::DescribeConfigs, 1, 4),
+    (ApiKey::AlterConfigs, 0, 2),
+    (ApiKey::CreatePartitions, 0, 3),
+    (ApiKey::DeleteGroups, 0, 2),
+    (ApiKey::IncrementalAlterConfigs, 0, 1),
+    (ApiKey::OffsetDelete, 0, 0),
+    (ApiKey::DescribeCluster, 0, 1),
+];
+
+/// Why a request cannot be answered at all; its connection is closed, as Kafka does.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestError {
+    #[error("the request has no header")]
+    Short,
+    #[error("unknown API {0}")]
+    UnknownApi(i16),
+    #[error("{api:?} version {version} is not supported; ask ApiVersions for what is")]
+    Unsupported { api: ApiKey, version: i16 },
+    #[error("malformed {what}: {reason}")]
+    Malformed { what: &'static str, reason: String },
+    #[error("cannot encode the answer to {api:?} version {version}: {reason}")]
+    Encode {
+        api: ApiKey,
+        version: i16,
+        reason: String,
+    },
+}
+
+/// What an answer may depend on beside the request itself.
+pub(crate) struct Context<'a> {
+    core: &'a Arc<Core>,
+    version: i16,
+    client: StrBytes,
+}
+
+/// Answers one frame (without its length) with a whole frame, or not at all where the protocol
+/// wants no answer.
+///
+/// # Errors
+/// If the bytes are not a request of an advertised API and version.
+pub(crate) async fn answer(
+    core: &Arc<Core>,
+    mut frame: Bytes,
+) -> Result<Option<Bytes>, RequestError> {
+    let head: [u8; 4] = frame
+        .get(..4)
+        .and_then(|h| h.try_into().ok())
+        .ok_or(RequestError::Short)?;
+    let key = i16::from_be_bytes([head[0], head[1]]);
+    let version = i16::from_be_bytes([head[2], head[3]]);
+    let api = ApiKey::try_from(key).map_err(|()| RequestError::UnknownApi(key))?;
+    let supported = APIS
+        .iter()
+        .any(|(a, min, max)| *a == api && (*min..=*max).contains(&version));
+    if !supported && api != ApiKey::ApiVersions {
+        return Err(RequestError::Unsupported { api, version });
+    }
+    let header =
+        RequestHeader::decode(&mut frame, api.request_header_version(version)).map_err(|e| {
+            RequestError::Malformed {
+                what: "header",
+                reason: format!("{e:#}"),
+            }
+        })?;
+    if !supported {
+        // A client that is newer than this broker learns from version 0 what it may ask.
+        let refusal = ResponseKind::ApiVersions(versions(ResponseError::UnsupportedVersion.code()));
+        return encode(header.correlation_id, api, 0, &refusal).map(Some);
+    }
+    let request =
+        RequestKind::decode(api, &mut frame, version).map_err(|e| RequestError::Malformed {
+            what: "request",
+            reason: format!("{e:#}"),
+        })?;
+    let context = Context {
+        core,
+        version,
+        client: header.client_id.unwrap_or_default(),
+    };
+    match dispatch(&context, request).await {
+        Some(response) => encode(header.correlation_id, api, version, &response).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// `None` is an answer that the protocol does not want (produce with `acks=0`).
+async fn dispatch(context: &Context<'_>, request: RequestKind) -> Option<ResponseKind> {
+    use RequestKind as Q;
+    let core = context.core;
+    Some(match request {
+        Q::ApiVersions(_) => versions(0).into(),
+        Q::Metadata(r) => metadata::metadata(context, r).into(),
+        Q::DescribeCluster(_) => metadata::describe_cluster(context).into(),
+        Q::FindCoordinator(r) => metadata::find_coordinator(context, r).into(),
+        Q::InitProducerId(r) => produce::init_producer_id(context, &r).await.into(),
+        Q::Produce(r) => {
+            let wants_answer = r.acks != 0;
+            let response = produce::produce(core, r).await;
+            return wants_answer.then(|| response.into());
+        }
+        Q::Fetch(r) => fetch::fetch(core, r).await.into(),
+        Q::ListOffsets(r) => consume::list_offsets(context, r).await.into(),
+        Q::OffsetForLeaderEpoch(r) => consume::offset_for_leader_epoch(core, r).into(),
+        Q::OffsetCommit(r) => commits::commit(context, r).await.into(),
+        Q::OffsetFetch(r) => commits::fetch(context, r).into(),
+        Q::OffsetDelete(r) => commits::delete(core, &r).into(),
+        Q::JoinGroup(r) => members::join(context, r).await.into(),
+        Q::SyncGroup(r) => members::sync(core, r).await.into(),
+        Q::Heartbeat(r) => members::heartbeat(core, &r).into(),
+        Q::LeaveGroup(r) => members::leave(context, r).into(),
+        Q::ListGroups(r) => members::list(core, &r).into(),
+        Q::DescribeGroups(r) => members::describe(core, &r).into(),
+        Q::DeleteGroups(r) => members::delete(core, r).into(),
+        Q::CreateTopics(r) => topics::create(context, r).await.into(),
+        Q::DeleteTopics(r) => topics::delete(context, r).await.into(),
+        Q::CreatePartitions(r) => topics::grow(context, r).await.into(),
+        Q::DeleteRecords(r) => topics::delete_records(context, r).await.into(),
+        Q::DescribeConfigs(r) => configs::describe(core, r).into(),
+        Q::AlterConfigs(r) => configs::replace(context, r).await.into(),
+        Q::IncrementalAlterConfigs(r) => configs::change(context, r).await.into(),
+        // `answer` lets only advertised APIs come here.
+        other => {
+            tracing::error!("advertised and not implemented: {other:?}");
+            return None;
+        }
+    })
+}
+
+fn encode(
+    correlation_id: i32,
+    api: ApiKey,
+    version: i16,
+    response: &ResponseKind,
+) -> Result<Bytes, RequestError> {
+    let failed = |e| RequestError::Encode {
+        api,
+        version,
+        reason: format!("{e:#}"),
+    };
+    let header = ResponseHeader::default().with_correlation_id(correlation_id);
+    let mut frame = BytesMut::zeroed(4);
+    header
+        .encode(&mut frame, api.response_header_version(version))
+        .map_err(failed)?;
+    response.encode(&mut frame, version).map_err(failed)?;
+    let length = (frame.len() - 4) as u32;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(frame.freeze())
+}
+
+fn versions(error_code: i16) -> ApiVersionsResponse {
+    use kafka_protocol::messages::api_versions_response::ApiVersion;
+    let version = |(api, min, max): &(ApiKey, i16, i16)| {
+        ApiVersion::default()
+            .with_api_key(*api as i16)
+            .with_min_version(*min)
+            .with_max_version(*max)
+    };
+    ApiVersionsResponse::default()
+        .with_error_code(error_code)
+        .with_api_keys(APIS.iter().map(version).collect())
+}
+
+/// Runs administration, which waits for the disk, on a blocking thread.
+async fn on_disk<T: Send + 'static>(
+    context: &Context<'_>,
+    work: impl FnOnce(&Arc<Core>) -> T + Send + 'static,
+) -> Result<T, ResponseError> {
+    let core = context.core.clone();
+    tokio::task::spawn_blocking(move || work(&core))
+        .await
+        .map_err(|e| {
+            tracing::error!("a request has failed: {e}");
+            ResponseError::UnknownServerError
+        })
+}
+
+fn text(from: impl Into<String>) -> StrBytes {
+    StrBytes::from_string(from.into())
+}
+
+/// 0, or the code of the error.
+fn code<T>(of: &Result<T, ResponseError>) -> i16 {
+    of.as_ref().err().map_or(0, ResponseError::code)
+}

@@ -1,0 +1,302 @@
+//! Compaction: the closed segments keep the last record of each key.
+//!
+//! One pass maps the keys of the segments written since the last pass to their newest offsets (as
+//! many as fit the bound; the next pass goes on from there), then copies the segments from the
+//! first on without the records that the map outdates. Offsets never change, so a reader in the
+//! middle only meets gaps. A tombstone outlives the first pass that meets it by
+//! `delete.retention.ms`, so that a reader who has seen the old value also sees it go; as in
+//! Kafka, the batch itself carries that moment.
+//!
+//! The lock is taken to list the segments and to put the copies in their place, group by group
+//! from the oldest on: a crash in between leaves older values, never a gap or a value whose
+//! tombstone is gone.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::hash::Hasher;
+use std::io::{self, BufWriter, Write};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use super::batch::{self, Header};
+use super::read::read_batch;
+use super::records::{self, Record};
+use super::{LogSettings, PartitionLog, Segment};
+use crate::files;
+
+/// 128 bits of a key's hash and its newest offset: about 26 MB when full.
+const KEYS_MAX: usize = 900_000;
+
+/// The newest offset of each key in the stretch that one pass looks at.
+struct Newest {
+    offsets: HashMap<(u64, u64), i64>,
+    keys_max: usize,
+    seed: (u64, u64),
+    /// Batches from here on have not been looked at.
+    mapped_to: i64,
+}
+
+/// What a pass did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Compacted {
+    pub(crate) bytes_before: u64,
+    pub(crate) bytes_after: u64,
+}
+
+/// One pass, if there is enough to do. `seed` keeps key hashes from being predicted.
+/// `stop` is asked between batches; a stopped pass leaves the log as it was.
+pub(crate) fn compact(
+    log: &Mutex<PartitionLog>,
+    now_ms: i64,
+    seed: (u64, u64),
+    stop: &dyn Fn() -> bool,
+) -> io::Result<Compacted> {
+    compact_with(log, now_ms, Newest::new(seed, KEYS_MAX), stop)
+}
+
+fn compact_with(
+    log: &Mutex<PartitionLog>,
+    now_ms: i64,
+    mut newest: Newest,
+    stop: &dyn Fn() -> bool,
+) -> io::Result<Compacted> {
+    let (closed, settings) = {
+        let log = log.lock();
+        let closed = log.segments.split_last().map(|(_, closed)| closed.to_vec());
+        (closed.unwrap_or_default(), log.settings.clone())
+    };
+    let mut done = Compacted::default();
+    if !is_worth_it(&closed, &settings, now_ms) {
+        return Ok(done);
+    }
+    newest.map(&closed, stop)?;
+    let reached = closed.partition_point(|s| s.base < newest.mapped_to);
+    for group in groups(&closed[..reached], settings.segment_bytes) {
+        let pass = Pass {
+            newest: &newest,
+            now_ms,
+            delete_retention_ms: settings.delete_retention_ms,
+        };
+        let Some(copy) = pass.copy(group, stop)? else {
+            return Ok(done);
+        };
+        done.bytes_before += group.iter().map(|s| s.bytes).sum::<u64>();
+        done.bytes_after += copy.bytes;
+        if !swap(&mut log.lock(), group, copy)? {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+fn is_worth_it(closed: &[Segment], settings: &LogSettings, now_ms: i64) -> bool {
+    let total: u64 = closed.iter().map(|s| s.bytes).sum();
+    let dirty: u64 = closed.iter().filter(|s| !s.is_clean).map(|s| s.bytes).sum();
+    let oldest_dirty = closed.iter().find(|s| !s.is_clean && s.bytes > 0);
+    let is_late = |s: &Segment| now_ms - s.created_ms > settings.compaction_lag_max_ms;
+    let has_expired_tombstones = closed
+        .iter()
+        .any(|s| s.horizon.is_some_and(|h| h <= now_ms));
+    (dirty > 0 && dirty as f64 >= settings.dirty_ratio_min * total as f64)
+        || oldest_dirty.is_some_and(is_late)
+        || has_expired_tombstones
+}
+
+/// Runs of neighbours that fit one segment together, so that many small ones become one.
+fn groups(segments: &[Segment], segment_bytes: u64) -> Vec<&[Segment]> {
+    let mut groups = vec![];
+    let mut rest = segments;
+    while let Some(first) = rest.first() {
+        let mut bytes = 0;
+        let fits = |s: &&Segment| {
+            bytes += s.bytes;
+            bytes <= segment_bytes && s.next - first.base <= i64::from(i32::MAX)
+        };
+        let count = rest.iter().take_while(fits).count().max(1);
+        let (group, others) = rest.split_at(count);
+        groups.push(group);
+        rest = others;
+    }
+    groups
+}
+
+impl Newest {
+    fn new(seed: (u64, u64), keys_max: usize) -> Newest {
+        Newest {
+            offsets: HashMap::new(),
+            keys_max,
+            seed,
+            mapped_to: 0,
+        }
+    }
+
+    fn map(&mut self, closed: &[Segment], stop: &dyn Fn() -> bool) -> io::Result<()> {
+        for segment in closed.iter().filter(|s| !s.is_clean) {
+            for batch in batches(segment)? {
+                let (header, bytes) = batch?;
+                if self.offsets.len() >= self.keys_max || stop() {
+                    return Ok(());
+                }
+                self.mapped_to = header.next_offset();
+                for record in readable(&header, &bytes).unwrap_or_default() {
+                    if let Some(key) = &record.key {
+                        self.offsets.insert(self.hash(key), record.offset);
+                    }
+                }
+            }
+        }
+        self.mapped_to = closed.last().map_or(0, |s| s.next.max(s.base + 1));
+        Ok(())
+    }
+
+    fn hash(&self, key: &[u8]) -> (u64, u64) {
+        let mut hasher = SipHasher13::new_with_keys(self.seed.0, self.seed.1);
+        hasher.write(key);
+        let hash = hasher.finish128();
+        (hash.h1, hash.h2)
+    }
+
+    fn is_newest(&self, key: &[u8], offset: i64) -> bool {
+        self.offsets
+            .get(&self.hash(key))
+            .is_none_or(|newest| *newest <= offset)
+    }
+}
+
+/// The batches of a closed segment, one after the other.
+fn batches(segment: &Segment) -> io::Result<impl Iterator<Item = io::Result<(Header, Bytes)>>> {
+    let file = segment.open_to_read()?;
+    let end = segment.bytes;
+    let mut position = 0;
+    Ok(std::iter::from_fn(move || {
+        (position < end).then(|| {
+            let (header, bytes) = read_batch(&file, position)?;
+            position += header.bytes as u64;
+            Ok((header, bytes))
+        })
+    }))
+}
+
+/// The records of a batch that compaction may judge; control batches and what cannot be read stay.
+fn readable(header: &Header, bytes: &Bytes) -> Option<Vec<Record>> {
+    if header.is_control() {
+        return None;
+    }
+    records::decode(header, bytes)
+        .inspect_err(|e| tracing::warn!(offset = header.base_offset, "kept as it is: {e}"))
+        .ok()
+}
+
+struct Pass<'a> {
+    newest: &'a Newest,
+    now_ms: i64,
+    delete_retention_ms: i64,
+}
+
+impl Pass<'_> {
+    /// Writes what is kept of a group beside its first segment. `None` if it was stopped.
+    fn copy(&self, group: &[Segment], stop: &dyn Fn() -> bool) -> io::Result<Option<Segment>> {
+        let (first, last) = (&group[0], &group[group.len() - 1]);
+        let path = first.path.with_extension("cleaned");
+        let mut file = BufWriter::new(File::create(&path)?);
+        let mut copy = Segment::new(path.parent().unwrap_or(&path), first.base, first.created_ms);
+        for segment in group {
+            for batch in batches(segment)? {
+                if stop() {
+                    fs::remove_file(&path)?;
+                    return Ok(None);
+                }
+                let (header, bytes) = batch?;
+                let Some(kept) = self.keep(&header, bytes)? else {
+                    continue;
+                };
+                let header = Header::checked(&kept).map_err(io::Error::other)?;
+                let position = copy.bytes;
+                file.write_all(&kept)?;
+                copy.note(&header, position);
+            }
+        }
+        file.into_inner()?.sync_all()?;
+        copy.is_clean = last.next <= self.newest.mapped_to;
+        copy.created_ms = last.created_ms;
+        Ok(Some(copy))
+    }
+
+    /// The batch as it is, a smaller one, or nothing.
+    fn keep(&self, header: &Header, bytes: Bytes) -> io::Result<Option<Bytes>> {
+        if header.base_offset >= self.newest.mapped_to {
+            return Ok(Some(bytes));
+        }
+        let Some(records) = readable(header, &bytes) else {
+            return Ok(Some(bytes));
+        };
+        let had = header.delete_horizon();
+        let is_past = had.is_some_and(|at| at <= self.now_ms);
+        let is_kept = |r: &&Record| {
+            r.key
+                .as_ref()
+                .is_some_and(|key| self.newest.is_newest(key, r.offset))
+                && !(r.is_tombstone && is_past)
+        };
+        let kept: Vec<&Record> = records.iter().filter(is_kept).collect();
+        if kept.is_empty() {
+            return Ok(None);
+        }
+        let has_tombstones = kept.iter().any(|r| r.is_tombstone);
+        let horizon = has_tombstones
+            .then(|| had.unwrap_or(self.now_ms.saturating_add(self.delete_retention_ms)));
+        if kept.len() == records.len() && horizon == had {
+            return Ok(Some(bytes));
+        }
+        rewrite(header, &kept, horizon).map(Some)
+    }
+}
+
+/// The batch with the kept records only, of which there is at least one.
+fn rewrite(header: &Header, kept: &[&Record], horizon: Option<i64>) -> io::Result<Bytes> {
+    let mut header = *header;
+    if !header.is_stamped_on_append() {
+        header.max_timestamp = kept.iter().map(|r| r.timestamp).max().unwrap_or(-1);
+    }
+    header.base_timestamp = kept[0].timestamp;
+    let codec = header
+        .codec()
+        .ok_or_else(|| io::Error::other("unknown compression"))?;
+    let base_timestamp = horizon.unwrap_or(header.base_timestamp);
+    let body =
+        records::encode(codec, base_timestamp, kept.iter().copied()).map_err(io::Error::other)?;
+    Ok(batch::rebuild(&header, kept.len() as i32, horizon, &body).into())
+}
+
+/// Puts the copy in the place of its group. `false` if the group is no longer there (retention or
+/// an administrator deleted some of it); the copy is then thrown away.
+fn swap(log: &mut PartitionLog, group: &[Segment], copy: Segment) -> io::Result<bool> {
+    let cleaned = copy.path.with_extension("cleaned");
+    let at = log.segments.iter().position(|s| s.base == group[0].base);
+    let is_there = |at: &usize| {
+        log.segments.get(*at..at + group.len()).is_some_and(|now| {
+            now.iter()
+                .zip(group)
+                .all(|(a, b)| a.base == b.base && a.bytes == b.bytes)
+        })
+    };
+    let Some(at) = at.filter(is_there) else {
+        fs::remove_file(&cleaned)?;
+        return Ok(false);
+    };
+    // The old checkpoint must not vouch for the new content.
+    copy.remove_checkpoint()?;
+    fs::rename(&cleaned, &copy.path)?;
+    files::sync_folder(&log.folder)?;
+    copy.save_checkpoint(&log.producers)?;
+    for merged in &group[1..] {
+        merged.remove()?;
+    }
+    log.segments.splice(at..at + group.len(), [copy]);
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests;

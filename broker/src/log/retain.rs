@@ -1,0 +1,79 @@
+//! Deleting from the start of a log: by age, by size, or because an administrator says so.
+
+use std::io;
+
+use super::recover::START_FILE;
+use super::{PartitionLog, Segment};
+use crate::files;
+
+impl PartitionLog {
+    /// Makes `offset` (or the end, for -1) the first that can be read. Returns the new start.
+    pub(crate) fn delete_before(&mut self, offset: i64) -> io::Result<i64> {
+        let to = if offset < 0 {
+            self.next
+        } else {
+            offset.min(self.next)
+        };
+        if to > self.start {
+            files::replace(&self.folder.join(START_FILE), to.to_string().as_bytes())?;
+            self.start = to;
+        }
+        self.drop_before_start()?;
+        Ok(self.start)
+    }
+
+    /// Starts a new segment if the active one has been open long enough, so that retention and
+    /// compaction, which leave the active segment alone, get to its records.
+    pub(crate) fn roll_if_due(&mut self, now_ms: i64) -> io::Result<()> {
+        let settings = &self.settings;
+        let mut age_max = settings.segment_ms;
+        if settings.compact {
+            age_max = age_max.min(settings.compaction_lag_max_ms);
+        }
+        let is_due = self.segments.last().is_some_and(|active| {
+            let expired = settings.delete && is_expired(active, settings.retention_ms, now_ms);
+            active.bytes > 0 && (now_ms - active.created_ms > age_max || expired)
+        });
+        if is_due { self.roll(now_ms) } else { Ok(()) }
+    }
+
+    /// Drops the oldest closed segments that `retention.ms` and `retention.bytes` no longer cover.
+    pub(crate) fn retain(&mut self, now_ms: i64) -> io::Result<()> {
+        self.producers.forget_idle(now_ms);
+        if !self.settings.delete {
+            return Ok(());
+        }
+        let total: u64 = self.segments.iter().map(|s| s.bytes).sum();
+        let mut excess = match u64::try_from(self.settings.retention_bytes) {
+            Ok(bytes_max) => total.saturating_sub(bytes_max),
+            Err(_) => 0,
+        };
+        for pair in self.segments.windows(2) {
+            let (oldest, following) = (&pair[0], &pair[1]);
+            let is_excess = excess > 0 && excess >= oldest.bytes;
+            if !is_excess && !is_expired(oldest, self.settings.retention_ms, now_ms) {
+                break;
+            }
+            excess = excess.saturating_sub(oldest.bytes);
+            self.start = self.start.max(following.base);
+        }
+        self.drop_before_start()
+    }
+
+    fn drop_before_start(&mut self) -> io::Result<()> {
+        while self
+            .segments
+            .get(1)
+            .is_some_and(|following| following.base <= self.start)
+        {
+            self.segments[0].remove()?;
+            self.segments.remove(0);
+        }
+        Ok(())
+    }
+}
+
+/// By the newest record's timestamp, as in Kafka.
+fn is_expired(segment: &Segment, retention_ms: i64, now_ms: i64) -> bool {
+    retention_ms >= 0 && segment.max_timestamp < now_ms - retention_ms
+}

@@ -1,0 +1,343 @@
+//! Offsets that consumer groups have committed: a journal of checked lines, rewritten when most of
+//! it is outdated. They are kept until the group or the topic is deleted.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::error::OpenError;
+use crate::files;
+
+const FILE: &str = "offsets.journal";
+/// The journal is rewritten when it is larger than this and four times what is live.
+const REWRITE_BYTES_MIN: u64 = 1 << 20;
+
+/// A partition of a topic.
+pub(crate) type Place = (String, i32);
+
+/// What a group said it has done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Committed {
+    pub(crate) offset: i64,
+    pub(crate) leader_epoch: i32,
+    pub(crate) metadata: String,
+}
+
+/// One line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Change {
+    Commit {
+        group: String,
+        topic: String,
+        partition: i32,
+        committed: Committed,
+    },
+    Forget {
+        group: String,
+        topic: String,
+        partition: i32,
+    },
+    DropGroup {
+        group: String,
+    },
+    DropTopic {
+        topic: String,
+    },
+}
+
+type ByGroup = BTreeMap<String, BTreeMap<Place, Committed>>;
+
+#[derive(Debug)]
+struct Journal {
+    by_group: ByGroup,
+    file: Arc<File>,
+    bytes: u64,
+    bytes_after_rewrite: u64,
+}
+
+/// The committed offsets of all groups.
+#[derive(Debug)]
+pub(crate) struct Offsets {
+    path: PathBuf,
+    journal: Mutex<Journal>,
+}
+
+impl Offsets {
+    /// Reads the journal up to its first line that is not intact and goes on from there.
+    pub(crate) fn open(folder: &Path) -> Result<Offsets, OpenError> {
+        let path = folder.join(FILE);
+        let failed = |source| OpenError::folder(&path, source);
+        let content = files::read_if_any(&path)
+            .map_err(failed)?
+            .unwrap_or_default();
+        let mut by_group = ByGroup::new();
+        let mut intact = 0;
+        for line in content.split_inclusive(|b| *b == b'\n') {
+            let change = line.strip_suffix(b"\n").and_then(files::parse_checked);
+            let Some(change) = change else { break };
+            apply(&mut by_group, change);
+            intact += line.len();
+        }
+        let torn = content.len() - intact;
+        if torn > 0 {
+            tracing::warn!(
+                file = %path.display(),
+                at = intact,
+                bytes = torn,
+                "dropped a torn end: the last commit before a crash was not complete"
+            );
+        }
+        let (file, bytes) = rewrite(&path, &by_group).map_err(failed)?;
+        let journal = Journal {
+            by_group,
+            file: Arc::new(file),
+            bytes,
+            bytes_after_rewrite: bytes,
+        };
+        Ok(Offsets {
+            path,
+            journal: Mutex::new(journal),
+        })
+    }
+
+    /// Takes the commits of one request, all or none.
+    pub(crate) fn commit(&self, group: &str, commits: Vec<(Place, Committed)>) -> io::Result<()> {
+        let change = |((topic, partition), committed)| Change::Commit {
+            group: group.to_owned(),
+            topic,
+            partition,
+            committed,
+        };
+        self.write(commits.into_iter().map(change).collect())
+    }
+
+    /// Forgets single offsets.
+    pub(crate) fn forget(&self, group: &str, places: Vec<Place>) -> io::Result<()> {
+        let change = |(topic, partition)| Change::Forget {
+            group: group.to_owned(),
+            topic,
+            partition,
+        };
+        self.write(places.into_iter().map(change).collect())
+    }
+
+    /// Forgets a group; `false` if nothing was known of it.
+    pub(crate) fn drop_group(&self, group: &str) -> io::Result<bool> {
+        if !self.has_group(group) {
+            return Ok(false);
+        }
+        self.write(vec![Change::DropGroup {
+            group: group.to_owned(),
+        }])?;
+        Ok(true)
+    }
+
+    /// Forgets what all groups committed for a topic that is gone.
+    pub(crate) fn drop_topic(&self, topic: &str) -> io::Result<()> {
+        self.write(vec![Change::DropTopic {
+            topic: topic.to_owned(),
+        }])
+    }
+
+    /// Everything a group has committed.
+    pub(crate) fn all(&self, group: &str) -> BTreeMap<Place, Committed> {
+        self.journal
+            .lock()
+            .by_group
+            .get(group)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn has_group(&self, group: &str) -> bool {
+        self.journal.lock().by_group.contains_key(group)
+    }
+
+    pub(crate) fn groups(&self) -> Vec<String> {
+        self.journal.lock().by_group.keys().cloned().collect()
+    }
+
+    pub(crate) fn group_count(&self) -> usize {
+        self.journal.lock().by_group.len()
+    }
+
+    /// Brings the journal to the disk. Blocks.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let file = self.journal.lock().file.clone();
+        file.sync_data()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn write(&self, changes: Vec<Change>) -> io::Result<()> {
+        let mut lines = vec![];
+        for change in &changes {
+            lines.extend(files::checked_line(change)?);
+        }
+        let mut journal = self.journal.lock();
+        if let Err(e) = (&*journal.file).write_all(&lines) {
+            // Half a line must not hide the ones that follow it.
+            let _ = journal.file.set_len(journal.bytes);
+            return Err(e);
+        }
+        journal.bytes += lines.len() as u64;
+        for change in changes {
+            apply(&mut journal.by_group, change);
+        }
+        if journal.bytes > REWRITE_BYTES_MIN.max(4 * journal.bytes_after_rewrite) {
+            let (file, bytes) = rewrite(&self.path, &journal.by_group)?;
+            journal.file = Arc::new(file);
+            journal.bytes = bytes;
+            journal.bytes_after_rewrite = bytes;
+        }
+        Ok(())
+    }
+}
+
+fn apply(by_group: &mut ByGroup, change: Change) {
+    match change {
+        Change::Commit {
+            group,
+            topic,
+            partition,
+            committed,
+        } => {
+            by_group
+                .entry(group)
+                .or_default()
+                .insert((topic, partition), committed);
+        }
+        Change::Forget {
+            group,
+            topic,
+            partition,
+        } => {
+            if let Some(places) = by_group.get_mut(&group) {
+                places.remove(&(topic, partition));
+            }
+        }
+        Change::DropGroup { group } => {
+            by_group.remove(&group);
+        }
+        Change::DropTopic { topic } => {
+            for places in by_group.values_mut() {
+                places.retain(|place, _| place.0 != topic);
+            }
+        }
+    }
+    by_group.retain(|_, places| !places.is_empty());
+}
+
+/// Replaces the journal with one line per live offset and opens it for more.
+fn rewrite(path: &Path, by_group: &ByGroup) -> io::Result<(File, u64)> {
+    let mut lines = vec![];
+    for (group, places) in by_group {
+        for ((topic, partition), committed) in places {
+            lines.extend(files::checked_line(&Change::Commit {
+                group: group.clone(),
+                topic: topic.clone(),
+                partition: *partition,
+                committed: committed.clone(),
+            })?);
+        }
+    }
+    files::replace(path, &lines)?;
+    Ok((
+        OpenOptions::new().append(true).open(path)?,
+        lines.len() as u64,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(offset: i64) -> Committed {
+        Committed {
+            offset,
+            leader_epoch: -1,
+            metadata: String::new(),
+        }
+    }
+
+    fn place(topic: &str, partition: i32) -> Place {
+        (topic.to_owned(), partition)
+    }
+
+    #[test]
+    fn commits_survive_and_deletions_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let offsets = Offsets::open(folder.path()).unwrap();
+        offsets
+            .commit("g", vec![(place("t", 0), at(1)), (place("t", 1), at(2))])
+            .unwrap();
+        offsets.commit("g", vec![(place("t", 0), at(9))]).unwrap();
+        offsets
+            .commit("h", vec![(place("t", 0), at(3)), (place("u", 0), at(4))])
+            .unwrap();
+        offsets.commit("i", vec![(place("t", 0), at(5))]).unwrap();
+        offsets.forget("g", vec![place("t", 1)]).unwrap();
+        assert!(offsets.drop_group("i").unwrap() && !offsets.drop_group("i").unwrap());
+        drop(offsets);
+        let offsets = Offsets::open(folder.path()).unwrap();
+        assert_eq!(offsets.all("g"), BTreeMap::from([(place("t", 0), at(9))]));
+        assert_eq!(offsets.groups(), ["g", "h"]);
+        offsets.drop_topic("t").unwrap();
+        assert_eq!(offsets.groups(), ["h"]);
+        assert_eq!(offsets.all("h"), BTreeMap::from([(place("u", 0), at(4))]));
+    }
+
+    #[test]
+    fn a_journal_cut_at_any_byte_keeps_every_whole_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let offsets = Offsets::open(folder.path()).unwrap();
+        let mut ends = vec![0];
+        for i in 0..5 {
+            offsets
+                .commit("g", vec![(place("t", i), at(i64::from(i)))])
+                .unwrap();
+            ends.push(offsets.journal.lock().bytes);
+        }
+        let path = offsets.path().to_owned();
+        drop(offsets);
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 0..=whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let offsets = Offsets::open(folder.path()).unwrap();
+            let kept = ends.iter().filter(|end| **end <= cut as u64).count() - 1;
+            assert_eq!(offsets.all("g").len(), kept, "cut at {cut}");
+            offsets.commit("g", vec![(place("t", 9), at(9))]).unwrap();
+            drop(offsets);
+            assert_eq!(
+                Offsets::open(folder.path()).unwrap().all("g").len(),
+                kept + 1
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_journal_is_rewritten_short() {
+        let folder = tempfile::tempdir().unwrap();
+        let offsets = Offsets::open(folder.path()).unwrap();
+        let metadata = "m".repeat(4_000);
+        for i in 0..1_000 {
+            let committed = Committed {
+                offset: i,
+                leader_epoch: 0,
+                metadata: metadata.clone(),
+            };
+            offsets
+                .commit("g", vec![(place("t", 0), committed)])
+                .unwrap();
+        }
+        assert!(std::fs::metadata(offsets.path()).unwrap().len() <= REWRITE_BYTES_MIN + 5_000);
+        assert_eq!(offsets.all("g")[&place("t", 0)].offset, 999);
+    }
+}

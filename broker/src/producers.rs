@@ -1,0 +1,79 @@
+//! Producer ids: never given twice, also not after a crash.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+use crate::error::OpenError;
+use crate::files;
+
+const FILE: &str = "producer-ids";
+/// Ids are set aside on the disk in blocks; a restart leaves the rest of a block unused.
+const BLOCK: i64 = 1000;
+
+#[derive(Debug)]
+struct Block {
+    next: i64,
+    end: i64,
+}
+
+/// Hands out producer ids.
+#[derive(Debug)]
+pub(crate) struct ProducerIds {
+    path: PathBuf,
+    block: Mutex<Block>,
+}
+
+impl ProducerIds {
+    pub(crate) fn open(folder: &Path) -> Result<ProducerIds, OpenError> {
+        let path = folder.join(FILE);
+        let content = files::read_if_any(&path).map_err(|e| OpenError::folder(&path, e))?;
+        let next = match content {
+            None => 1,
+            Some(text) => std::str::from_utf8(&text)
+                .ok()
+                .and_then(|t| t.trim().parse().ok())
+                .ok_or_else(|| OpenError::Damaged {
+                    path: path.clone(),
+                    reason: "it does not hold a number".to_owned(),
+                })?,
+        };
+        Ok(ProducerIds {
+            path,
+            block: Mutex::new(Block { next, end: next }),
+        })
+    }
+
+    /// A new id. Blocks for a write to the disk once per block.
+    pub(crate) fn take(&self) -> io::Result<i64> {
+        let mut block = self.block.lock();
+        if block.next == block.end {
+            let end = block.end + BLOCK;
+            files::replace(&self.path, end.to_string().as_bytes())?;
+            block.end = end;
+        }
+        let id = block.next;
+        block.next += 1;
+        Ok(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_never_given_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut last = 0;
+        for _ in 0..3 {
+            let ids = ProducerIds::open(folder.path()).unwrap();
+            for _ in 0..BLOCK + 1 {
+                let id = ids.take().unwrap();
+                assert!(id > last);
+                last = id;
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! A partition as its users share it: the log behind its lock, and who waits for it to grow.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::clock;
+use crate::log::compact::compact;
+use crate::log::{LogSettings, PartitionLog};
+
+/// One partition of a topic.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) log: Mutex<PartitionLog>,
+    /// Told whenever readers may see more than before.
+    pub(crate) grown: Notify,
+    /// Waits for its sync already.
+    is_dirty: AtomicBool,
+    folder: PathBuf,
+}
+
+impl Partition {
+    pub(super) fn open(folder: PathBuf, settings: LogSettings) -> io::Result<Arc<Partition>> {
+        let (log, cuts) = PartitionLog::open(folder.clone(), settings)?;
+        for cut in cuts {
+            tracing::warn!(
+                file = %cut.path.display(),
+                at = cut.at,
+                bytes = cut.bytes,
+                "cut a torn end off: the last write before a crash was not complete"
+            );
+        }
+        Ok(Arc::new(Partition {
+            log: Mutex::new(log),
+            grown: Notify::new(),
+            is_dirty: AtomicBool::new(false),
+            folder,
+        }))
+    }
+
+    /// `true` for the first write since the last sync.
+    pub(crate) fn mark_dirty(&self) -> bool {
+        !self.is_dirty.swap(true, Ordering::AcqRel)
+    }
+
+    /// Brings what was written so far to the disk. Blocks; does not hold the lock meanwhile.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.is_dirty.store(false, Ordering::Release);
+        let unsynced = self.log.lock().unsynced();
+        let Some((file, to)) = unsynced else {
+            return Ok(());
+        };
+        match file.sync_data() {
+            Ok(()) => self.log.lock().mark_synced(to),
+            Err(e) => {
+                self.log.lock().mark_failed();
+                return Err(e);
+            }
+        }
+        self.grown.notify_waiters();
+        Ok(())
+    }
+
+    /// Rolls, drops and compacts what is due. Blocks for as long as that takes.
+    pub(crate) fn upkeep(&self, seed: (u64, u64), stop: &dyn Fn() -> bool) -> io::Result<()> {
+        let now_ms = clock::wall_ms();
+        let compacts = {
+            let mut log = self.log.lock();
+            log.roll_if_due(now_ms)?;
+            log.retain(now_ms)?;
+            log.compacts()
+        };
+        if compacts {
+            let done = compact(&self.log, now_ms, seed, stop)?;
+            if done.bytes_before > 0 {
+                tracing::info!(
+                    folder = %self.folder.display(),
+                    bytes_before = done.bytes_before,
+                    bytes_after = done.bytes_after,
+                    "compacted"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Syncs and writes what makes the next opening fast.
+    pub(crate) fn close(&self) -> io::Result<()> {
+        self.log.lock().close()
+    }
+
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+}
