@@ -1,1 +1,3 @@
 //! End-to-end tests: one target, linked once.
+
+mod harness;

@@ -1,1 +1,20 @@
-//! The harness of the end-to-end tests.
+//! The harness of the end-to-end tests: real servers, a real `weir`, and the clients that look at them.
+//!
+//! Every server belongs to the test that started it, listens on loopback only, and is stopped by its process id (or as
+//! a container) when its handle is dropped, also when the test fails. Where a Docker engine answers, servers run as
+//! containers; where none does, the installed ones run. What is neither is named by a panic with the command that
+//! installs it: no test is ever skipped.
+
+pub mod client;
+pub mod docker;
+pub mod eventually;
+pub mod installed;
+pub mod metrics;
+pub mod postgres;
+pub mod process;
+pub mod receiver;
+pub mod redis;
+pub mod smtp;
+pub mod weir;
+
+pub use eventually::eventually;

@@ -1,0 +1,38 @@
+# The project's commands. `make demo` and `make test` work from a fresh clone; what they need and do not find is
+# installed, or named with the command that installs it.
+
+CARGO ?= cargo
+
+.PHONY: help demo test soak bench lint compose-check needs-build needs-test
+
+help:
+	@echo "make demo   build weir and watch it count, decide and refuse"
+	@echo "make test   install what the tests need and run all of them"
+	@echo "make lint   format, clippy, docs and dependency rules, warnings denied"
+	@echo "make soak   the long tests: minutes of load, kills and restarts"
+	@echo "make bench  the benches, with their numbers"
+
+demo: needs-build
+	$(CARGO) build --release --locked -p weir
+	$(CARGO) run --quiet --release --locked -p weir -- demo $(DEMO_ARGS)
+
+test: needs-test
+	$(CARGO) test --workspace --locked
+
+soak: needs-test
+	WEIR_SOAK=1 $(CARGO) test --workspace --locked -- --include-ignored --test-threads=1
+
+bench: needs-build
+	$(CARGO) bench --workspace --locked
+
+lint: needs-build
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+	scripts/deny
+
+needs-build:
+	@scripts/install-needs build
+
+needs-test:
+	@scripts/install-needs test

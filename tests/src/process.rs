@@ -1,0 +1,154 @@
+//! A process that a test started, and its end.
+
+use std::fs::File;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::{self, panicking};
+use std::time::Duration;
+
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
+
+const STEP: Duration = Duration::from_millis(20);
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// As much of a log as a failed test shows.
+const SHOWN_LINES: usize = 80;
+
+/// A running process whose output goes to a file. Stopped by its id when dropped; the end of its log is shown when
+/// that happens because a test fails.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    stop: Signal,
+}
+
+impl Process {
+    /// Starts `command` with its output appended to `log`; `stop` is the signal that ends it in order.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(name: &str, command: &mut Command, log: &Path, stop: Signal) -> Self {
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("a log file");
+        let errors = output.try_clone().expect("the log file twice");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn();
+        let child = child.unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        Self {
+            name: name.to_owned(),
+            child,
+            log: log.to_path_buf(),
+            stop,
+        }
+    }
+
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends `signal` if it still runs.
+    pub fn signal(&mut self, signal: Signal) {
+        if self.ended().is_none() {
+            let pid = Pid::from_child(&self.child);
+            kill_process(pid, signal).expect("a signal to a child of ours");
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("the state of a child of ours")
+    }
+
+    /// Waits for its end, but no longer than `within`.
+    pub fn wait(&mut self, within: Duration) -> Option<ExitStatus> {
+        let steps = within.as_millis() / STEP.as_millis();
+        for _ in 0..steps {
+            if let Some(status) = self.ended() {
+                return Some(status);
+            }
+            thread::sleep(STEP);
+        }
+        self.ended()
+    }
+
+    /// Ends it without a chance to do anything about it.
+    pub fn kill9(&mut self) {
+        self.child.kill().expect("kill a child of ours");
+        self.child.wait().expect("the end of a child of ours");
+    }
+
+    /// All that it has written so far.
+    #[must_use]
+    pub fn output(&self) -> String {
+        let bytes = std::fs::read(&self.log).expect("the log file");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    #[expect(
+        clippy::print_stderr,
+        reason = "the test's runner shows this when the test fails"
+    )]
+    fn show(&self) {
+        let output = self.output();
+        let lines: Vec<&str> = output.lines().collect();
+        let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
+        eprintln!(
+            "--- the end of what {} wrote ---\n{}\n---",
+            self.name,
+            shown.join("\n")
+        );
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.signal(self.stop);
+        if self.wait(STOP_PATIENCE).is_none() {
+            self.kill9();
+        }
+        if panicking() {
+            self.show();
+        }
+    }
+}
+
+/// A port of this machine that nobody listens on at the moment.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// Waits until somebody listens on `port`.
+///
+/// # Panics
+/// When `process` ends first, or nobody does within a minute.
+pub async fn wait_for_port(process: &mut Process, port: u16) {
+    let name = process.name.clone();
+    crate::eventually(&name, Duration::from_secs(60), async || {
+        if let Some(status) = process.ended() {
+            panic!("{} ended at its start: {status}", process.name);
+        }
+        reach(port).map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+}
+
+fn reach(port: u16) -> io::Result<TcpStream> {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+}

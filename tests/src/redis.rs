@@ -1,0 +1,70 @@
+//! A Redis of a test's own.
+
+use std::process::Command;
+
+use tempfile::TempDir;
+use testcontainers::core::WaitFor;
+
+use crate::docker::{self, Container};
+use crate::installed::program;
+use crate::process::{Process, Signal, free_port, wait_for_port};
+
+/// A running server. Dropped: stopped, its data gone.
+pub struct Redis {
+    port: u16,
+    _home: Home,
+}
+
+#[expect(
+    dead_code,
+    reason = "held for what dropping it does: the process first, then its folder"
+)]
+enum Home {
+    Installed(Process, TempDir),
+    Container(Box<Container>),
+}
+
+impl Redis {
+    /// Starts one: in Docker where an engine answers, the installed one otherwise.
+    ///
+    /// # Panics
+    /// When neither works, saying what is missing.
+    pub async fn start() -> Self {
+        let (home, port) = if docker::answers() {
+            in_docker().await
+        } else {
+            installed().await
+        };
+        Self { port, _home: home }
+    }
+
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+}
+
+async fn in_docker() -> (Home, u16) {
+    let ready = WaitFor::message_on_stdout("Ready to accept connections");
+    let (container, port) = docker::start(docker::image("redis", "7", 6379, ready), 6379).await;
+    (Home::Container(Box::new(container)), port)
+}
+
+async fn installed() -> (Home, u16) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let port = free_port();
+    let mut server = Command::new(program("redis-server", &[]));
+    server.args([
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        &port.to_string(),
+        "--save",
+        "",
+    ]);
+    server.arg("--dir").arg(folder.path());
+    let log = folder.path().join("log");
+    let mut process = Process::start("redis-server", &mut server, &log, Signal::TERM);
+    wait_for_port(&mut process, port).await;
+    (Home::Installed(process, folder), port)
+}
