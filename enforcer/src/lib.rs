@@ -1,1 +1,3 @@
 //! Turns crossings into decisions, and owns the policy.
+
+pub mod policy;

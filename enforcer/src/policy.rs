@@ -1,0 +1,231 @@
+//! The policy as people write it: TOML text, read into a checked [`Policy`] or into everything that is wrong with it.
+//!
+//! Pure: no file, no clock. All problems are told at once, each with its line and column, what is meant, and the
+//! nearest right name. Half a policy is never returned.
+
+mod amount;
+mod limit;
+mod nearest;
+mod problem;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono_tz::Tz;
+use schemas::policy::{Limit, Policy, TenantSettings};
+use schemas::subject::ID_BYTES_MAX;
+use toml::de::DeTable;
+
+use self::nearest::did_you_mean;
+pub use self::problem::Problem;
+use self::reader::{Reader, Table};
+
+/// The most limits that one policy may hold.
+pub const LIMITS_MAX: usize = 1_000;
+
+/// The largest policy that is read. A version travels as one record of the log, with its text and what was read from
+/// it, which has to stay below the million bytes that a Kafka takes by default.
+pub const POLICY_BYTES_MAX: usize = 256 * 1024;
+
+const EMPTY: &str = "the policy is empty; the least is one limit: `[[limit]]` with name, subject, meter, window and \
+                     hard. Write `zone = \"UTC\"` for a policy without limits";
+
+/// Reads a policy. Its version is 0, and which tier's limit stands instead of which general one is worked out when
+/// it becomes a version.
+///
+/// # Errors
+/// Everything that is wrong, in the order of the text.
+pub fn read(text: &str) -> Result<Policy, Vec<Problem>> {
+    let mut reader = Reader::new(text);
+    if POLICY_BYTES_MAX < text.len() {
+        let bytes = text.len();
+        reader.say(
+            0,
+            format!("the policy has {bytes} bytes; {POLICY_BYTES_MAX} are taken"),
+        );
+        return Err(reader.finish());
+    }
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let at = error.span().map_or(text.len(), |span| span.start);
+        reader.say(at, format!("not TOML: {}", error.message()));
+    }
+    if reader.found_any() {
+        return Err(reader.finish());
+    }
+    if document.get_ref().is_empty() {
+        reader.say(0, EMPTY);
+        return Err(reader.finish());
+    }
+    let policy = whole(&mut reader, document.get_ref());
+    if reader.found_any() {
+        Err(reader.finish())
+    } else {
+        Ok(policy)
+    }
+}
+
+fn whole(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Policy {
+    const FIELDS: [&str; 5] = ["limit", "tier", "tenant", "default_tier", "zone"];
+    let top = Table::new(document, 0);
+    reader.refuse_unknown(&top, &FIELDS, "a policy");
+    let tiers = named_tables(reader, &top, "tier");
+    let names: BTreeSet<&str> = tiers.iter().map(|(name, _)| *name).collect();
+    let mut limits = Limits::default();
+    for value in reader.tables(&top, "limit") {
+        let read = limit::read(reader, &value, None);
+        limits.add(reader, read, &names);
+    }
+    for (tier, table) in &tiers {
+        check_name(reader, tier, table.at, "tier");
+        reader.refuse_unknown(table, &["limit"], "a tier");
+        for value in reader.tables(table, "limit") {
+            let read = limit::read(reader, &value, Some(tier));
+            limits.add(reader, read, &names);
+        }
+    }
+    let default_tier = reader.text(&top, "default_tier");
+    if let Some((tier, at)) = default_tier {
+        check_tier(reader, tier, at, &names);
+    }
+    Policy {
+        version: 0,
+        limits: limits.read,
+        tenants: tenants(reader, &top, &names),
+        default_tier: default_tier.map(|(tier, _)| tier.to_owned()),
+        default_zone: zone(reader, &top),
+    }
+}
+
+/// `[NAME.…]` under `[field]`, by name.
+fn named_tables<'t>(
+    reader: &mut Reader<'_>,
+    top: &Table<'t>,
+    field: &'static str,
+) -> Vec<(&'t str, Table<'t>)> {
+    let Some(outer) = top.get(field) else {
+        return Vec::new();
+    };
+    let Some(table) = outer.table() else {
+        reader.say(
+            outer.at,
+            format!("`{field}` holds tables by name: write `[{field}.NAME]`"),
+        );
+        return Vec::new();
+    };
+    let mut tables = Vec::new();
+    for (name, at, value) in table.entries() {
+        match value.table() {
+            Some(inner) => tables.push((name, inner.located_at(at))),
+            None => reader.say(
+                value.at,
+                format!("`{field}.{name}` must be a table: write `[{field}.{name}]`"),
+            ),
+        }
+    }
+    tables
+}
+
+fn tenants(
+    reader: &mut Reader<'_>,
+    top: &Table<'_>,
+    tiers: &BTreeSet<&str>,
+) -> BTreeMap<String, TenantSettings> {
+    let mut tenants = BTreeMap::new();
+    for (id, table) in named_tables(reader, top, "tenant") {
+        if id.is_empty() || ID_BYTES_MAX < id.len() {
+            reader.say(
+                table.at,
+                format!("a tenant's id has 1 to {ID_BYTES_MAX} bytes"),
+            );
+        }
+        reader.refuse_unknown(&table, &["tier", "zone"], "a tenant");
+        let tier = reader.text(&table, "tier");
+        if let Some((tier, at)) = tier {
+            check_tier(reader, tier, at, tiers);
+        }
+        let settings = TenantSettings {
+            tier: tier.map(|(tier, _)| tier.to_owned()),
+            zone: zone(reader, &table),
+        };
+        tenants.insert(id.to_owned(), settings);
+    }
+    tenants
+}
+
+fn zone(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Tz> {
+    let (name, at) = reader.text(table, "zone")?;
+    let zone = name.parse().ok();
+    if zone.is_none() {
+        let zones = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
+        let hint = did_you_mean(name, zones);
+        reader.say(
+            at,
+            format!("`{name}` is no IANA time zone such as `Europe/Berlin`{hint}"),
+        );
+    }
+    zone
+}
+
+fn check_tier(reader: &mut Reader<'_>, tier: &str, at: usize, tiers: &BTreeSet<&str>) {
+    if !tiers.contains(tier) {
+        let hint = did_you_mean(tier, tiers.iter().copied());
+        reader.say(
+            at,
+            format!("no tier `{tier}` is declared by `[tier.{tier}]`{hint}"),
+        );
+    }
+}
+
+/// Names of limits and tiers travel in headers, queries and metrics of others: plain characters, bounded.
+fn check_name(reader: &mut Reader<'_>, name: &str, at: usize, what: &str) {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if name.is_empty() || 64 < name.len() || !name.bytes().all(plain) {
+        reader.say(
+            at,
+            format!("a {what}'s name has 1 to 64 of a-z, A-Z, 0-9, `-`, `_` and `.`, not `{name}`"),
+        );
+    }
+}
+
+/// The limits read so far, no two of one name in one tier.
+#[derive(Default)]
+struct Limits {
+    read: Vec<Limit>,
+    /// Where each name of each tier (none: the general ones) was taken.
+    taken: BTreeMap<(Option<String>, String), usize>,
+    seen: usize,
+}
+
+impl Limits {
+    /// Takes one limit's name and tier into account, and the limit itself where it could be read.
+    fn add(&mut self, reader: &mut Reader<'_>, read: limit::Read, tiers: &BTreeSet<&str>) {
+        self.seen += 1;
+        if self.seen == LIMITS_MAX + 1 {
+            reader.say(
+                read.at,
+                format!("this is limit {}; a policy holds {LIMITS_MAX}", self.seen),
+            );
+        }
+        if let Some((tier, at)) = &read.tier {
+            check_tier(reader, tier, *at, tiers);
+        }
+        if let Some((name, at)) = &read.name {
+            check_name(reader, name, *at, "limit");
+            let tier = read.tier.as_ref().map(|(tier, _)| tier.clone());
+            match self.taken.get(&(tier.clone(), name.clone())) {
+                Some(first) => {
+                    let line = reader.line(*first);
+                    let text = format!("another limit is named `{name}` already, on line {line}");
+                    reader.say(*at, text);
+                }
+                None => {
+                    self.taken.insert((tier, name.clone()), *at);
+                }
+            }
+        }
+        self.read.extend(read.limit);
+    }
+}

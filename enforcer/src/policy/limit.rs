@@ -1,0 +1,281 @@
+//! One `[[limit]]`.
+
+use schemas::policy::{HARD, Level, Limit, Meter, MeterError, Mode, Stale, Window};
+use schemas::subject::{Dimension, Pattern, SubjectError};
+
+use super::amount::{amount, soft_level};
+use super::nearest::{did_you_mean, nearest};
+use super::reader::{Reader, Table};
+
+const FIELDS: [&str; 10] = [
+    "name", "subject", "meter", "window", "soft", "hard", "mode", "stale", "tier", "status",
+];
+
+const METERS: [&str; 7] = [
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "tokens",
+    "cost",
+    "failures",
+    "violations",
+];
+
+/// What could be read of one limit. Its name and tier are checked by the caller, who knows the others.
+pub(super) struct Read {
+    /// Where the limit begins.
+    pub(super) at: usize,
+    pub(super) name: Option<(String, usize)>,
+    pub(super) tier: Option<(String, usize)>,
+    /// Absent when any field is wrong.
+    pub(super) limit: Option<Limit>,
+}
+
+/// Reads the limit in `table`. `tier` is set for one that stands under `[tier.NAME]`.
+pub(super) fn read(reader: &mut Reader<'_>, table: &Table<'_>, tier: Option<&str>) -> Read {
+    reader.refuse_unknown(table, &FIELDS, "a limit");
+    let name = required(reader, table, "name", "name = \"tokens-a-minute\"");
+    let pattern = pattern(reader, table);
+    let meter = meter(reader, table);
+    let window = window(reader, table);
+    let levels = levels(reader, table, meter.as_ref());
+    let mode = mode(reader, table);
+    let stale = stale(reader, table);
+    let tier = own_tier(reader, table, tier);
+    let status = status(reader, table);
+    if let (Some((_, at)), Some(pattern)) = (&tier, &pattern)
+        && pattern.is_wider_than_tenant()
+    {
+        reader.say(
+            *at,
+            format!("a limit of a tier begins with `tenant/`; `{pattern}` is wider than a tenant"),
+        );
+    }
+    let whole = || {
+        Some(Limit {
+            name: name?.0.to_owned(),
+            pattern: pattern?,
+            meter: meter?,
+            window: window?,
+            levels: levels?,
+            mode: mode?,
+            stale: stale?,
+            tier: tier.as_ref().map(|(tier, _)| tier.clone()),
+            replaced_in: Vec::new(),
+            status: status?,
+        })
+    };
+    Read {
+        at: table.at,
+        limit: whole(),
+        name: name.map(|(name, at)| (name.to_owned(), at)),
+        tier,
+    }
+}
+
+/// The text in a field that a limit cannot be without.
+fn required<'t>(
+    reader: &mut Reader<'_>,
+    table: &Table<'t>,
+    field: &str,
+    example: &str,
+) -> Option<(&'t str, usize)> {
+    if table.get(field).is_none() {
+        reader.say(
+            table.at,
+            format!("this limit has no `{field}`: write `{example}`"),
+        );
+    }
+    reader.text(table, field)
+}
+
+fn pattern(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Pattern> {
+    let (text, at) = required(reader, table, "subject", "subject = \"tenant/*\"")?;
+    match Pattern::parse(text) {
+        Ok(pattern) => Some(pattern),
+        Err(error) => {
+            let hint = match &error {
+                SubjectError::UnknownDimension(name) => {
+                    let names = Dimension::ALL.into_iter().map(Dimension::name);
+                    did_you_mean(name, names.chain(["platform"]))
+                }
+                _ => String::new(),
+            };
+            reader.say(at, format!("subject `{text}`: {error}{hint}"));
+            None
+        }
+    }
+}
+
+/// A name that is all but a known meter's is taken for a slip and refused: as a unit of the user's own it would
+/// count nothing, silently.
+fn meter(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Meter> {
+    let (name, at) = required(reader, table, "meter", "meter = \"tokens\"")?;
+    let read: Result<Meter, MeterError> = name.parse();
+    let known = nearest(name, METERS.into_iter());
+    match (read, known) {
+        (Ok(Meter::Unit(_)), Some(known)) => {
+            let own = "a unit of your own needs a name less like it";
+            reader.say(
+                at,
+                format!("`{name}` is no meter; did you mean `{known}`? {own}"),
+            );
+            None
+        }
+        (Ok(meter), _) => Some(meter),
+        (Err(error), _) => {
+            let hint = did_you_mean(name, METERS.into_iter());
+            reader.say(at, format!("{error}{hint}"));
+            None
+        }
+    }
+}
+
+fn window(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Window> {
+    let (text, at) = required(reader, table, "window", "window = \"sliding 60s\"")?;
+    match text.parse() {
+        Ok(Window::Bucket { .. }) => {
+            let instead = "`sliding 60s` or `calendar day|week|month`";
+            reader.say(at, format!("`bucket` is not there yet: use {instead}"));
+            None
+        }
+        Ok(window) => Some(window),
+        Err(error) => {
+            reader.say(at, error.to_string());
+            None
+        }
+    }
+}
+
+/// The soft levels, lowest first, and the hard one. Without a meter nobody knows the unit, so nothing is said of
+/// numbers then.
+fn levels(reader: &mut Reader<'_>, table: &Table<'_>, meter: Option<&Meter>) -> Option<Vec<Level>> {
+    let Some(hard) = table.get("hard") else {
+        let example = match meter {
+            Some(Meter::Cost) => "hard = \"20 USD\"",
+            _ => "hard = 60000",
+        };
+        reader.say(
+            table.at,
+            format!("this limit has no `hard`, the number from which on calls are refused: write `{example}`"),
+        );
+        return None;
+    };
+    let meter = meter?;
+    let hard = match amount(meter, "hard", &hard) {
+        Ok(number) => number,
+        Err(error) => {
+            reader.say(hard.at, error);
+            return None;
+        }
+    };
+    let mut levels = soft_levels(reader, table, meter, hard)?;
+    levels.push(Level {
+        name: HARD.to_owned(),
+        threshold: hard,
+    });
+    Some(levels)
+}
+
+fn soft_levels(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    meter: &Meter,
+    hard: i128,
+) -> Option<Vec<Level>> {
+    let Some(value) = table.get("soft") else {
+        return Some(Vec::new());
+    };
+    let Some(list) = value.list() else {
+        reader.say(value.at, "`soft` is a list: write `soft = [\"80%\"]`");
+        return None;
+    };
+    let mut levels: Vec<Level> = Vec::new();
+    let mut good = true;
+    for value in list {
+        match soft_level(meter, hard, &value) {
+            Ok(level) => match levels.iter().find(|l| l.threshold == level.threshold) {
+                Some(same) => {
+                    let (name, same) = (&level.name, &same.name);
+                    let text = format!("`{name}` is the same number as `{same}`: leave one out");
+                    reader.say(value.at, text);
+                    good = false;
+                }
+                None => levels.push(level),
+            },
+            Err(error) => {
+                reader.say(value.at, error);
+                good = false;
+            }
+        }
+    }
+    levels.sort_by_key(|level| level.threshold);
+    good.then_some(levels)
+}
+
+fn mode(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Mode> {
+    if table.get("mode").is_none() {
+        return Some(Mode::Block);
+    }
+    let choices = [
+        ("open", Some(Mode::Open)),
+        ("block", Some(Mode::Block)),
+        ("strict", None),
+    ];
+    let chosen = reader.choice(table, "mode", &choices)?;
+    if chosen.is_none() {
+        let at = table.get("mode").map_or(table.at, |value| value.at);
+        reader.say(
+            at,
+            "mode `strict` is not there yet: use `block`, which refuses after the fact",
+        );
+    }
+    chosen
+}
+
+fn stale(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Stale> {
+    if table.get("stale").is_none() {
+        return Some(Stale::default());
+    }
+    let choices = [
+        ("last_known", Stale::LastKnown),
+        ("open", Stale::Open),
+        ("closed", Stale::Closed),
+    ];
+    reader.choice(table, "stale", &choices)
+}
+
+fn own_tier(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    under: Option<&str>,
+) -> Option<(String, usize)> {
+    let written = reader.text(table, "tier");
+    match (under, written) {
+        (Some(under), Some((tier, at))) if tier != under => {
+            let text = format!("this limit stands under `[tier.{under}]`: leave `tier` out");
+            reader.say(at, text);
+            Some((under.to_owned(), at))
+        }
+        (Some(under), _) => Some((under.to_owned(), table.at)),
+        (None, written) => written.map(|(tier, at)| (tier.to_owned(), at)),
+    }
+}
+
+/// `Some(None)` where the limit names no status.
+fn status(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Option<u16>> {
+    let Some(value) = table.get("status") else {
+        return Some(None);
+    };
+    let status = value
+        .integer()
+        .and_then(|status| u16::try_from(status).ok());
+    let status = status.filter(|status| (400..600).contains(status));
+    if status.is_none() {
+        reader.say(
+            value.at,
+            "`status` is the HTTP status of a refusal: a whole number from 400 to 599",
+        );
+    }
+    status.map(Some)
+}

@@ -1,0 +1,211 @@
+//! Values of a limit that are wrong.
+
+use super::{limit, refuse, refuse_field};
+
+#[test]
+fn refuses_wrong_values() {
+    refuse_field(
+        "name",
+        "7",
+        "2:8: `name` must be text in quotes, not a whole number",
+    );
+    refuse_field(
+        "name",
+        "\"a b\"",
+        "2:8: a limit's name has 1 to 64 of a-z, A-Z, 0-9, `-`, `_` and `.`, not `a b`",
+    );
+    refuse_field(
+        "subject",
+        "\"tenants/*\"",
+        "3:11: subject `tenants/*`: `tenants` is no dimension; use one of tenant, key, user, account, source, \
+         fingerprint, action, provider, model, route; did you mean `tenant`?",
+    );
+    refuse_field(
+        "subject",
+        "\"tenant\"",
+        "3:11: subject `tenant`: `tenant` has no id after it",
+    );
+    refuse_field(
+        "subject",
+        "\"key/*/tenant/*\"",
+        "3:11: subject `key/*/tenant/*`: `tenant` must come before `key` in a subject",
+    );
+    refuse_field(
+        "subject",
+        "\"\"",
+        "3:11: subject ``: a subject is empty; write `platform` for everything",
+    );
+    refuse_field(
+        "meter",
+        "\"token\"",
+        "4:9: `token` is no meter; did you mean `tokens`? a unit of your own needs a name less like it",
+    );
+    refuse_field(
+        "meter",
+        "\"Tokens\"",
+        "4:9: `Tokens` is no meter: use requests, input_tokens, output_tokens, tokens, cost, failures, violations, \
+         or the name of a unit (a-z, 0-9, _; at most 64); did you mean `tokens`?",
+    );
+    refuse_field(
+        "window",
+        "\"60s\"",
+        "5:10: `60s` is no window: write `sliding 60s`, `bucket 10/s burst 50` or `calendar day|week|month`",
+    );
+    refuse_field(
+        "window",
+        "\"sliding 60\"",
+        "5:10: `60` is no span of time: a whole number and s, m, h or d, such as 60s",
+    );
+    refuse_field(
+        "window",
+        "\"sliding 31d\"",
+        "5:10: a sliding window lasts from 1s to 30d, not 31d",
+    );
+    refuse_field(
+        "window",
+        "\"bucket 10/s burst 50\"",
+        "5:10: `bucket` is not there yet: use `sliding 60s` or `calendar day|week|month`",
+    );
+    refuse_field(
+        "mode",
+        "\"blok\"",
+        "8:8: `blok` is no mode: use one of open, block, strict; did you mean `block`?",
+    );
+    refuse_field(
+        "mode",
+        "\"strict\"",
+        "8:8: mode `strict` is not there yet: use `block`, which refuses after the fact",
+    );
+    refuse_field(
+        "stale",
+        "\"last-known\"",
+        "9:9: `last-known` is no stale: use one of last_known, open, closed; did you mean `last_known`?",
+    );
+    for status in ["200", "600", "\"429\"", "-1", "99999999"] {
+        refuse_field(
+            "status",
+            status,
+            "9:10: `status` is the HTTP status of a refusal: a whole number from 400 to 599",
+        );
+    }
+}
+
+#[test]
+fn refuses_wrong_numbers() {
+    refuse_field("hard", "0", "7:8: `hard` must be above zero");
+    refuse_field("hard", "-5", "7:8: `hard` must be above zero");
+    refuse_field(
+        "hard",
+        "1.5",
+        "7:8: `hard` of tokens is a whole number, such as 60000, not a number with a fraction",
+    );
+    refuse_field(
+        "hard",
+        "\"60000\"",
+        "7:8: `hard` of tokens is a whole number without quotes or unit, such as 60000, not \"60000\"",
+    );
+    refuse_field(
+        "hard",
+        "\"20 USD\"",
+        "7:8: `hard` of tokens is a whole number without quotes or unit, such as 60000, not \"20 USD\"",
+    );
+    refuse_field(
+        "hard",
+        "99999999999999999999",
+        "7:8: `hard` is at most 9223372036854775807",
+    );
+    refuse_field(
+        "soft",
+        "\"80%\"",
+        "6:8: `soft` is a list: write `soft = [\"80%\"]`",
+    );
+    for (percent, shown) in [
+        ("0%", "0%"),
+        ("100%", "100%"),
+        ("80.5%", "80.5%"),
+        ("-1%", "-1%"),
+    ] {
+        refuse_field(
+            "soft",
+            &format!("[\"{percent}\"]"),
+            &format!("6:9: a soft level is a whole percentage from 1% to 99%, not {shown}"),
+        );
+    }
+    refuse_field(
+        "soft",
+        "[60000]",
+        "6:9: a soft level lies below the hard number: 60000 is not below 60000",
+    );
+    refuse_field(
+        "soft",
+        "[\"80%\", 48000]",
+        "6:16: `48000` is the same number as `80%`: leave one out",
+    );
+    refuse_field(
+        "soft",
+        "[\"80\"]",
+        "6:9: `soft` of tokens is a whole number without quotes or unit, such as 60000, not \"80\"; or a part of the \
+         hard number: `soft = [\"80%\"]`",
+    );
+    refuse_field(
+        "hard",
+        "1",
+        "6:9: 80% of 1 is 1, which is not below the hard number",
+    );
+}
+
+#[test]
+fn money_needs_its_unit() {
+    let refuse_hard = |value: &str, expected: &str| {
+        refuse(
+            &limit(&[("meter", "\"cost\""), ("hard", value)]),
+            &[expected],
+        );
+    };
+    refuse_hard(
+        "20",
+        "7:8: an amount of money needs its unit: write `hard = \"20 USD\"`",
+    );
+    refuse_hard(
+        "0.5",
+        "7:8: an amount of money needs its unit: write `hard = \"20 USD\"`",
+    );
+    refuse_hard(
+        "\"0.50\"",
+        "7:8: an amount of money needs its unit: write \"0.50 USD\"",
+    );
+    refuse_hard(
+        "\"20 EUR\"",
+        "7:8: \"20 EUR\" is no amount of money: write `hard = \"20 USD\"`, in US dollars",
+    );
+    refuse_hard(
+        "\"$20\"",
+        "7:8: \"$20\" is no amount of money: write `hard = \"20 USD\"`, in US dollars",
+    );
+    refuse_hard(
+        "true",
+        "7:8: an amount of money is text such as `hard = \"20 USD\"`, not true or false",
+    );
+    refuse_hard("\"0 USD\"", "7:8: `hard` must be above zero");
+    refuse_hard("\"-1 USD\"", "7:8: `hard` must be above zero");
+    refuse_hard(
+        "\"1e-13 USD\"",
+        "7:8: 1e-13 USD is finer than a pico-dollar (10^-12 USD), which would have to be rounded",
+    );
+    refuse_hard(
+        "\"9223373 USD\"",
+        "7:8: 9223373 USD is more than 9223372 USD, the most that one amount can hold",
+    );
+    refuse(
+        &limit(&[
+            ("meter", "\"cost\""),
+            ("hard", "\"20 USD\""),
+            ("soft", "[16, \"20 USD\"]"),
+        ]),
+        &[
+            "6:9: an amount of money needs its unit: write `soft = [\"16 USD\"]`; or a part of the hard number: `soft \
+             = [\"80%\"]`",
+            "6:13: a soft level lies below the hard number: 20 USD is not below 20 USD",
+        ],
+    );
+}
