@@ -87,11 +87,12 @@ impl Default for Config {
 }
 
 /// What Weir's exactness rests on, or what has a field of its own in [`Config`].
-const OURS: [&str; 13] = [
+const OURS: [&str; 14] = [
     "bootstrap.servers",
     "metadata.broker.list",
     "client.id",
     "group.id",
+    "group.protocol",
     "acks",
     "request.required.acks",
     "enable.idempotence",
@@ -108,6 +109,8 @@ const OURS: [&str; 13] = [
 enum Kind {
     Producer,
     Consumer,
+    /// Has no prefix: it takes what is meant for all.
+    Admin,
 }
 
 impl Config {
@@ -193,6 +196,13 @@ impl Config {
             .set("queued.max.messages.kbytes", "8192")
             .set("statistics.interval.ms", "1000");
         self.add_settings(&mut client, Kind::Consumer);
+        client
+    }
+
+    /// Settings for making and describing topics.
+    pub(crate) fn admin(&self) -> ClientConfig {
+        let mut client = self.client();
+        self.add_settings(&mut client, Kind::Admin);
         client
     }
 

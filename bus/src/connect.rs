@@ -1,18 +1,23 @@
 //! From a configuration to a bus whose topics stand.
 
+mod admin;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use schemas::codec::Wire;
-use schemas::topic::{Topic, TopicSpec};
+use schemas::record::{Layout, PolicyRecord};
+use schemas::topic::{self, POLICIES, Topic, TopicSpec};
 
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, Stopwatch};
 use crate::config::Config;
-use crate::consumer::{Consumer, Subscription};
+use crate::consumer::{Consumer, Settings, Subscription};
 use crate::error::BusError;
-use crate::follow::Follower;
-use crate::layout::Partitions;
+use crate::follow::{Followed, Follower, Following};
+use crate::layout::{self, Partitions};
 use crate::metrics::Metrics;
 use crate::producer::{Client, Producer};
+use admin::Admin;
 
 /// The log as one process sees it. A clone is cheap and shares everything.
 #[derive(Clone)]
@@ -22,28 +27,39 @@ pub struct Bus {
 
 struct Shared {
     config: Config,
+    clock: SharedClock,
     client: Arc<Client>,
     partitions: Arc<Partitions>,
     metrics: Metrics,
 }
 
 impl Bus {
+    /// Waits for the log, makes the topics that are missing, and checks those that are there.
+    ///
+    /// # Errors
+    /// When the log does not answer within `ready_within`, or a topic is not as Weir needs it; the text says what to
+    /// do.
     pub async fn connect(config: Config, clock: SharedClock) -> Result<Self, BusError> {
         config.check()?;
-        let _ = clock;
+        let since = Stopwatch::start();
         let metrics = Metrics::default();
         let client = Arc::new(Client::start(&config, &metrics)?);
+        let admin = Admin::new(&config, Arc::clone(&client), since)?;
+        let found = admin.make_topics(&topic::ALL).await?;
+        admin.check_settings(&topic::ALL).await?;
+        let partitions = settle(&config, &client, &found).await?;
         Ok(Self {
             shared: Arc::new(Shared {
                 config,
+                clock,
                 client,
-                partitions: Arc::default(),
+                partitions: Arc::new(partitions),
                 metrics,
             }),
         })
     }
 
-    /// How many partitions `topic` was made with.
+    /// How many partitions `topic` was made with. Ones that were added later are read but get no keys.
     #[must_use]
     pub fn partitions(&self, topic: TopicSpec) -> i32 {
         self.shared.partitions.of(topic.name)
@@ -68,24 +84,128 @@ impl Bus {
         self.shared.client.health.available()
     }
 
+    /// Joins a group and reads what it is given.
+    ///
+    /// # Errors
+    /// When the client library refuses the settings. That the log is away is no error here: reading waits for it.
     pub fn consume(&self, subscription: Subscription) -> Result<Consumer, BusError> {
-        let _ = (subscription, &self.shared.config);
-        Err(BusError::Closed)
+        let config = &self.shared.config;
+        let settings = Settings {
+            client: config.consumer(&subscription.group),
+            batches_max: config.batches_max,
+            hand_over_within: config.hand_over_within,
+        };
+        Consumer::start(subscription, settings, &self.shared.metrics)
     }
 
+    /// Follows a compacted topic from its start.
+    ///
+    /// # Errors
+    /// When the client library refuses the settings. That the log is away is no error here: following waits for it.
     pub fn follow<V: Wire>(&self, topic: &Topic<V>) -> Result<Follower<V>, BusError> {
-        let _ = topic;
-        Err(BusError::Closed)
+        let partitions = self.partitions(topic.spec());
+        follow(&self.shared.config, &self.shared.metrics, topic, partitions)
     }
 
-    /// All that `topic` holds now: the newest value of each key, sorted by key. For compacted topics.
+    /// All that `topic` holds now: the newest value of each key, sorted by key. For compacted topics. Records that
+    /// nobody can read are passed over, and logged.
+    ///
+    /// # Errors
+    /// When reading cannot go on. While the log is away it waits.
     pub async fn read_all<V: Wire>(&self, topic: &Topic<V>) -> Result<Vec<(String, V)>, BusError> {
-        let _ = topic;
-        Err(BusError::Closed)
+        let all = collect(self.follow(topic)?, topic.name()).await?;
+        Ok(all.into_iter().collect())
     }
 
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
     }
+
+    #[must_use]
+    pub fn clock(&self) -> &SharedClock {
+        &self.shared.clock
+    }
+}
+
+fn follow<V: Wire>(
+    config: &Config,
+    metrics: &Metrics,
+    topic: &Topic<V>,
+    partitions: i32,
+) -> Result<Follower<V>, BusError> {
+    let following = Following {
+        topic: topic.name(),
+        partitions,
+        lost_after: config.lost_after,
+    };
+    let client = config.consumer(&format!("{}-follow", config.client_id));
+    Follower::start(following, &client, metrics)
+}
+
+async fn collect<V: Wire>(
+    mut follower: Follower<V>,
+    topic: &str,
+) -> Result<BTreeMap<String, V>, BusError> {
+    let mut all = BTreeMap::new();
+    loop {
+        match follower.next().await? {
+            Followed::Put { key, value, .. } => {
+                all.insert(key, value);
+            }
+            Followed::Lifted { key, .. } => {
+                all.remove(&key);
+            }
+            Followed::Unreadable {
+                key,
+                partition,
+                offset,
+                reason,
+            } => {
+                tracing::warn!(topic, key, partition, offset, reason, "unreadable record");
+            }
+            Followed::CaughtUp => return Ok(all),
+            Followed::Lost | Followed::Back => {}
+        }
+    }
+}
+
+/// Goes by the layout that is recorded in the log, and records it where it is not.
+async fn settle(
+    config: &Config,
+    client: &Arc<Client>,
+    found: &BTreeMap<String, i32>,
+) -> Result<Partitions, BusError> {
+    let follower = follow(config, &client.metrics, &POLICIES, 1)?;
+    let policies = collect(follower, POLICIES.name());
+    let mut policies = tokio::time::timeout(config.ready_within, policies)
+        .await
+        .map_err(|_| BusError::Unreachable {
+            bootstrap: config.bootstrap.clone(),
+            waited: config.ready_within,
+            reason: format!("{} could not be read", POLICIES.name()),
+        })??;
+    let recorded = match policies.remove(Layout::KEY) {
+        Some(PolicyRecord::Layout(layout)) => Some(layout),
+        _ => None,
+    };
+    let settled = layout::settle(&topic::ALL, recorded, found)?;
+    for (topic, made, found) in settled.grown {
+        tracing::warn!(
+            topic,
+            "made with {made} partitions and has {found} now; those that were added stay without keys"
+        );
+    }
+    let partitions = Arc::new(settled.partitions);
+    if settled.write {
+        let layout = PolicyRecord::Layout(partitions.record());
+        Producer::new(Arc::clone(client), Arc::clone(&partitions))
+            .send(&POLICIES, Layout::KEY, &layout)
+            .await
+            .map_err(|source| BusError::Record {
+                topic: POLICIES.name(),
+                source,
+            })?;
+    }
+    Ok(Arc::unwrap_or_clone(partitions))
 }

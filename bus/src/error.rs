@@ -40,6 +40,15 @@ pub enum BusError {
         low: i64,
         high: i64,
     },
+    /// A record that was read before came again.
+    #[error(
+        "{partition} gave offset {offset} after {next} was due: reading on would count it twice"
+    )]
+    Backwards {
+        partition: String,
+        offset: i64,
+        next: i64,
+    },
     /// The client library gave up for good.
     #[error("the log's client stopped: {0}")]
     Fatal(String),

@@ -21,6 +21,7 @@ mod logging;
 pub mod metrics;
 pub mod producer;
 mod record;
+mod statistics;
 
 pub use config::{Compression, Config};
 pub use connect::Bus;

@@ -1,0 +1,454 @@
+//! The thread behind a consumer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::mpsc;
+
+use super::context::{Change, Context};
+use super::partition::{OpenPartition, Then};
+use super::signals::{Answer, Signals};
+use super::{Assigned, Event, Revoked, Settings, Start, Subscription, Turn};
+use crate::clock::Stopwatch;
+use crate::error::BusError;
+use crate::logging::Repeats;
+use crate::metrics::{Metrics, ReaderMetrics};
+use crate::producer::setting_error;
+use crate::record::Partition;
+
+/// How long the thread sleeps when nothing happens; the group's business waits for it, records do not.
+const TICK: Duration = Duration::from_millis(20);
+
+/// How long leaving the group may take.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+
+const LEAVE_POLL: Duration = Duration::from_millis(20);
+
+/// How long the question for a partition's bounds may take, once it is known that an offset is outside of them.
+const WATERMARKS_WITHIN: Duration = Duration::from_secs(2);
+
+/// One look at a partition gives at most a batch and the news that it was the last one.
+const EVENTS_PER_LOOK: usize = 2;
+
+pub(super) struct Reader {
+    consumer: Arc<BaseConsumer<Context>>,
+    subscription: Subscription,
+    hand_over_within: Duration,
+    events: mpsc::Sender<Event>,
+    signals: Arc<Signals>,
+    metrics: ReaderMetrics,
+    phase: Phase,
+    turns: u64,
+    open: Vec<OpenPartition>,
+    /// Places in `open` that may have something to read, in the order in which they get their turn.
+    to_read: VecDeque<usize>,
+    /// Changes of ownership that wait for room in the channel.
+    outbox: VecDeque<Event>,
+    repeats: Repeats,
+}
+
+/// Where this member stands with its group.
+enum Phase {
+    Reading,
+    /// The service was told of these partitions and is to say where to begin.
+    Assigning {
+        turn: u64,
+        partitions: Arc<[Partition]>,
+    },
+    /// The service was told that its partitions go, and finishes its work.
+    Revoking {
+        turn: u64,
+        since: Stopwatch,
+    },
+}
+
+fn fatal(error: &KafkaError) -> BusError {
+    BusError::Fatal(error.to_string())
+}
+
+impl Reader {
+    pub(super) fn new(
+        subscription: Subscription,
+        settings: Settings,
+        metrics: &Metrics,
+        events: mpsc::Sender<Event>,
+        signals: Arc<Signals>,
+    ) -> Result<Self, BusError> {
+        let mut client = settings.client;
+        let reset = match subscription.start {
+            Start::Stored => "error",
+            Start::Committed => "earliest",
+        };
+        client.set("auto.offset.reset", reset);
+        let consumer: BaseConsumer<Context> = client
+            .create_with_context(Context::new(metrics))
+            .map_err(|error| setting_error(&error))?;
+        let topics: Vec<&str> = subscription.topics.iter().map(|spec| spec.name).collect();
+        consumer.subscribe(&topics).map_err(|error| fatal(&error))?;
+        Ok(Self {
+            consumer: Arc::new(consumer),
+            metrics: metrics.reader(&subscription.group),
+            subscription,
+            hand_over_within: settings.hand_over_within,
+            events,
+            signals,
+            phase: Phase::Reading,
+            turns: 0,
+            open: Vec::new(),
+            to_read: VecDeque::new(),
+            outbox: VecDeque::new(),
+            repeats: Repeats::default(),
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        if let Err(error) = self.serve() {
+            self.metrics.error("failed");
+            // When this fails nobody listens any more.
+            let _ = self.events.blocking_send(Event::Failed(error));
+        }
+        self.leave();
+    }
+
+    /// Until closed, or until going on would be wrong.
+    fn serve(&mut self) -> Result<(), BusError> {
+        let mut wait = Duration::ZERO;
+        loop {
+            let inbox = self.signals.take(wait);
+            self.commit(&inbox.commits);
+            if inbox.closing {
+                return Ok(());
+            }
+            self.to_read.extend(inbox.ready);
+            self.poll_group()?;
+            self.take_answer(inbox.answers)?;
+            self.take_change()?;
+            self.note_statistics();
+            self.send_outbox();
+            self.read()?;
+            wait = if self.has_work() {
+                Duration::ZERO
+            } else {
+                TICK
+            };
+        }
+    }
+
+    /// Whether there is something to do that needs nobody else.
+    fn has_work(&self) -> bool {
+        let readable = matches!(self.phase, Phase::Reading) && !self.to_read.is_empty();
+        if !readable && self.outbox.is_empty() {
+            return false;
+        }
+        self.signals.starve();
+        EVENTS_PER_LOOK <= self.events.capacity()
+    }
+
+    /// Serves the group's business. Records never come this way.
+    fn poll_group(&mut self) -> Result<(), BusError> {
+        match self.consumer.poll(Duration::ZERO) {
+            None => Ok(()),
+            Some(Ok(message)) => {
+                use rdkafka::Message as _;
+                let (topic, partition) = (message.topic(), message.partition());
+                Err(BusError::Fatal(format!(
+                    "a record of {topic}/{partition} came outside of its queue and would be lost"
+                )))
+            }
+            Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => Err(fatal(&error)),
+            Some(Err(error)) => {
+                self.metrics.error("group");
+                self.repeats
+                    .warn(&error, "the group waits", &self.subscription.group);
+                Ok(())
+            }
+        }
+    }
+
+    // === changes of ownership ===
+
+    fn take_change(&mut self) -> Result<(), BusError> {
+        if let Phase::Revoking { since, .. } = &self.phase
+            && self.hand_over_within <= since.elapsed()
+        {
+            let waited = self.hand_over_within;
+            tracing::warn!(
+                group = self.subscription.group,
+                "gave partitions away after {waited:?} without the service's word"
+            );
+            self.metrics.error("hand_over");
+            self.give_back()?;
+        }
+        if !matches!(self.phase, Phase::Reading) {
+            return Ok(());
+        }
+        match self.consumer.context().next_change() {
+            None => Ok(()),
+            Some(Change::Assign(named)) => self.begin_assigning(&named),
+            Some(Change::Revoke) => self.begin_revoking(),
+        }
+    }
+
+    fn begin_assigning(&mut self, named: &[(String, i32)]) -> Result<(), BusError> {
+        self.metrics.rebalance("assigned");
+        let topics = &self.subscription.topics;
+        let ours = |(name, index): &(String, i32)| {
+            let spec = topics.iter().find(|spec| spec.name == name)?;
+            Some(Partition {
+                topic: spec.name,
+                index: *index,
+            })
+        };
+        let partitions: Arc<[Partition]> = named.iter().filter_map(ours).collect();
+        if partitions.is_empty() {
+            return self.assign(&partitions, &[]);
+        }
+        let turn = self.next_turn();
+        self.outbox.push_back(Event::Assigned(Assigned {
+            partitions: Arc::clone(&partitions),
+            turn: self.turn(turn),
+        }));
+        self.phase = Phase::Assigning { turn, partitions };
+        Ok(())
+    }
+
+    fn begin_revoking(&mut self) -> Result<(), BusError> {
+        let lost = self.consumer.assignment_lost();
+        self.metrics
+            .rebalance(if lost { "lost" } else { "revoked" });
+        if self.open.is_empty() {
+            return self.give_back();
+        }
+        let turn = self.next_turn();
+        self.outbox.push_back(Event::Revoked(Revoked {
+            partitions: self.open.iter().map(|open| open.partition).collect(),
+            lost,
+            turn: self.turn(turn),
+        }));
+        if lost {
+            return self.give_back();
+        }
+        let since = Stopwatch::start();
+        self.phase = Phase::Revoking { turn, since };
+        Ok(())
+    }
+
+    fn take_answer(&mut self, answers: BTreeMap<u64, Answer>) -> Result<(), BusError> {
+        for (answered, answer) in answers {
+            match &self.phase {
+                Phase::Assigning { turn, partitions } if *turn == answered => {
+                    let offsets = match answer {
+                        Answer::Start(offsets) => offsets,
+                        Answer::Done | Answer::Dropped => Vec::new(),
+                    };
+                    let partitions = Arc::clone(partitions);
+                    self.assign(&partitions, &offsets)?;
+                }
+                Phase::Revoking { turn, .. } if *turn == answered => self.give_back()?,
+                // Too late: the time for the hand-over has passed, or the partitions were lost.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn assign(
+        &mut self,
+        partitions: &[Partition],
+        offsets: &[(Partition, Option<i64>)],
+    ) -> Result<(), BusError> {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        self.open.clear();
+        self.to_read.clear();
+        for (place, partition) in partitions.iter().enumerate() {
+            let answer = offsets.iter().find(|(of, _)| of == partition);
+            let start = match (answer, self.subscription.start) {
+                (Some((_, Some(offset))), _) => Offset::Offset(*offset),
+                (Some((_, None)), _) | (None, Start::Stored) => Offset::Beginning,
+                (None, Start::Committed) => Offset::Stored,
+            };
+            list.add_partition_offset(partition.topic, partition.index, start)
+                .map_err(|error| fatal(&error))?;
+            let next = answer.and_then(|(_, offset)| *offset);
+            let signals = (&self.signals, place);
+            let open = OpenPartition::open(&self.consumer, *partition, next, signals)?;
+            self.open.push(open);
+            self.to_read.push_back(place);
+        }
+        self.consumer.assign(&list).map_err(|error| fatal(&error))?;
+        self.phase = Phase::Reading;
+        Ok(())
+    }
+
+    /// Reads nothing more and lets the group go on.
+    fn give_back(&mut self) -> Result<(), BusError> {
+        self.forget_open();
+        self.phase = Phase::Reading;
+        self.consumer.unassign().map_err(|error| fatal(&error))
+    }
+
+    fn forget_open(&mut self) {
+        for open in self.open.drain(..) {
+            self.metrics.forget(open.partition);
+        }
+        self.to_read.clear();
+    }
+
+    fn next_turn(&mut self) -> u64 {
+        self.turns += 1;
+        self.turns
+    }
+
+    fn turn(&self, number: u64) -> Turn {
+        Turn {
+            signals: Arc::clone(&self.signals),
+            number,
+        }
+    }
+
+    fn send_outbox(&mut self) {
+        while let Some(event) = self.outbox.pop_front() {
+            match self.events.try_send(event) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(event)) => {
+                    self.outbox.push_front(event);
+                    break;
+                }
+                // The one who listened is gone and has asked to close: that is taken next.
+                Err(mpsc::error::TrySendError::Closed(_)) => break,
+            }
+        }
+    }
+
+    // === records ===
+
+    /// Gives each partition that may have something one look, as far as there is room.
+    fn read(&mut self) -> Result<(), BusError> {
+        if !matches!(self.phase, Phase::Reading) {
+            return Ok(());
+        }
+        for _ in 0..self.to_read.len() {
+            if !self.outbox.is_empty() || self.events.capacity() < EVENTS_PER_LOOK {
+                break;
+            }
+            let Some(place) = self.to_read.pop_front() else {
+                break;
+            };
+            self.look(place)?;
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, place: usize) -> Result<(), BusError> {
+        // A signal from before the last change of ownership.
+        let Some(open) = self.open.get_mut(place) else {
+            return Ok(());
+        };
+        let partition = open.partition;
+        let found = open.read(self.subscription.batch_records_max)?;
+        let lag = open.lag();
+        if let Some(batch) = found.batch {
+            self.metrics.consumed(partition.topic, batch.records.len());
+            self.metrics.lag(partition, lag);
+            self.send(Event::Records(batch));
+        }
+        match found.then {
+            Then::Empty => return Ok(()),
+            Then::Full => {}
+            Then::End => self.send(Event::CaughtUp(partition)),
+            Then::Error(error) => self.judge(place, &error)?,
+        }
+        self.to_read.push_back(place);
+        Ok(())
+    }
+
+    /// There is room: it was looked for before.
+    fn send(&self, event: Event) {
+        // A closed channel means that the one who listened has asked to close: that is taken next.
+        let _ = self.events.try_send(event);
+    }
+
+    /// Most errors pass by themselves. These do not, or going on would skip records or count them twice.
+    fn judge(&mut self, place: usize, error: &KafkaError) -> Result<(), BusError> {
+        let open = &self.open[place];
+        let Partition { topic, index } = open.partition;
+        if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+            return Err(fatal(error));
+        }
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) {
+            let bounds = self
+                .consumer
+                .fetch_watermarks(topic, index, WATERMARKS_WITHIN);
+            let (low, high) = bounds.unwrap_or((-1, -1));
+            return Err(BusError::Offset {
+                topic: topic.to_owned(),
+                partition: index,
+                offset: open.next,
+                low,
+                high,
+            });
+        }
+        self.metrics.error("fetch");
+        self.repeats.warn(error, "reading waits", topic);
+        Ok(())
+    }
+
+    fn note_statistics(&mut self) {
+        let Some(statistics) = self.consumer.context().latest_statistics() else {
+            return;
+        };
+        for open in &mut self.open {
+            let Partition { topic, index } = open.partition;
+            if let Some(end) = statistics.end_offset(topic, index) {
+                open.end = open.end.max(end);
+                self.metrics.lag(open.partition, open.lag());
+            }
+        }
+    }
+
+    // === the end ===
+
+    fn commit(&self, commits: &BTreeMap<Partition, i64>) {
+        let mut list = TopicPartitionList::with_capacity(commits.len());
+        for (partition, next) in commits {
+            let ours = self.open.iter().any(|open| open.partition == *partition);
+            if ours {
+                let offset = Offset::Offset(*next);
+                let added = list.add_partition_offset(partition.topic, partition.index, offset);
+                debug_assert!(added.is_ok(), "{next} is no offset");
+            }
+        }
+        if list.count() == 0 {
+            return;
+        }
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+            self.metrics.error("commit");
+            tracing::debug!(%error, "cannot commit; the next commit replaces it");
+        }
+    }
+
+    fn leave(mut self) {
+        self.forget_open();
+        self.consumer.context().leave();
+        // A change that was noted and not answered yet would keep the group waiting.
+        if !matches!(self.phase, Phase::Reading) || self.consumer.context().next_change().is_some()
+        {
+            let given_back = self.consumer.unassign();
+            if let Err(error) = given_back {
+                tracing::debug!(%error, "cannot give partitions back");
+            }
+        }
+        if let Err(error) = self.consumer.close_queue() {
+            tracing::warn!(%error, "cannot leave the group; it will notice by itself");
+            return;
+        }
+        let since = Stopwatch::start();
+        while !self.consumer.closed() && since.elapsed() < LEAVE_WITHIN {
+            self.consumer.poll(LEAVE_POLL);
+        }
+    }
+}
