@@ -1,0 +1,75 @@
+//! The embedded log, started and stopped by a test.
+#![expect(clippy::unwrap_used, reason = "a check fails by panicking")]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use broker::{Broker, RunError};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+/// A running log. Stopping it keeps its folder, so that it can be started again.
+pub(crate) struct Log {
+    folder: TempDir,
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    /// Ends with the test, also when the test fails.
+    running: JoinSet<Result<(), RunError>>,
+}
+
+impl Log {
+    /// An empty log on a free port.
+    pub(crate) async fn start() -> Log {
+        let folder = tempfile::tempdir().unwrap();
+        let config = broker::Config::new(data(folder.path()));
+        let mut log = Log {
+            address: config.listen,
+            folder,
+            stop: None,
+            running: JoinSet::new(),
+        };
+        log.open(config).await;
+        log
+    }
+
+    pub(crate) fn bootstrap(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Closes every connection and the port.
+    pub(crate) async fn pause(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            stop.send(()).unwrap();
+        }
+        while let Some(ended) = self.running.join_next().await {
+            ended.unwrap().unwrap();
+        }
+    }
+
+    /// Opens the same folder on the same port.
+    pub(crate) async fn resume(&mut self) {
+        let mut config = broker::Config::new(data(self.folder.path()));
+        config.listen = self.address;
+        self.open(config).await;
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.pause().await;
+    }
+
+    async fn open(&mut self, config: broker::Config) {
+        let broker = Broker::open(config).await.unwrap();
+        self.address = broker.address();
+        let (stop, stopped) = oneshot::channel();
+        self.stop = Some(stop);
+        self.running.spawn(broker.run(async {
+            // A test that fails drops the sender, which stops the log as well.
+            let _ = stopped.await;
+        }));
+    }
+}
+
+fn data(folder: &Path) -> PathBuf {
+    folder.join("log")
+}
