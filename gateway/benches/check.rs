@@ -1,0 +1,130 @@
+//! One check beside `governor`'s keyed check, with 2 k, 100 k and 1 M keys in random order, one thread.
+//!
+//! Both read a clock of their own on every check, as in use. Ours hashes the tenant's id, asks for decisions (1,000
+//! stand, for others), counts a sliding window of 60 slices, and makes the whole answer.
+
+use std::hint::black_box;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use bus::clock::{Clock, SystemClock};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use gateway::cache::{Standing, Verdict};
+use gateway::check::{Feed, Freshness, Gate};
+use gateway::request::{Consume, Request};
+use governor::{Quota, RateLimiter};
+use schemas::policy::{HARD, Level, Limit, Mode, Policy, Stale};
+use schemas::subject::{Identity, Pattern, Subject};
+use schemas::time::Timestamp;
+
+const KEYS: [usize; 3] = [2_000, 100_000, 1_000_000];
+const DECISIONS: usize = 1_000;
+const WINDOWS_BYTES_MAX: usize = 1 << 30;
+
+fn keys(count: usize) -> Vec<String> {
+    let mut keys: Vec<String> = (0..count).map(|n| format!("tenant-{n:09}")).collect();
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    for i in (1..keys.len()).rev() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        keys.swap(i, (state % (i as u64 + 1)) as usize);
+    }
+    keys
+}
+
+fn limit() -> Limit {
+    Limit {
+        name: "rate".to_owned(),
+        pattern: Pattern::parse("tenant/*").expect("a pattern"),
+        meter: "requests".parse().expect("a meter"),
+        window: "sliding 60s".parse().expect("a window"),
+        levels: vec![Level {
+            name: HARD.to_owned(),
+            threshold: 1 << 60,
+        }],
+        mode: Mode::Block,
+        stale: Stale::LastKnown,
+        tier: None,
+        replaced_in: Vec::new(),
+        status: None,
+    }
+}
+
+fn decision(subject: Subject) -> Standing {
+    Standing {
+        id: subject.to_string(),
+        subject,
+        verdict: Verdict::Block,
+        causes: Vec::new(),
+        status: 429,
+        until: None,
+        terminal: false,
+        seq: 1,
+        issued_at: Timestamp::MIN,
+        fresh_until: Timestamp::MAX,
+    }
+}
+
+fn gate() -> Gate {
+    let freshness = Freshness::new(SystemClock.now(), Duration::from_secs(30));
+    freshness.caught_up(Feed::Decisions);
+    freshness.caught_up(Feed::Policies);
+    let gate = Gate::new([3, 4], WINDOWS_BYTES_MAX, freshness);
+    gate.set_policy(Policy {
+        version: 1,
+        limits: vec![limit()],
+        ..Policy::default()
+    });
+    for n in 0..DECISIONS {
+        let standing = decision(Subject::tenant(&format!("blocked-{n}")));
+        gate.cache.put(gate.hasher(), standing, 0, Timestamp::MIN);
+    }
+    gate
+}
+
+fn check(gate: &Gate, tenant: &str) -> bool {
+    let request = Request {
+        identity: Identity {
+            tenant: Some(tenant),
+            ..Identity::default()
+        },
+        tier: None,
+        consume: &Consume::ONE_REQUEST,
+    };
+    let now = SystemClock.now();
+    let view = gate.view(now);
+    let answer = gate.check(&view, &request, now);
+    !black_box(answer).verdict().refuses()
+}
+
+fn benches(c: &mut Criterion) {
+    let mut group = c.benchmark_group("check");
+    group.measurement_time(Duration::from_secs(5));
+    for count in KEYS {
+        let keys = keys(count);
+        let gate = gate();
+        let mut next = keys.iter().cycle();
+        keys.iter().for_each(|key| assert!(check(&gate, key)));
+        group.bench_function(BenchmarkId::new("weir", count), |b| {
+            b.iter(|| check(&gate, black_box(next.next().expect("a cycle"))));
+        });
+        drop(gate);
+
+        let plenty = NonZeroU32::new(1_000_000_000).expect("not zero");
+        let limiter = RateLimiter::keyed(Quota::per_second(plenty));
+        keys.iter()
+            .for_each(|key| assert!(limiter.check_key(key).is_ok()));
+        group.bench_function(BenchmarkId::new("governor", count), |b| {
+            b.iter(|| {
+                limiter
+                    .check_key(black_box(next.next().expect("a cycle")))
+                    .is_ok()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(check_benches, benches);
+criterion_main!(check_benches);

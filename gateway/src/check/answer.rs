@@ -1,0 +1,339 @@
+//! What a gateway says to a request, and why.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemas::policy::{Meter, Mode, Window};
+use schemas::subject::{Identity, Subject};
+use schemas::time::Timestamp;
+use smallvec::SmallVec;
+
+use super::Obeyed;
+use crate::cache::{Standing, Verdict};
+use crate::plan::Planned;
+use crate::window::{Item, Tally};
+
+/// A closed limit is tried again after this: whether the view is fresh again cannot be known beforehand.
+const CLOSED_RETRY: Duration = Duration::from_secs(5);
+
+const TOO_MANY_REQUESTS: u16 = 429;
+const UNAVAILABLE: u16 = 503;
+
+/// What a refusal rests on.
+#[derive(Clone, Debug)]
+pub enum Why<'v> {
+    /// A decision that stands.
+    Decision(Arc<Standing>),
+    /// The gateway's own count.
+    Window(&'v Planned),
+    /// The view is stale, and the limit chose to be closed then.
+    Closed(&'v Planned),
+}
+
+/// The refusal that rules.
+#[derive(Clone, Debug)]
+struct Ruling<'v> {
+    verdict: Verdict,
+    status: u16,
+    /// [`Timestamp::MAX`] where waiting does not help.
+    ends_at: Timestamp,
+    why: Why<'v>,
+}
+
+/// What the gateway's own window of one limit says.
+#[derive(Clone, Copy, Debug)]
+struct Counted<'v> {
+    planned: &'v Planned,
+    tally: Tally,
+    full: bool,
+}
+
+/// The answer to one request.
+#[derive(Clone, Debug)]
+pub struct Answer<'v> {
+    ruling: Option<Ruling<'v>>,
+    closed: Option<&'v Planned>,
+    standings: SmallVec<[Arc<Standing>; 1]>,
+    counted: SmallVec<[Counted<'v>; 4]>,
+    /// Latest end of all refusals.
+    ends_at: Option<Timestamp>,
+    retry_after_s: Option<u64>,
+    stale: Option<Duration>,
+    pub(super) charged: bool,
+}
+
+/// One reason for a verdict; in mode `open`, for what it would have been.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CauseOf {
+    pub limit: String,
+    pub subject: Subject,
+    pub meter: Meter,
+    pub window: Window,
+    pub mode: Mode,
+    pub used: i128,
+    pub max: i128,
+    pub reset_at: Option<Timestamp>,
+    pub policy_version: i64,
+}
+
+/// How much of one limit is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitOf {
+    pub name: String,
+    pub subject: Subject,
+    pub meter: Meter,
+    pub window: Window,
+    pub max: i128,
+    pub remaining: i128,
+    /// When there is more left than now.
+    pub reset_at: Option<Timestamp>,
+}
+
+// === impl Answer: how it comes to be ===
+
+impl<'v> Answer<'v> {
+    pub(super) fn new(stale: Option<Duration>) -> Self {
+        Self {
+            ruling: None,
+            closed: None,
+            standings: SmallVec::new(),
+            counted: SmallVec::new(),
+            ends_at: None,
+            retry_after_s: None,
+            stale,
+            charged: false,
+        }
+    }
+
+    /// A decision stands for the request.
+    pub(super) fn stand(&mut self, standing: &Arc<Standing>, obeyed: Obeyed) {
+        self.standings.push(Arc::clone(standing));
+        self.stale = self.stale.max(obeyed.overdue);
+        if obeyed.refuses {
+            let ends_at = standing.until.filter(|_| !standing.terminal);
+            self.refuse(Ruling {
+                verdict: standing.verdict,
+                status: standing.status,
+                ends_at: ends_at.unwrap_or(Timestamp::MAX),
+                why: Why::Decision(Arc::clone(standing)),
+            });
+        }
+    }
+
+    /// The view is stale and `planned` closed.
+    pub(super) fn close(&mut self, planned: &'v Planned) {
+        self.closed.get_or_insert(planned);
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.ruling.is_some() || self.closed.is_some()
+    }
+
+    /// What the gateway's own window says.
+    pub(super) fn count(&mut self, planned: &'v Planned, item: &Item<'_>) {
+        self.counted.push(Counted {
+            planned,
+            tally: item.tally,
+            full: item.full,
+        });
+        if item.full && item.refuses {
+            self.refuse(Ruling {
+                verdict: Verdict::Block,
+                status: planned.limit.status.unwrap_or(TOO_MANY_REQUESTS),
+                ends_at: item.tally.frees_at.unwrap_or(Timestamp::MAX),
+                why: Why::Window(planned),
+            });
+        }
+    }
+
+    /// Everything has been told.
+    pub(super) fn settle(&mut self, now: Timestamp) {
+        if let (None, Some(planned)) = (&self.ruling, self.closed) {
+            self.refuse(Ruling {
+                verdict: Verdict::Block,
+                status: UNAVAILABLE,
+                ends_at: now.plus(CLOSED_RETRY),
+                why: Why::Closed(planned),
+            });
+        }
+        let ends_at = self.ends_at.filter(|at| *at != Timestamp::MAX);
+        self.retry_after_s = ends_at.map(|at| seconds_until(at, now).max(1));
+    }
+
+    fn refuse(&mut self, ruling: Ruling<'v>) {
+        self.ends_at = self.ends_at.max(Some(ruling.ends_at));
+        let rank = |ruling: &Ruling<'_>| (ruling.verdict, ruling.ends_at);
+        match &self.ruling {
+            Some(before) if rank(&ruling) <= rank(before) => {}
+            _ => self.ruling = Some(ruling),
+        }
+    }
+}
+
+// === impl Answer: what it says ===
+
+impl Answer<'_> {
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.ruling
+            .as_ref()
+            .map_or(Verdict::Allow, |ruling| ruling.verdict)
+    }
+
+    /// 200, or the HTTP status of the refusal.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.ruling.as_ref().map_or(200, |ruling| ruling.status)
+    }
+
+    /// Whole seconds, rounded up, after which nothing known now refuses; `None` where nothing does or waiting does
+    /// not help.
+    #[must_use]
+    pub fn retry_after_s(&self) -> Option<u64> {
+        self.retry_after_s
+    }
+
+    #[must_use]
+    pub fn why(&self) -> Option<&Why<'_>> {
+        self.ruling.as_ref().map(|ruling| &ruling.why)
+    }
+
+    /// The decision that refused; else one that stands and only tells (mode `open`, or left open as stale).
+    #[must_use]
+    pub fn decision(&self) -> Option<&Standing> {
+        match self.why() {
+            Some(Why::Decision(standing)) => Some(standing),
+            Some(_) => None,
+            None => self.standings.first().map(Arc::as_ref),
+        }
+    }
+
+    /// For how long what the answer rests on has been out of date.
+    #[must_use]
+    pub fn stale(&self) -> Option<Duration> {
+        self.stale
+    }
+
+    /// Whether the request was counted in the gateway's own windows.
+    #[must_use]
+    pub fn is_charged(&self) -> bool {
+        self.charged
+    }
+
+    /// The subject whose decision or limit refused `identity`.
+    #[must_use]
+    pub fn refused_subject(&self, identity: &Identity<'_>) -> Option<Subject> {
+        match self.why()? {
+            Why::Decision(standing) => Some(standing.subject.clone()),
+            Why::Window(planned) | Why::Closed(planned) => {
+                planned.limit.pattern.subject_of(identity)
+            }
+        }
+    }
+
+    /// Everything that speaks against the request of `identity`, what stands before what was counted here. A limit
+    /// that both name is told once, with the later end.
+    #[must_use]
+    pub fn causes(&self, identity: &Identity<'_>, policy_version: u64) -> Vec<CauseOf> {
+        let mut causes: Vec<CauseOf> = Vec::new();
+        for standing in &self.standings {
+            causes.extend(standing.causes.iter().map(|cause| CauseOf {
+                limit: cause.limit.clone(),
+                subject: standing.subject.clone(),
+                meter: cause.meter.clone(),
+                window: cause.window,
+                mode: cause.mode,
+                used: cause.used,
+                max: cause.max,
+                reset_at: cause.reset_at,
+                policy_version: cause.policy_version,
+            }));
+        }
+        for counted in self.counted.iter().filter(|counted| counted.full) {
+            let limit = &counted.planned.limit;
+            let Some(subject) = limit.pattern.subject_of(identity) else {
+                continue;
+            };
+            let own = CauseOf {
+                limit: limit.name.clone(),
+                subject,
+                meter: limit.meter.clone(),
+                window: limit.window,
+                mode: limit.mode,
+                used: amount(counted.tally.used),
+                max: limit.hard(),
+                reset_at: counted.tally.frees_at,
+                policy_version: i64::try_from(policy_version).unwrap_or(i64::MAX),
+            };
+            let told = causes
+                .iter_mut()
+                .find(|cause| cause.limit == own.limit && cause.subject == own.subject);
+            match told {
+                Some(told) => {
+                    told.used = told.used.max(own.used);
+                    told.reset_at = told.reset_at.max(own.reset_at);
+                }
+                None => causes.push(own),
+            }
+        }
+        causes
+    }
+
+    /// What is left of the limits of `identity` that were counted here, and of those that a decision refuses for.
+    #[must_use]
+    pub fn limits(&self, identity: &Identity<'_>) -> Vec<LimitOf> {
+        let counted = self.counted.iter().filter(|counted| {
+            // Used elsewhere, perhaps: what was never counted here is not known to be free.
+            counted.planned.limit.meter == Meter::Requests || counted.tally.used != 0
+        });
+        let mut limits: Vec<LimitOf> = counted
+            .filter_map(|counted| {
+                let limit = &counted.planned.limit;
+                Some(LimitOf {
+                    name: limit.name.clone(),
+                    subject: limit.pattern.subject_of(identity)?,
+                    meter: limit.meter.clone(),
+                    window: limit.window,
+                    max: amount(counted.planned.rule.hard()),
+                    remaining: amount(counted.tally.remaining(&counted.planned.rule)),
+                    reset_at: counted.tally.frees_at,
+                })
+            })
+            .collect();
+        for standing in &self.standings {
+            for cause in standing.causes.iter().filter(|c| c.mode == Mode::Block) {
+                let remaining = cause.max.saturating_sub(cause.used).max(0);
+                let told = limits
+                    .iter_mut()
+                    .find(|limit| limit.name == cause.limit && limit.subject == standing.subject);
+                match told {
+                    Some(told) => {
+                        told.remaining = told.remaining.min(remaining);
+                        told.reset_at = told.reset_at.max(cause.reset_at);
+                    }
+                    None => limits.push(LimitOf {
+                        name: cause.limit.clone(),
+                        subject: standing.subject.clone(),
+                        meter: cause.meter.clone(),
+                        window: cause.window,
+                        max: cause.max,
+                        remaining,
+                        reset_at: cause.reset_at,
+                    }),
+                }
+            }
+        }
+        limits
+    }
+}
+
+/// Whole seconds from `now` to `at`, rounded up.
+#[must_use]
+pub fn seconds_until(at: Timestamp, now: Timestamp) -> u64 {
+    let wait = at.since(now);
+    wait.as_secs() + u64::from(wait.subsec_nanos() != 0)
+}
+
+fn amount(count: u128) -> i128 {
+    i128::try_from(count).unwrap_or(i128::MAX)
+}

@@ -1,0 +1,210 @@
+//! The policy, made ready for checks.
+
+use std::cell::RefCell;
+
+use schemas::policy::{Limit, Policy, Stream};
+use schemas::subject::{Dimension, Identity};
+
+use crate::hash::{Hasher, Shape};
+use crate::window::Rule;
+
+/// One limit, ready.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub limit: Limit,
+    pub rule: Rule,
+    pub(crate) shape: Shape,
+    /// Tells its counters from those of others.
+    pub(crate) hash: u128,
+    /// Whether requests are counted under it here: sign-ins and reports of browsers are not requests.
+    pub(crate) counts_requests: bool,
+    /// Whether its pattern asks for more than having the dimensions.
+    names_ids: bool,
+    depends_on_tier: bool,
+}
+
+/// One version of the policy, ready.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    policy: Policy,
+    limits: Vec<Planned>,
+    /// The dimensions that any limit asks for.
+    pub(crate) dimensions: Shape,
+}
+
+impl Plan {
+    #[must_use]
+    pub fn new(policy: Policy, hasher: &Hasher) -> Self {
+        let limits: Vec<Planned> = policy.limits.iter().map(|l| planned(l, hasher)).collect();
+        let dimensions = limits
+            .iter()
+            .fold(Shape::PLATFORM, |all, planned| all.with(planned.shape));
+        Self {
+            policy,
+            limits,
+            dimensions,
+        }
+    }
+
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The limits that a request falls under. `tier` stands in for what the policy says of its tenant.
+    pub fn limits_of<'p>(
+        &'p self,
+        identity: &Identity<'_>,
+        tier: Option<&str>,
+    ) -> impl Iterator<Item = &'p Planned> {
+        let known = Shape::of_identity(identity);
+        self.limits.iter().filter(move |planned| {
+            known.covers(planned.shape)
+                && (!planned.depends_on_tier || self.tier_allows(planned, identity.tenant, tier))
+                && (!planned.names_ids || accepts(planned, identity))
+        })
+    }
+
+    fn tier_allows(&self, planned: &Planned, tenant: Option<&str>, tier: Option<&str>) -> bool {
+        match tier {
+            None => self.policy.tier_allows(&planned.limit, tenant),
+            Some(own) => match &planned.limit.tier {
+                Some(limits) => limits == own,
+                None => planned.limit.replaced_in.iter().all(|other| other != own),
+            },
+        }
+    }
+}
+
+fn planned(limit: &Limit, hasher: &Hasher) -> Planned {
+    let dimensions: Vec<Dimension> = limit.pattern.dimensions().collect();
+    let any_ids: Vec<String> = dimensions
+        .iter()
+        .map(|dimension| format!("{}/*", dimension.name()))
+        .collect();
+    // Not the tier: a tenant that moves to another keeps what it has used under this name.
+    let counter = format!("{}\n{}\n{}", limit.name, limit.meter.name(), limit.window);
+    Planned {
+        limit: limit.clone(),
+        rule: Rule::new(limit.window, limit.hard()),
+        shape: Shape::of(dimensions.iter().copied()),
+        hash: hasher.limit(&counter),
+        counts_requests: limit.meter.stream() == Stream::Usage,
+        names_ids: !dimensions.is_empty() && limit.pattern.as_str() != any_ids.join("/"),
+        depends_on_tier: limit.tier.is_some() || !limit.replaced_in.is_empty(),
+    }
+}
+
+fn accepts(planned: &Planned, identity: &Identity<'_>) -> bool {
+    thread_local! {
+        /// Grown once, so that a check does not allocate.
+        static PATH: RefCell<String> = const { RefCell::new(String::new()) };
+    }
+    PATH.with_borrow_mut(|path| planned.limit.pattern.write_subject(identity, path))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use schemas::policy::{HARD, Level, Mode, Stale, TenantSettings};
+    use schemas::subject::Pattern;
+
+    use super::*;
+
+    /// `name pattern meter hard window`, in mode `block`.
+    pub(crate) fn limit(text: &str) -> Limit {
+        let words: Vec<&str> = text.splitn(5, ' ').collect();
+        Limit {
+            name: words[0].to_owned(),
+            pattern: Pattern::parse(&words[1].replace('_', " ")).unwrap(),
+            meter: words[2].parse().unwrap(),
+            window: words[4].parse().unwrap(),
+            levels: vec![Level {
+                name: HARD.to_owned(),
+                threshold: words[3].parse().unwrap(),
+            }],
+            mode: Mode::Block,
+            stale: Stale::LastKnown,
+            tier: None,
+            replaced_in: Vec::new(),
+            status: None,
+        }
+    }
+
+    pub(crate) fn plan(limits: Vec<Limit>) -> Plan {
+        let settings = TenantSettings {
+            tier: Some("pro".to_owned()),
+            zone: None,
+        };
+        let policy = Policy {
+            version: 3,
+            limits,
+            tenants: BTreeMap::from([("paying".to_owned(), settings)]),
+            ..Policy::default()
+        };
+        Plan::new(policy, &Hasher::new([1, 2]))
+    }
+
+    #[track_caller]
+    fn check(limits: &[Limit], identity: Identity<'_>, tier: Option<&str>, expected: &[&str]) {
+        let plan = plan(limits.to_vec());
+        let names: Vec<String> = plan
+            .limits_of(&identity, tier)
+            .map(|p| format!("{} {}", p.limit.name, p.limit.hard()))
+            .collect();
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn a_request_falls_under_the_limits_of_its_ids() {
+        let limits = [
+            limit("all platform requests 1 sliding 60s"),
+            limit("tenant tenant/* requests 2 sliding 60s"),
+            limit("acme tenant/acme requests 3 sliding 60s"),
+            limit("user tenant/*/user/* tokens 4 sliding 60s"),
+            limit("chat tenant/*/route/POST_/chat/* requests 5 sliding 60s"),
+        ];
+        let none = Identity::default();
+        let acme = Identity {
+            tenant: Some("acme"),
+            route: Some("POST /chat/x"),
+            ..none
+        };
+        let other = Identity {
+            tenant: Some("other"),
+            user: Some("u"),
+            route: Some("GET /chat/x"),
+            ..none
+        };
+        check(&limits, none, None, &["all 1"]);
+        check(
+            &limits,
+            acme,
+            None,
+            &["all 1", "tenant 2", "acme 3", "chat 5"],
+        );
+        check(&limits, other, None, &["all 1", "tenant 2", "user 4"]);
+    }
+
+    #[test]
+    fn a_tier_has_limits_of_its_own() {
+        let general = Limit {
+            replaced_in: vec!["pro".to_owned()],
+            ..limit("rate tenant/* requests 1 sliding 60s")
+        };
+        let pro = Limit {
+            tier: Some("pro".to_owned()),
+            ..limit("rate tenant/* requests 9 sliding 60s")
+        };
+        let limits = [general, pro];
+        let tenant = |id| Identity {
+            tenant: Some(id),
+            ..Identity::default()
+        };
+        check(&limits, tenant("paying"), None, &["rate 9"]);
+        check(&limits, tenant("other"), None, &["rate 1"]);
+        check(&limits, tenant("other"), Some("pro"), &["rate 9"]);
+        check(&limits, tenant("paying"), Some("free"), &["rate 1"]);
+    }
+}

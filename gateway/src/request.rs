@@ -1,0 +1,184 @@
+//! What a gateway asks: who wants to do what, and what it will use.
+
+use std::collections::BTreeMap;
+
+use schemas::policy::Meter;
+use schemas::subject::{Dimension, Identity};
+
+/// What a request will use, by meter. A meter that is absent is not spoken of: limits on it are not judged here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Consume {
+    pub requests: Option<u64>,
+    pub input_tokens: Option<u64>,
+    pub output_tokens: Option<u64>,
+    /// All tokens; where absent, input and output tokens together.
+    pub tokens: Option<u64>,
+    /// Pico-dollars.
+    pub cost: Option<u64>,
+    pub units: BTreeMap<String, u64>,
+}
+
+impl Consume {
+    /// What most requests are: one.
+    pub const ONE_REQUEST: Consume = Consume {
+        requests: Some(1),
+        input_tokens: None,
+        output_tokens: None,
+        tokens: None,
+        cost: None,
+        units: BTreeMap::new(),
+    };
+
+    /// Whether it uses nothing, and so only looks.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Consume::default()
+    }
+
+    /// What is used of `meter`, if it is spoken of.
+    #[must_use]
+    pub fn amount(&self, meter: &Meter) -> Option<u64> {
+        match meter {
+            Meter::Requests => self.requests,
+            Meter::InputTokens => self.input_tokens,
+            Meter::OutputTokens => self.output_tokens,
+            Meter::Tokens => self.tokens.or_else(|| self.both_tokens()),
+            Meter::Cost => self.cost,
+            Meter::Unit(name) => self.units.get(name).copied(),
+            Meter::Failures | Meter::Violations => None,
+        }
+    }
+
+    fn both_tokens(&self) -> Option<u64> {
+        match (self.input_tokens, self.output_tokens) {
+            (None, None) => None,
+            (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
+        }
+    }
+}
+
+/// A request to be judged, borrowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    pub identity: Identity<'a>,
+    /// Instead of what the policy says of the tenant's tier.
+    pub tier: Option<&'a str>,
+    pub consume: &'a Consume,
+}
+
+/// A request to be judged, with its ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    ids: [Option<String>; Dimension::ALL.len()],
+    pub tier: Option<String>,
+    pub consume: Consume,
+    /// Made by the gateway, never taken from a client: an admission is not counted twice under one id.
+    pub request_id: Option<String>,
+}
+
+impl Default for Ask {
+    /// One request by nobody.
+    fn default() -> Self {
+        Self {
+            ids: Default::default(),
+            tier: None,
+            consume: Consume::ONE_REQUEST,
+            request_id: None,
+        }
+    }
+}
+
+impl Ask {
+    #[must_use]
+    pub fn with(mut self, dimension: Dimension, id: impl Into<String>) -> Self {
+        self.set(dimension, Some(id.into()));
+        self
+    }
+
+    #[must_use]
+    pub fn using(mut self, consume: Consume) -> Self {
+        self.consume = consume;
+        self
+    }
+
+    pub fn set(&mut self, dimension: Dimension, id: Option<String>) {
+        self.ids[dimension as usize] = id;
+    }
+
+    #[must_use]
+    pub fn id(&self, dimension: Dimension) -> Option<&str> {
+        self.ids[dimension as usize].as_deref()
+    }
+
+    #[must_use]
+    pub fn identity(&self) -> Identity<'_> {
+        Identity {
+            tenant: self.id(Dimension::Tenant),
+            key: self.id(Dimension::Key),
+            user: self.id(Dimension::User),
+            account: self.id(Dimension::Account),
+            source: self.id(Dimension::Source),
+            fingerprint: self.id(Dimension::Fingerprint),
+            action: self.id(Dimension::Action),
+            provider: self.id(Dimension::Provider),
+            model: self.id(Dimension::Model),
+            route: self.id(Dimension::Route),
+        }
+    }
+
+    #[must_use]
+    pub fn request(&self) -> Request<'_> {
+        Request {
+            identity: self.identity(),
+            tier: self.tier.as_deref(),
+            consume: &self.consume,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(consume: &Consume, meter: &str, expected: Option<u64>) {
+        assert_eq!(consume.amount(&meter.parse().unwrap()), expected, "{meter}");
+    }
+
+    #[test]
+    fn says_what_is_used_of_the_meters_it_speaks_of() {
+        check(&Consume::ONE_REQUEST, "requests", Some(1));
+        check(&Consume::ONE_REQUEST, "tokens", None);
+        let both = Consume {
+            input_tokens: Some(3),
+            output_tokens: Some(4),
+            ..Consume::default()
+        };
+        check(&both, "requests", None);
+        check(&both, "tokens", Some(7));
+        check(&both, "output_tokens", Some(4));
+        let all = Consume {
+            tokens: Some(5),
+            units: BTreeMap::from([("pages".to_owned(), 2)]),
+            ..Consume::default()
+        };
+        check(&all, "tokens", Some(5));
+        check(&all, "input_tokens", None);
+        check(&all, "pages", Some(2));
+        check(&all, "images", None);
+        check(&all, "failures", None);
+        assert!(Consume::default().is_empty() && !all.is_empty());
+    }
+
+    #[test]
+    fn keeps_each_id_under_its_dimension() {
+        let mut ask = Ask::default();
+        for dimension in Dimension::ALL {
+            ask.set(dimension, Some(dimension.name().to_owned()));
+        }
+        let identity = ask.identity();
+        for dimension in Dimension::ALL {
+            assert_eq!(identity.get(dimension), Some(dimension.name()));
+        }
+    }
+}

@@ -1,0 +1,540 @@
+//! The gateway's own exact count of what it admitted, per limit and subject.
+//!
+//! A limit refuses once what was used reaches its hard number, and admits whole below it: one request for 500 tokens
+//! at 59,999 of 60,000 is admitted, since mode `block` refuses after the fact. The slices are the aggregator's, so
+//! that both say the same `Retry-After`.
+//!
+//! Memory is bounded in bytes. A counter that holds nothing any more goes first. When that does not suffice, the
+//! counter that would end soonest of a few goes: its subject starts from zero here, while the aggregator counts on
+//! and its decision still blocks. Each such loss is counted ([`Windows::dropped`]).
+
+mod counter;
+#[cfg(test)]
+mod model;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chrono_tz::Tz;
+use hashbrown::HashTable;
+use parking_lot::{Mutex, MutexGuard};
+use schemas::time::Timestamp;
+use smallvec::SmallVec;
+
+use counter::Counter;
+pub use counter::{Rule, Tally};
+
+/// Parts of the table, each behind a lock of its own. At most 64, so that a set of them is one word.
+pub const SHARDS: usize = 64;
+
+/// What one counter takes at most in its table, which may be grown to four times its content by churn. Its slices
+/// come on top.
+pub const COUNTER_BYTES: usize = 4 * (size_of::<Counter>() + 1);
+
+/// Counters that are looked at to drop one of them.
+const DROP_SAMPLE: usize = 8;
+
+/// A full shard looks for idle counters at most this often.
+const SWEEP_MICROS: i64 = 1_000_000;
+
+/// One limit that a request falls under.
+#[derive(Clone, Debug)]
+pub struct Item<'r> {
+    /// The hash of the subject plus that of the limit.
+    pub key: u128,
+    pub rule: &'r Rule,
+    /// What the request adds.
+    pub amount: u64,
+    /// Whether being full refuses; in mode `open` it is only counted and told.
+    pub refuses: bool,
+    /// The tenant's, for calendar windows.
+    pub zone: Tz,
+    /// Out: what the counter says after the request, or before it if that was not admitted.
+    pub tally: Tally,
+    /// Out: whether the limit was full before the request, and so refused it, or would have in mode `block`.
+    pub full: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// Count the request if all limits admit it.
+    Charge,
+    /// Only look.
+    Look,
+}
+
+#[derive(Default)]
+struct Shard {
+    counters: HashTable<Counter>,
+    /// [`COUNTER_BYTES`] a counter, and the slices.
+    bytes: usize,
+    /// Where the search for a counter to drop goes on.
+    cursor: usize,
+    swept_at: i64,
+}
+
+/// On a cache line of its own, so that neighbours' locks do not disturb one another.
+#[derive(Default)]
+#[repr(align(64))]
+struct Slot(Mutex<Shard>);
+
+/// All counters of one gateway.
+pub struct Windows {
+    shards: Box<[Slot]>,
+    shard_bytes_max: usize,
+    dropped: AtomicU64,
+}
+
+type Guards<'a> = SmallVec<[MutexGuard<'a, Shard>; 4]>;
+
+// === impl Windows ===
+
+impl Windows {
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Slot::default()).collect(),
+            shard_bytes_max: bytes_max / SHARDS,
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// Judges a request against all its limits at once, and counts it under all of them or none. Returns whether
+    /// it was admitted; the items' tallies say by how much or until when. Keys must differ from one another.
+    pub fn take(&self, items: &mut [Item<'_>], now: Timestamp, intent: Intent) -> bool {
+        let set = items
+            .iter()
+            .fold(0_u64, |set, item| set | 1 << shard_of(item.key));
+        let mut guards = self.lock(set);
+        let mut slots: SmallVec<[Option<usize>; 4]> = SmallVec::with_capacity(items.len());
+        let mut admitted = true;
+        for item in items.iter_mut() {
+            let slot = guards[position(set, item.key)].look(item, now);
+            slots.push(slot);
+            item.full = item.tally.is_full(item.rule);
+            admitted &= !(item.refuses && item.full);
+        }
+        if !admitted || intent == Intent::Look {
+            return admitted;
+        }
+        // Counters that exist first: a new one may move all others.
+        for (item, slot) in items.iter_mut().zip(&slots) {
+            if let Some(slot) = *slot {
+                guards[position(set, item.key)].charge(slot, item, now);
+            }
+        }
+        for (item, slot) in items.iter_mut().zip(&slots) {
+            if slot.is_none() && 0 < item.amount {
+                guards[position(set, item.key)].insert(item, now);
+            }
+        }
+        for guard in &mut guards {
+            let dropped = guard.fit(self.shard_bytes_max, now);
+            if 0 < dropped {
+                self.dropped.fetch_add(dropped, Ordering::Relaxed);
+            }
+        }
+        true
+    }
+
+    /// Drops the counters of one shard that hold nothing any more.
+    ///
+    /// # Panics
+    /// When `shard` is not below [`SHARDS`].
+    pub fn sweep(&self, shard: usize, now: Timestamp) {
+        self.shards[shard].0.lock().sweep(now);
+    }
+
+    /// Counters there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let shards = self.shards.iter();
+        shards.map(|shard| shard.0.lock().counters.len()).sum()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Counters that were dropped for want of memory while they still held something.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Locks a set of shards in ascending order, which is every caller's: nobody waits in a circle.
+    fn lock(&self, mut set: u64) -> Guards<'_> {
+        let mut guards = Guards::new();
+        while set != 0 {
+            guards.push(self.shards[set.trailing_zeros() as usize].0.lock());
+            set &= set - 1;
+        }
+        guards
+    }
+}
+
+fn shard_of(key: u128) -> u32 {
+    (key >> 122) as u32
+}
+
+/// Where the guard of `key`'s shard stands among those of `set`.
+fn position(set: u64, key: u128) -> usize {
+    let before = (1_u64 << shard_of(key)) - 1;
+    (set & before).count_ones() as usize
+}
+
+fn table_hash(key: u128) -> u64 {
+    key as u64
+}
+
+// === impl Shard ===
+
+impl Shard {
+    /// Tells the item what its counter holds, and returns where that is.
+    fn look(&mut self, item: &mut Item<'_>, now: Timestamp) -> Option<usize> {
+        let found = self
+            .counters
+            .find_bucket_index(table_hash(item.key), |counter| counter.key() == item.key);
+        let counter = found.and_then(|index| self.counters.get_bucket_mut(index));
+        item.tally = match counter {
+            Some(counter) => {
+                let before = counter.heap_bytes();
+                counter.advance(item.rule, now, item.zone);
+                self.bytes -= before - counter.heap_bytes();
+                counter.tally(item.rule, now)
+            }
+            None => Tally::default(),
+        };
+        found
+    }
+
+    fn charge(&mut self, slot: usize, item: &mut Item<'_>, now: Timestamp) {
+        let Some(counter) = self.counters.get_bucket_mut(slot) else {
+            debug_assert!(false, "nothing moves between look and charge");
+            return;
+        };
+        let before = counter.heap_bytes();
+        counter.add(item.rule, item.amount, now);
+        self.bytes += counter.heap_bytes() - before;
+        item.tally = counter.tally(item.rule, now);
+    }
+
+    fn insert(&mut self, item: &mut Item<'_>, now: Timestamp) {
+        let mut counter = Counter::new(item.key, item.rule, now, item.zone);
+        counter.add(item.rule, item.amount, now);
+        item.tally = counter.tally(item.rule, now);
+        self.bytes += COUNTER_BYTES;
+        self.counters
+            .insert_unique(table_hash(item.key), counter, |c| table_hash(c.key()));
+    }
+
+    /// Drops counters until the shard is within its bound; returns how many of them held something.
+    fn fit(&mut self, bytes_max: usize, now: Timestamp) -> u64 {
+        if self.bytes <= bytes_max {
+            return 0;
+        }
+        if SWEEP_MICROS <= now.as_micros().saturating_sub(self.swept_at) {
+            self.sweep(now);
+        }
+        let mut dropped = 0;
+        while bytes_max < self.bytes {
+            match self.drop_one() {
+                Some(counter) => dropped += u64::from(now.as_micros() < counter.idle_at()),
+                None => break,
+            }
+        }
+        dropped
+    }
+
+    /// Drops the one of a few counters that ends soonest.
+    fn drop_one(&mut self) -> Option<Counter> {
+        let buckets = self.counters.num_buckets();
+        let mut sample = SmallVec::<[(i64, usize); DROP_SAMPLE]>::new();
+        for _ in 0..buckets {
+            self.cursor = (self.cursor + 1) % buckets;
+            if let Some(counter) = self.counters.get_bucket(self.cursor) {
+                sample.push((counter.idle_at(), self.cursor));
+            }
+            if sample.len() == DROP_SAMPLE {
+                break;
+            }
+        }
+        let (_, soonest) = sample.into_iter().min()?;
+        let entry = self.counters.get_bucket_entry(soonest).ok()?;
+        let counter = entry.remove().0;
+        self.bytes -= COUNTER_BYTES + counter.heap_bytes();
+        Some(counter)
+    }
+
+    fn sweep(&mut self, now: Timestamp) {
+        let mut freed = 0;
+        self.swept_at = now.as_micros();
+        self.counters.retain(|counter| {
+            let stays = now.as_micros() < counter.idle_at();
+            if !stays {
+                freed += COUNTER_BYTES + counter.heap_bytes();
+            }
+            stays
+        });
+        self.bytes -= freed;
+        if self.counters.len() < self.counters.capacity() / 8 {
+            self.counters.shrink_to_fit(|c| table_hash(c.key()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: i64 = 1_700_000_000_000_000;
+
+    fn at(micros: i64) -> Timestamp {
+        Timestamp::from_micros(NOON + micros)
+    }
+
+    fn rule(window: &str, hard: i128) -> Rule {
+        Rule::new(window.parse().unwrap(), hard)
+    }
+
+    fn item(rule: &Rule, key: u128, amount: u64) -> Item<'_> {
+        Item {
+            key,
+            rule,
+            amount,
+            refuses: true,
+            zone: Tz::UTC,
+            tally: Tally::default(),
+            full: false,
+        }
+    }
+
+    /// `script`: `amount@seconds` for each request; `expected`: `used` where admitted, `!seconds` until which not.
+    #[track_caller]
+    fn check(window: &str, hard: i128, script: &str, expected: &str) {
+        let windows = Windows::new(1 << 20);
+        let rule = rule(window, hard);
+        let mut told = Vec::new();
+        for step in script.split_whitespace() {
+            let (amount, seconds) = step.split_once('@').unwrap();
+            let micros = (seconds.parse::<f64>().unwrap() * 1e6) as i64;
+            let mut items = [item(&rule, 7, amount.parse().unwrap())];
+            let admitted = windows.take(&mut items, at(micros), Intent::Charge);
+            let tally = items[0].tally;
+            told.push(if admitted {
+                tally.used.to_string()
+            } else {
+                let frees = tally.frees_at.unwrap().as_micros() - NOON;
+                format!("!{}", frees as f64 / 1e6)
+            });
+        }
+        assert_eq!(told.join(" "), expected);
+    }
+
+    #[test]
+    fn sliding_windows_count_their_oldest_slice_in_full() {
+        check(
+            "sliding 60s",
+            3,
+            "1@0 1@0.9 1@30 1@30.5 1@59 1@60.9",
+            "1 2 3 !61 !61 !61",
+        );
+        check(
+            "sliding 60s",
+            3,
+            "1@0 1@0.9 1@30 1@61 1@61 1@61",
+            "1 2 3 2 3 !91",
+        );
+        check(
+            "sliding 1s",
+            1,
+            "1@0.999999 1@1 1@1.999999 1@2",
+            "1 !2 !2 1",
+        );
+        // Slices of a minute, from one hour on; noon here is 20 s into its minute.
+        check("sliding 1h", 1, "1@0 1@3639 1@3640", "1 !3640 1");
+    }
+
+    #[test]
+    fn a_request_is_admitted_whole_below_the_hard_number() {
+        check(
+            "sliding 60s",
+            60_000,
+            "59999@0 500@1 1@2",
+            "59999 60499 !61",
+        );
+        // Both must leave before there is room again.
+        check("sliding 60s", 100, "10@0 100@1 90@2 1@3", "10 110 !62 !62");
+        check("calendar day", 10, "9@0 5@1 0@2", "9 14 !6400");
+    }
+
+    #[test]
+    fn buckets_drain() {
+        check(
+            "bucket 1/s burst 2",
+            9,
+            "1@0 1@0 1@0 1@0.999999 1@1 1@1",
+            "1 2 !1 !1 2 !2",
+        );
+        check(
+            "bucket 3/s burst 1",
+            1,
+            "1@0 1@0.333333 1@0.333334",
+            "1 !0.333334 1",
+        );
+        check(
+            "bucket 1/m burst 1",
+            1,
+            "3@0 1@120 1@179.999999 1@180",
+            "3 !180 !180 1",
+        );
+        // The hard number is the lower one.
+        check("bucket 1/s burst 50", 1, "1@0 1@0.5 1@1", "1 !1 1");
+    }
+
+    #[test]
+    fn time_that_goes_back_frees_nothing() {
+        check("sliding 60s", 2, "1@10 1@5 1@0 1@69 1@71", "1 2 !71 !71 1");
+        check("bucket 1/s burst 1", 1, "1@10 1@0 1@11", "1 !11 1");
+        check(
+            "calendar day",
+            1,
+            "1@6400 1@0 1@92799 1@92800",
+            "1 !92800 !92800 1",
+        );
+    }
+
+    #[test]
+    fn amounts_beyond_a_word_stay_exact() {
+        let max = u64::MAX;
+        let script = format!("{max}@0 {max}@0 {max}@1 1@2 1@62");
+        let sum = 3 * u128::from(max);
+        let (one, two) = (u128::from(max), 2 * u128::from(max));
+        let expected = format!("{one} {two} {sum} {} {}", sum + 1, 2);
+        check("sliding 60s", i128::MAX, &script, &expected);
+    }
+
+    #[test]
+    fn a_request_counts_under_all_its_limits_or_none() {
+        let windows = Windows::new(1 << 20);
+        let (wide, narrow) = (rule("sliding 60s", 10), rule("sliding 60s", 2));
+        let mut used = Vec::new();
+        for second in 0..4 {
+            let mut items = [item(&wide, 1, 1), item(&narrow, u128::MAX, 1)];
+            let admitted = windows.take(&mut items, at(second * 1_000_000), Intent::Charge);
+            used.push((admitted, items[0].tally.used, items[1].tally.used));
+        }
+        assert_eq!(
+            used,
+            [(true, 1, 1), (true, 2, 2), (false, 2, 2), (false, 2, 2)]
+        );
+    }
+
+    #[test]
+    fn open_limits_count_and_never_refuse() {
+        let windows = Windows::new(1 << 20);
+        let open = rule("sliding 60s", 1);
+        for n in 1..=3 {
+            let mut items = [Item {
+                refuses: false,
+                ..item(&open, 1, 1)
+            }];
+            assert!(windows.take(&mut items, at(0), Intent::Charge));
+            assert_eq!(items[0].tally.used, n);
+        }
+    }
+
+    #[test]
+    fn looking_changes_nothing() {
+        let windows = Windows::new(1 << 20);
+        let limit = rule("sliding 60s", 1);
+        for expected in [true, true] {
+            let mut items = [item(&limit, 1, 1)];
+            assert_eq!(windows.take(&mut items, at(0), Intent::Look), expected);
+        }
+        assert!(windows.is_empty());
+        windows.take(&mut [item(&limit, 1, 1)], at(0), Intent::Charge);
+        assert!(!windows.take(&mut [item(&limit, 1, 1)], at(0), Intent::Look));
+    }
+
+    #[test]
+    fn idle_counters_are_swept() {
+        let windows = Windows::new(1 << 20);
+        let limit = rule("sliding 60s", 100);
+        for key in 0..1_000_u128 {
+            windows.take(&mut [item(&limit, key << 118, 1)], at(0), Intent::Charge);
+        }
+        let sweep_all = |micros| (0..SHARDS).for_each(|shard| windows.sweep(shard, at(micros)));
+        sweep_all(60_999_999);
+        assert_eq!(windows.len(), 1_000);
+        sweep_all(61_000_000);
+        assert_eq!((windows.len(), windows.dropped()), (0, 0));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_losses_are_counted() {
+        let counters_max = 10 * SHARDS;
+        let windows = Windows::new(counters_max * COUNTER_BYTES);
+        let (short, long) = (rule("sliding 60s", 100), rule("calendar month", 100));
+        let keyed = |n: u128| n.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+        for n in 0..SHARDS as u128 {
+            windows.take(&mut [item(&long, keyed(n), 1)], at(0), Intent::Charge);
+        }
+        for n in 1_000..11_000 {
+            windows.take(&mut [item(&short, keyed(n), 1)], at(1), Intent::Charge);
+            assert!(windows.len() <= counters_max);
+        }
+        let dropped = 10_000 + SHARDS as u64 - windows.len() as u64;
+        assert_eq!(windows.dropped(), dropped);
+        // What ends late is dropped last.
+        for n in 0..SHARDS as u128 {
+            let mut items = [item(&long, keyed(n), 1)];
+            windows.take(&mut items, at(2), Intent::Look);
+            assert_eq!(items[0].tally.used, 1, "budget {n}");
+        }
+    }
+
+    #[test]
+    fn slices_count_as_memory_and_are_given_back() {
+        let windows = Windows::new(1 << 20);
+        let limit = rule("sliding 60s", 1_000);
+        let bytes = || -> usize { windows.shards.iter().map(|s| s.0.lock().bytes).sum() };
+        for second in 0..60 {
+            windows.take(
+                &mut [item(&limit, 1, 1)],
+                at(second * 1_000_000),
+                Intent::Charge,
+            );
+        }
+        assert!(COUNTER_BYTES + 60 * 16 <= bytes());
+        windows.take(&mut [item(&limit, 1, 1)], at(500_000_000), Intent::Charge);
+        assert_eq!(bytes(), COUNTER_BYTES);
+        windows.sweep(0, at(900_000_000));
+        assert_eq!(bytes(), 0);
+    }
+
+    #[test]
+    fn many_threads_admit_no_more_than_one_would() {
+        let windows = Windows::new(1 << 20);
+        let (wide, narrow) = (rule("sliding 60s", 1_000), rule("sliding 60s", 700));
+        let admitted = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..4_u64 {
+                let (windows, wide, narrow, admitted) = (&windows, &wide, &narrow, &admitted);
+                scope.spawn(move || {
+                    for n in 0..500 {
+                        // Both orders, in both orders of shards.
+                        let key = u128::from((n + thread) % 2) << 127;
+                        let mut items = [item(wide, 5 << 64, 1), item(narrow, key | 3, 1)];
+                        if n % 2 == 0 {
+                            items.reverse();
+                        }
+                        let taken = windows.take(&mut items, at(0), Intent::Charge);
+                        admitted.fetch_add(u64::from(taken), Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(admitted.into_inner(), 1_000);
+    }
+}
