@@ -102,7 +102,6 @@ impl Service {
     }
 
     /// Its part of the data plane.
-    #[must_use]
     pub fn router(&self) -> Router {
         http::router(self.app.clone())
     }
