@@ -38,7 +38,8 @@ pub(super) fn read(reader: &mut Reader<'_>, table: &Table<'_>, tier: Option<&str
     let pattern = pattern(reader, table);
     let meter = meter(reader, table);
     let window = window(reader, table);
-    let levels = levels(reader, table, meter.as_ref());
+    let burst = burst(reader, table, meter.as_ref(), window);
+    let levels = levels(reader, table, meter.as_ref(), burst);
     let mode = mode(reader, table);
     let stale = stale(reader, table);
     let tier = own_tier(reader, table, tier);
@@ -134,11 +135,6 @@ fn meter(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Meter> {
 fn window(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Window> {
     let (text, at) = required(reader, table, "window", "window = \"sliding 60s\"")?;
     match text.parse() {
-        Ok(Window::Bucket { .. }) => {
-            let instead = "`sliding 60s` or `calendar day|week|month`";
-            reader.say(at, format!("`bucket` is not there yet: use {instead}"));
-            None
-        }
         Ok(window) => Some(window),
         Err(error) => {
             reader.say(at, error.to_string());
@@ -147,34 +143,70 @@ fn window(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Window> {
     }
 }
 
-/// The soft levels, lowest first, and the hard one. Without a meter nobody knows the unit, so nothing is said of
-/// numbers then.
-fn levels(reader: &mut Reader<'_>, table: &Table<'_>, meter: Option<&Meter>) -> Option<Vec<Level>> {
-    let Some(hard) = table.get("hard") else {
-        let example = match meter {
-            Some(Meter::Cost) => "hard = \"20 USD\"",
-            _ => "hard = 60000",
-        };
-        reader.say(
-            table.at,
-            format!("this limit has no `hard`, the number from which on calls are refused: write `{example}`"),
-        );
+/// The burst of a limit whose window is a bucket: how much it holds.
+fn burst(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    meter: Option<&Meter>,
+    window: Option<Window>,
+) -> Option<i128> {
+    let Window::Bucket { burst, .. } = window? else {
         return None;
     };
-    let meter = meter?;
-    let hard = match amount(meter, "hard", &hard) {
-        Ok(number) => number,
-        Err(error) => {
-            reader.say(hard.at, error);
-            return None;
-        }
-    };
-    let mut levels = soft_levels(reader, table, meter, hard)?;
+    if meter == Some(&Meter::Cost) {
+        let at = table.get("window").map_or(table.at, |value| value.at);
+        reader.say(
+            at,
+            "a bucket counts whole numbers, not money: use a sliding or calendar window",
+        );
+    }
+    Some(burst.into())
+}
+
+/// The soft levels, lowest first, and the hard one. Without a meter nobody knows the unit, so nothing is said of
+/// numbers then.
+fn levels(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    meter: Option<&Meter>,
+    burst: Option<i128>,
+) -> Option<Vec<Level>> {
+    let hard = hard(reader, table, meter, burst)?;
+    let mut levels = soft_levels(reader, table, meter?, hard)?;
     levels.push(Level {
         name: HARD.to_owned(),
         threshold: hard,
     });
     Some(levels)
+}
+
+/// The number from which on calls are refused; a bucket's is its burst unless a smaller one is given.
+fn hard(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    meter: Option<&Meter>,
+    burst: Option<i128>,
+) -> Option<i128> {
+    let Some(value) = table.get("hard") else {
+        if burst.is_none() {
+            let example = match meter {
+                Some(Meter::Cost) => "hard = \"20 USD\"",
+                _ => "hard = 60000",
+            };
+            let text = format!(
+                "this limit has no `hard`, the number from which on calls are refused: write `{example}`"
+            );
+            reader.say(table.at, text);
+        }
+        return burst;
+    };
+    let read = amount(meter?, "hard", &value).and_then(|hard| match burst {
+        Some(burst) if burst < hard => Err(format!(
+            "`hard` is above the {burst} that the bucket holds: leave it out, or raise the burst"
+        )),
+        _ => Ok(hard),
+    });
+    read.map_err(|error| reader.say(value.at, error)).ok()
 }
 
 fn soft_levels(

@@ -1,6 +1,6 @@
 //! Values of a limit that are wrong.
 
-use super::{limit, refuse, refuse_field};
+use super::{levels, limit, refuse, refuse_field};
 
 #[test]
 fn refuses_wrong_values() {
@@ -60,11 +60,6 @@ fn refuses_wrong_values() {
         "window",
         "\"sliding 31d\"",
         "5:10: a sliding window lasts from 1s to 30d, not 31d",
-    );
-    refuse_field(
-        "window",
-        "\"bucket 10/s burst 50\"",
-        "5:10: `bucket` is not there yet: use `sliding 60s` or `calendar day|week|month`",
     );
     refuse_field(
         "mode",
@@ -207,5 +202,21 @@ fn money_needs_its_unit() {
              = [\"80%\"]`",
             "6:13: a soft level lies below the hard number: 20 USD is not below 20 USD",
         ],
+    );
+}
+
+#[test]
+fn a_bucket_holds_its_burst() {
+    let bucket = ("window", "\"bucket 10/s burst 50\"");
+    levels(&[bucket, ("hard", "")], &[("80%", 40), ("hard", 50)]);
+    levels(&[bucket, ("hard", "50")], &[("80%", 40), ("hard", 50)]);
+    levels(&[bucket, ("hard", "30")], &[("80%", 24), ("hard", 30)]);
+    refuse(
+        &limit(&[bucket, ("hard", "51")]),
+        &["7:8: `hard` is above the 50 that the bucket holds: leave it out, or raise the burst"],
+    );
+    refuse(
+        &limit(&[bucket, ("meter", "\"cost\""), ("hard", "")]),
+        &["5:10: a bucket counts whole numbers, not money: use a sliding or calendar window"],
     );
 }
