@@ -5,6 +5,7 @@ mod admin;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use prometheus_client::registry::Registry;
 use schemas::codec::Wire;
 use schemas::record::{Layout, PolicyRecord};
 use schemas::topic::{self, POLICIES, Topic, TopicSpec};
@@ -117,9 +118,15 @@ impl Bus {
         Ok(all.into_iter().collect())
     }
 
+    /// What the bus counts; see [`Metrics::register`].
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
+    }
+
+    /// Shows what the bus counts in `registry`. Once per registry.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.shared.metrics.register(registry);
     }
 
     #[must_use]

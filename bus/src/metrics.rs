@@ -199,3 +199,58 @@ impl ReaderMetrics {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    fn shown(metrics: &Metrics) -> String {
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    #[track_caller]
+    fn check(metrics: &Metrics, line: &str, there: bool) {
+        let text = shown(metrics);
+        assert_eq!(text.lines().any(|l| l == line), there, "{line}\n{text}");
+    }
+
+    #[test]
+    fn shows_what_was_counted() {
+        let metrics = Metrics::default();
+        metrics.produced("weir.usage.v1").inc_by(3);
+        metrics.error("full");
+        let produced = r#"weir_bus_produced_records_total{topic="weir.usage.v1"} 3"#;
+        check(&metrics, produced, true);
+        check(&metrics, r#"weir_bus_errors_total{kind="full"} 1"#, true);
+        check(&metrics, "weir_bus_delivery_seconds_count 0", true);
+        let mut reader = metrics.reader("aggregator");
+        reader.consumed("weir.usage.v1", 5);
+        reader.rebalance("assigned");
+        let consumed =
+            r#"weir_bus_consumed_records_total{topic="weir.usage.v1",group="aggregator"} 5"#;
+        check(&metrics, consumed, true);
+        let changed = r#"weir_bus_rebalances_total{group="aggregator",kind="assigned"} 1"#;
+        check(&metrics, changed, true);
+    }
+
+    #[test]
+    fn lag_is_shown_only_while_a_partition_is_read_here() {
+        let metrics = Metrics::default();
+        let reader = metrics.reader("g");
+        let partition = Partition {
+            topic: "t",
+            index: 4,
+        };
+        let line = r#"weir_bus_consumer_lag_records{topic="t",partition="4",group="g"} 17"#;
+        reader.lag(partition, 17);
+        check(&metrics, line, true);
+        reader.forget(partition);
+        check(&metrics, line, false);
+    }
+}

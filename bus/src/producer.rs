@@ -36,6 +36,9 @@ const FLUSH_LOOK_EVERY: Duration = Duration::from_millis(2);
 /// A buffer that grew beyond this for one large record is given back.
 const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
+/// The label of records that go to a topic that is none of [`topic::ALL`].
+const NOT_OURS: &str = "other";
+
 thread_local! {
     /// Where values are encoded; the client library copies them out at once.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -160,7 +163,7 @@ impl Producer {
         let client = &self.client;
         let produced = match client.produced.get(raw.topic) {
             Some(counter) => counter.clone(),
-            None => client.metrics.produced(raw.topic),
+            None => client.metrics.produced(NOT_OURS),
         };
         let bytes = raw.key.map_or(0, <[u8]>::len) + raw.value.map_or(0, <[u8]>::len);
         let (pending, delivery) = Pending::new(produced, bytes);

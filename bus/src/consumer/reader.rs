@@ -1,5 +1,7 @@
 //! The thread behind a consumer.
 
+mod ownership;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +11,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use super::context::{Change, Context};
+use super::context::Context;
 use super::partition::{OpenPartition, Then};
-use super::signals::{Answer, Signals};
-use super::{Assigned, Event, Revoked, Settings, Start, Subscription, Turn};
+use super::signals::Signals;
+use super::{Event, Settings, Start, Subscription};
 use crate::clock::Stopwatch;
 use crate::error::BusError;
 use crate::logging::Repeats;
@@ -123,7 +125,9 @@ impl Reader {
             if inbox.closing {
                 return Ok(());
             }
-            self.to_read.extend(inbox.ready);
+            for place in inbox.ready {
+                self.enqueue(place);
+            }
             self.poll_group()?;
             self.take_answer(inbox.answers)?;
             self.take_change()?;
@@ -166,147 +170,6 @@ impl Reader {
                     .warn(&error, "the group waits", &self.subscription.group);
                 Ok(())
             }
-        }
-    }
-
-    // === changes of ownership ===
-
-    fn take_change(&mut self) -> Result<(), BusError> {
-        if let Phase::Revoking { since, .. } = &self.phase
-            && self.hand_over_within <= since.elapsed()
-        {
-            let waited = self.hand_over_within;
-            tracing::warn!(
-                group = self.subscription.group,
-                "gave partitions away after {waited:?} without the service's word"
-            );
-            self.metrics.error("hand_over");
-            self.give_back()?;
-        }
-        if !matches!(self.phase, Phase::Reading) {
-            return Ok(());
-        }
-        match self.consumer.context().next_change() {
-            None => Ok(()),
-            Some(Change::Assign(named)) => self.begin_assigning(&named),
-            Some(Change::Revoke) => self.begin_revoking(),
-        }
-    }
-
-    fn begin_assigning(&mut self, named: &[(String, i32)]) -> Result<(), BusError> {
-        self.metrics.rebalance("assigned");
-        let topics = &self.subscription.topics;
-        let ours = |(name, index): &(String, i32)| {
-            let spec = topics.iter().find(|spec| spec.name == name)?;
-            Some(Partition {
-                topic: spec.name,
-                index: *index,
-            })
-        };
-        let partitions: Arc<[Partition]> = named.iter().filter_map(ours).collect();
-        if partitions.is_empty() {
-            return self.assign(&partitions, &[]);
-        }
-        let turn = self.next_turn();
-        self.outbox.push_back(Event::Assigned(Assigned {
-            partitions: Arc::clone(&partitions),
-            turn: self.turn(turn),
-        }));
-        self.phase = Phase::Assigning { turn, partitions };
-        Ok(())
-    }
-
-    fn begin_revoking(&mut self) -> Result<(), BusError> {
-        let lost = self.consumer.assignment_lost();
-        self.metrics
-            .rebalance(if lost { "lost" } else { "revoked" });
-        if self.open.is_empty() {
-            return self.give_back();
-        }
-        let turn = self.next_turn();
-        self.outbox.push_back(Event::Revoked(Revoked {
-            partitions: self.open.iter().map(|open| open.partition).collect(),
-            lost,
-            turn: self.turn(turn),
-        }));
-        if lost {
-            return self.give_back();
-        }
-        let since = Stopwatch::start();
-        self.phase = Phase::Revoking { turn, since };
-        Ok(())
-    }
-
-    fn take_answer(&mut self, answers: BTreeMap<u64, Answer>) -> Result<(), BusError> {
-        for (answered, answer) in answers {
-            match &self.phase {
-                Phase::Assigning { turn, partitions } if *turn == answered => {
-                    let offsets = match answer {
-                        Answer::Start(offsets) => offsets,
-                        Answer::Done | Answer::Dropped => Vec::new(),
-                    };
-                    let partitions = Arc::clone(partitions);
-                    self.assign(&partitions, &offsets)?;
-                }
-                Phase::Revoking { turn, .. } if *turn == answered => self.give_back()?,
-                // Too late: the time for the hand-over has passed, or the partitions were lost.
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn assign(
-        &mut self,
-        partitions: &[Partition],
-        offsets: &[(Partition, Option<i64>)],
-    ) -> Result<(), BusError> {
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        self.open.clear();
-        self.to_read.clear();
-        for (place, partition) in partitions.iter().enumerate() {
-            let answer = offsets.iter().find(|(of, _)| of == partition);
-            let start = match (answer, self.subscription.start) {
-                (Some((_, Some(offset))), _) => Offset::Offset(*offset),
-                (Some((_, None)), _) | (None, Start::Stored) => Offset::Beginning,
-                (None, Start::Committed) => Offset::Stored,
-            };
-            list.add_partition_offset(partition.topic, partition.index, start)
-                .map_err(|error| fatal(&error))?;
-            let next = answer.and_then(|(_, offset)| *offset);
-            let signals = (&self.signals, place);
-            let open = OpenPartition::open(&self.consumer, *partition, next, signals)?;
-            self.open.push(open);
-            self.to_read.push_back(place);
-        }
-        self.consumer.assign(&list).map_err(|error| fatal(&error))?;
-        self.phase = Phase::Reading;
-        Ok(())
-    }
-
-    /// Reads nothing more and lets the group go on.
-    fn give_back(&mut self) -> Result<(), BusError> {
-        self.forget_open();
-        self.phase = Phase::Reading;
-        self.consumer.unassign().map_err(|error| fatal(&error))
-    }
-
-    fn forget_open(&mut self) {
-        for open in self.open.drain(..) {
-            self.metrics.forget(open.partition);
-        }
-        self.to_read.clear();
-    }
-
-    fn next_turn(&mut self) -> u64 {
-        self.turns += 1;
-        self.turns
-    }
-
-    fn turn(&self, number: u64) -> Turn {
-        Turn {
-            signals: Arc::clone(&self.signals),
-            number,
         }
     }
 
@@ -362,8 +225,15 @@ impl Reader {
             Then::End => self.send(Event::CaughtUp(partition)),
             Then::Error(error) => self.judge(place, &error)?,
         }
-        self.to_read.push_back(place);
+        self.enqueue(place);
         Ok(())
+    }
+
+    /// Gives a partition a turn, unless it waits for one already.
+    fn enqueue(&mut self, place: usize) {
+        if !self.to_read.contains(&place) {
+            self.to_read.push_back(place);
+        }
     }
 
     /// There is room: it was looked for before.
@@ -375,26 +245,32 @@ impl Reader {
     /// Most errors pass by themselves. These do not, or going on would skip records or count them twice.
     fn judge(&mut self, place: usize, error: &KafkaError) -> Result<(), BusError> {
         let open = &self.open[place];
-        let Partition { topic, index } = open.partition;
         if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
             return Err(fatal(error));
         }
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) {
-            let bounds = self
-                .consumer
-                .fetch_watermarks(topic, index, WATERMARKS_WITHIN);
-            let (low, high) = bounds.unwrap_or((-1, -1));
-            return Err(BusError::Offset {
-                topic: topic.to_owned(),
-                partition: index,
-                offset: open.next,
-                low,
-                high,
-            });
+            return Err(self.impossible(open.partition, open.next));
         }
         self.metrics.error("fetch");
-        self.repeats.warn(error, "reading waits", topic);
+        self.repeats
+            .warn(error, "reading waits", open.partition.topic);
         Ok(())
+    }
+
+    /// The log has no record for this offset, and no place for one.
+    fn impossible(&self, partition: Partition, offset: i64) -> BusError {
+        let Partition { topic, index } = partition;
+        let bounds = self
+            .consumer
+            .fetch_watermarks(topic, index, WATERMARKS_WITHIN);
+        let (low, high) = bounds.unwrap_or((-1, -1));
+        BusError::Offset {
+            topic: topic.to_owned(),
+            partition: index,
+            offset,
+            low,
+            high,
+        }
     }
 
     fn note_statistics(&mut self) {

@@ -9,6 +9,8 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use crate::checks::outage::Switch;
+
 /// A running log. Stopping it keeps its folder, so that it can be started again.
 pub(crate) struct Log {
     folder: TempDir,
@@ -33,29 +35,8 @@ impl Log {
         log
     }
 
-    pub(crate) fn bootstrap(&self) -> String {
-        self.address.to_string()
-    }
-
-    /// Closes every connection and the port.
-    pub(crate) async fn pause(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            stop.send(()).unwrap();
-        }
-        while let Some(ended) = self.running.join_next().await {
-            ended.unwrap().unwrap();
-        }
-    }
-
-    /// Opens the same folder on the same port.
-    pub(crate) async fn resume(&mut self) {
-        let mut config = broker::Config::new(data(self.folder.path()));
-        config.listen = self.address;
-        self.open(config).await;
-    }
-
     pub(crate) async fn stop(mut self) {
-        self.pause().await;
+        self.off().await;
     }
 
     async fn open(&mut self, config: broker::Config) {
@@ -67,6 +48,27 @@ impl Log {
             // A test that fails drops the sender, which stops the log as well.
             let _ = stopped.await;
         }));
+    }
+}
+
+impl Switch for Log {
+    fn bootstrap(&self) -> String {
+        self.address.to_string()
+    }
+
+    async fn off(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            stop.send(()).unwrap();
+        }
+        while let Some(ended) = self.running.join_next().await {
+            ended.unwrap().unwrap();
+        }
+    }
+
+    async fn on(&mut self) {
+        let mut config = broker::Config::new(data(self.folder.path()));
+        config.listen = self.address;
+        self.open(config).await;
     }
 }
 

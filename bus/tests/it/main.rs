@@ -2,35 +2,35 @@
 
 mod checks;
 mod embedded;
-mod outage;
+mod start;
 
-use checks::Fresh;
+use checks::outage::{self, Switch};
+use checks::{Fresh, every_check};
 use embedded::Log;
 
-/// Runs one check on an empty log of its own.
+/// Runs each check on an empty log of its own.
 macro_rules! on_an_empty_log {
-    ($($check:ident),* $(,)?) => {$(
+    ($($group:ident::$check:ident),* $(,)?) => {$(
         #[tokio::test(flavor = "multi_thread")]
         async fn $check() {
             let log = Log::start().await;
-            checks::$check(&Fresh::new(log.bootstrap())).await;
+            checks::$group::$check(&Fresh::new(log.bootstrap())).await;
             log.stop().await;
         }
     )*};
 }
 
-on_an_empty_log!(
-    sends_in_order,
-    answers_for_each_record,
-    keeps_headers_and_tombstones,
-    resumes_where_the_service_says,
-    resumes_where_the_group_committed,
-    hands_partitions_over,
-    does_not_wait_for_ever_for_a_hand_over,
-    a_full_channel_loses_nothing,
-    tells_which_partition_is_caught_up,
-    an_impossible_offset_stops_the_reader,
-    follows_from_the_start_to_now_and_on,
-    reads_all_that_stands,
-    keeps_the_layout,
-);
+every_check!(on_an_empty_log);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_goes_on_when_the_log_is_back() {
+    let mut log = Log::start().await;
+    outage::everything_goes_on_when_the_log_is_back(&mut log).await;
+    log.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_does_not_wait_for_a_log_that_is_away() {
+    let mut log = Log::start().await;
+    outage::closing_does_not_wait_for_a_log_that_is_away(&mut log).await;
+}
