@@ -1,0 +1,274 @@
+//! `GET /v1/alerts`: what was told, to whom, and how that went. The caller is found in the request, put there by
+//! whoever authenticates the management plane.
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Extension, Json, Router};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use http::{StatusCode, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use schemas::access::Caller;
+use schemas::problem::{FieldError, Problem};
+use schemas::subject::Subject;
+use schemas::time::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::alert::Kind;
+use crate::message::data_of;
+use crate::store::{Cursor, Delivery, Filter, Listed, Store};
+
+/// Alerts on a page unless asked otherwise, and at most.
+const PAGE_MAX: usize = 1_000;
+
+pub(crate) fn router(store: Store) -> Router {
+    Router::new()
+        .route("/v1/alerts", get(list_alerts))
+        .with_state(store)
+}
+
+/// The query of `GET /v1/alerts`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Params {
+    subject: Option<String>,
+    kind: Option<String>,
+    limit: Option<usize>,
+    after: Option<String>,
+}
+
+async fn list_alerts(
+    State(store): State<Store>,
+    Extension(caller): Extension<Caller>,
+    params: Result<Query<Params>, QueryRejection>,
+) -> Response {
+    match answer(&store, &caller, params).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn answer(
+    store: &Store,
+    caller: &Caller,
+    params: Result<Query<Params>, QueryRejection>,
+) -> Result<Response, Box<Problem>> {
+    let Query(params) = params.map_err(|error| bad("query", error.body_text()))?;
+    let filter = filter(&params, caller)?;
+    let mut alerts = store.list(&filter).await.map_err(|error| {
+        tracing::error!(error = %error, "alerts cannot be listed");
+        let detail = "the store of alerts does not answer; try again later";
+        Box::new(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_retry_after(5))
+    })?;
+    let more = page_max(&params) < alerts.len();
+    alerts.truncate(page_max(&params));
+    alerts.retain(|listed| caller.may_see(&listed.alert.subject));
+    let shown: Vec<Value> = alerts.iter().map(show).collect();
+    let mut response = Json(shown).into_response();
+    if more
+        && let Some(last) = alerts.last()
+        && let Ok(link) = next_link(&params, last).parse()
+    {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    Ok(response)
+}
+
+fn page_max(params: &Params) -> usize {
+    params.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX)
+}
+
+/// What to read: one alert more than the page shows, to know whether there is another page.
+fn filter(params: &Params, caller: &Caller) -> Result<Filter, Box<Problem>> {
+    if params.limit == Some(0) {
+        return Err(bad("limit", "must be at least 1"));
+    }
+    let subject = params.subject.as_deref().map(Subject::parse).transpose();
+    let subject = subject.map_err(|error| bad("subject", error.to_string()))?;
+    if subject
+        .as_ref()
+        .is_some_and(|subject| !caller.may_see(subject))
+    {
+        let detail = "this token may not see that subject";
+        return Err(Box::new(Problem::new(StatusCode::FORBIDDEN, detail)));
+    }
+    let unknown = || bad("kind", "use soft, hard, lifted or csp_group");
+    let kind = params
+        .kind
+        .as_deref()
+        .map(|name| Kind::named(name).ok_or_else(unknown));
+    let stale = || bad("after", "not a cursor that an earlier page gave");
+    let after = params
+        .after
+        .as_deref()
+        .map(|text| decode_cursor(text).ok_or_else(stale));
+    Ok(Filter {
+        subject: subject.map(String::from),
+        kind: kind.transpose()?.map(Kind::name),
+        tenant: caller.tenant.clone(),
+        after: after.transpose()?,
+        limit: page_max(params) + 1,
+    })
+}
+
+fn bad(parameter: &str, detail: impl Into<String>) -> Box<Problem> {
+    let detail = detail.into();
+    let error = FieldError {
+        pointer: parameter.to_owned(),
+        detail: detail.clone(),
+    };
+    let problem = Problem::new(StatusCode::BAD_REQUEST, format!("{parameter}: {detail}"));
+    Box::new(problem.with_errors(vec![error]))
+}
+
+fn show(listed: &Listed) -> Value {
+    let mut alert = data_of(&listed.alert);
+    let deliveries: Vec<Value> = listed.deliveries.iter().map(show_delivery).collect();
+    alert["deliveries"] = Value::from(deliveries);
+    alert
+}
+
+fn show_delivery(delivery: &Delivery) -> Value {
+    json!({
+        "channel": delivery.channel,
+        "state": delivery.state,
+        "attempts": delivery.attempts,
+        "next_at": delivery.next_at.map(|at| at.to_string()),
+        "done_at": delivery.done_at.map(|at| at.to_string()),
+        "error": delivery.error,
+        "digest": delivery.digest,
+    })
+}
+
+fn next_link(params: &Params, last: &Listed) -> String {
+    let cursor = encode_cursor(last.alert.at, &last.alert.id);
+    let mut link = format!("</v1/alerts?after={cursor}&limit={}", page_max(params));
+    for (name, value) in [("subject", &params.subject), ("kind", &params.kind)] {
+        if let Some(value) = value {
+            let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
+            link = format!("{link}&{name}={value}");
+        }
+    }
+    format!("{link}>; rel=\"next\"")
+}
+
+fn encode_cursor(at: Timestamp, id: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(format!("{}.{id}", at.as_micros()))
+}
+
+fn decode_cursor(text: &str) -> Option<Cursor> {
+    let plain = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+    let (at, id) = plain.split_once('.')?;
+    Some(Cursor {
+        at: Timestamp::from_micros(at.parse().ok()?),
+        id: id.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::record::Role;
+
+    use super::*;
+
+    fn caller(tenant: Option<&str>) -> Caller {
+        Caller {
+            key_id: "k".to_owned(),
+            role: Role::Tenant,
+            tenant: tenant.map(str::to_owned),
+        }
+    }
+
+    #[track_caller]
+    fn check(params: Params, tenant: Option<&str>, expected: Result<&str, (u16, &str)>) {
+        let found = filter(&params, &caller(tenant));
+        let found =
+            found.map(|filter| format!("{:?} {:?} {}", filter.subject, filter.kind, filter.limit));
+        let expected = expected
+            .map(str::to_owned)
+            .map_err(|(status, detail)| (status, detail.to_owned()));
+        assert_eq!(
+            found.map_err(|problem| (problem.status, problem.detail)),
+            expected
+        );
+    }
+
+    #[test]
+    fn reads_the_query() {
+        let some = |text: &str| Some(text.to_owned());
+        check(Params::default(), None, Ok("None None 1001"));
+        let params = Params {
+            limit: Some(5),
+            kind: some("hard"),
+            subject: some("tenant/acme"),
+            after: None,
+        };
+        check(
+            params,
+            Some("acme"),
+            Ok(r#"Some("tenant/acme") Some("hard") 6"#),
+        );
+        let params = Params {
+            limit: Some(usize::MAX),
+            ..Params::default()
+        };
+        check(params, None, Ok("None None 1001"));
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_the_query() {
+        let some = |text: &str| Some(text.to_owned());
+        let params = Params {
+            limit: Some(0),
+            ..Params::default()
+        };
+        check(params, None, Err((400, "limit: must be at least 1")));
+        let params = Params {
+            kind: some("loud"),
+            ..Params::default()
+        };
+        check(
+            params,
+            None,
+            Err((400, "kind: use soft, hard, lifted or csp_group")),
+        );
+        let params = Params {
+            after: some("%%"),
+            ..Params::default()
+        };
+        check(
+            params,
+            None,
+            Err((400, "after: not a cursor that an earlier page gave")),
+        );
+        let params = Params {
+            subject: some("tenant/other"),
+            ..Params::default()
+        };
+        check(
+            params,
+            Some("acme"),
+            Err((403, "this token may not see that subject")),
+        );
+        let params = Params {
+            subject: some("platform"),
+            ..Params::default()
+        };
+        check(
+            params,
+            Some("acme"),
+            Err((403, "this token may not see that subject")),
+        );
+    }
+
+    #[test]
+    fn a_cursor_survives_the_round_trip() {
+        let at = Timestamp::from_micros(-5);
+        let cursor = decode_cursor(&encode_cursor(at, "a.b/ü")).unwrap();
+        assert_eq!((cursor.at, cursor.id.as_str()), (at, "a.b/ü"));
+        assert_eq!(decode_cursor("AAAA"), None);
+    }
+}
