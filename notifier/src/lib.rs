@@ -18,6 +18,7 @@ mod alert;
 mod config;
 mod courier;
 mod deliver;
+mod desk;
 mod http;
 mod message;
 mod metrics;

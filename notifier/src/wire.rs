@@ -7,6 +7,8 @@ use schemas::time::Timestamp;
 
 use crate::alert::{Alert, Kind};
 
+pub(crate) use schemas::record::Dead;
+
 /// A record that nobody can read, with the reason.
 pub(crate) struct Unreadable {
     pub(crate) dead: record::Dead,

@@ -4,7 +4,8 @@ use schemas::time::Timestamp;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::{Store, StoreError, alert_of, time};
+use super::row::{alert_of, time};
+use super::{Store, StoreError};
 use crate::alert::Alert;
 
 /// Where a page ended: the event time and id of its last alert.

@@ -1,11 +1,13 @@
 //! The outbox on SQLite; `tests` of the workspace run the whole notifier on PostgreSQL as well.
 
+use schemas::subject::Subject;
 use sqlx::any::AnyPoolOptions;
 use tempfile::TempDir;
 
 use super::*;
+use crate::alert::Kind;
 use crate::alert::testing::alert;
-use crate::route::TenantPattern;
+use crate::route::{Listener, Rules, TenantPattern};
 
 const LEASE: Duration = Duration::from_secs(30);
 
