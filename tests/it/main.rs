@@ -1,3 +1,15 @@
 //! End-to-end tests: one target, linked once.
 
+mod bad_input;
+mod bus;
+mod conformance;
+mod crash;
+mod crash_log;
+mod gateway;
 mod harness;
+mod lifecycle;
+mod limits;
+mod notify;
+mod pipeline;
+mod policy;
+mod tidy;

@@ -75,6 +75,16 @@ impl Client {
         }
     }
 
+    #[must_use]
+    pub fn ingest_key(&self) -> &str {
+        &self.ingest_key
+    }
+
+    #[must_use]
+    pub fn operator_token(&self) -> &str {
+        &self.operator_token
+    }
+
     /// The same places with another key and token.
     #[must_use]
     pub fn with_secret(&self, secret: &str) -> Self {

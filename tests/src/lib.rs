@@ -6,15 +6,22 @@
 //! installs it: no test is ever skipped.
 
 pub mod client;
+pub mod conformance;
 pub mod docker;
+pub mod embedded;
+pub mod events;
 pub mod eventually;
+pub mod figures;
 pub mod installed;
+pub mod kafka;
 pub mod metrics;
 pub mod postgres;
 pub mod process;
 pub mod receiver;
 pub mod redis;
+pub mod scene;
 pub mod smtp;
+pub mod trace;
 pub mod weir;
 
 pub use eventually::eventually;

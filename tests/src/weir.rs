@@ -122,6 +122,13 @@ impl Weir {
         Client::new(data, management, ingest_key, operator_token)
     }
 
+    /// A client of `other`'s addresses with this one's secrets: both know the same keys by the log.
+    #[must_use]
+    pub fn client_at(&self, other: &Weir) -> Client {
+        let own = self.client();
+        other.client_with(own.ingest_key(), own.operator_token())
+    }
+
     /// The addresses it listens on, as it wrote them down.
     #[must_use]
     pub const fn listening(&self) -> &Value {
@@ -136,6 +143,12 @@ impl Weir {
     pub fn bootstrap(&self) -> String {
         let own = self.listening["log"].as_str().map(str::to_owned);
         own.or_else(|| self.options.kafka.clone()).expect("a log")
+    }
+
+    /// The process's id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     #[must_use]
@@ -219,6 +232,10 @@ fn build() -> PathBuf {
         "weir",
         "--message-format=json",
     ]);
+    // A bench measures what users run.
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
     let output = command.current_dir(project()).output().expect("cargo runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "weir does not build:\n{errors}");
