@@ -173,7 +173,10 @@ impl BadEvents {
         const SHOWN: usize = 5;
         let shown = self.errors.iter().take(SHOWN);
         let mut parts: Vec<String> = shown
-            .map(|error| format!("{}: {}", error.pointer, error.detail))
+            .map(|error| match error.pointer.as_str() {
+                "" => error.detail.clone(),
+                pointer => format!("{pointer}: {}", error.detail),
+            })
             .collect();
         if self.found > SHOWN {
             parts.push(format!("and {} more", self.found - SHOWN));

@@ -270,8 +270,7 @@ impl<'r> Reader<'r> {
         }
         let id = self.required(attribute, at).unwrap_or_default();
         if let Err(detail) = check_id(&id) {
-            self.findings
-                .add(at, format!("as the tenant's id {detail}"));
+            self.findings.add(at, detail);
         }
         id.into_owned()
     }
