@@ -48,6 +48,8 @@ const APIS: &[(ApiKey, i16, i16)] = &[
     (ApiKey::IncrementalAlterConfigs, 0, 1),
     (ApiKey::OffsetDelete, 0, 0),
     (ApiKey::DescribeCluster, 0, 1),
+    // Only to be refused: librdkafka would wait for ever for a broker that has it.
+    (ApiKey::ConsumerGroupHeartbeat, 0, 1),
 ];
 
 /// Why a request cannot be answered at all; its connection is closed, as Kafka does.
@@ -151,6 +153,7 @@ async fn dispatch(context: &Context<'_>, request: RequestKind) -> Option<Respons
         Q::SyncGroup(r) => members::sync(core, r).await.into(),
         Q::Heartbeat(r) => members::heartbeat(core, &r).into(),
         Q::LeaveGroup(r) => members::leave(context, r).into(),
+        Q::ConsumerGroupHeartbeat(_) => members::refuse_kip_848().into(),
         Q::ListGroups(r) => members::list(core, &r).into(),
         Q::DescribeGroups(r) => members::describe(core, &r).into(),
         Q::DeleteGroups(r) => members::delete(core, r).into(),

@@ -10,10 +10,10 @@ use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
-    GroupId, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
-    LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, SyncGroupRequest,
-    SyncGroupResponse,
+    ConsumerGroupHeartbeatResponse, DeleteGroupsRequest, DeleteGroupsResponse,
+    DescribeGroupsRequest, DescribeGroupsResponse, GroupId, HeartbeatRequest, HeartbeatResponse,
+    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest,
+    ListGroupsResponse, SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -139,6 +139,15 @@ pub(super) fn leave(context: &Context<'_>, request: LeaveGroupRequest) -> LeaveG
             .with_group_instance_id(m.group_instance_id)
     });
     LeaveGroupResponse::default().with_members(members.collect())
+}
+
+/// As a Kafka broker answers whose groups of KIP-848 are switched off.
+pub(super) fn refuse_kip_848() -> ConsumerGroupHeartbeatResponse {
+    let why =
+        StrBytes::from_static_str("only classic groups are supported: group.protocol=classic");
+    ConsumerGroupHeartbeatResponse::default()
+        .with_error_code(ResponseError::UnsupportedVersion.code())
+        .with_error_message(Some(why))
 }
 
 /// Groups with members, and groups of which only the committed offsets are known.
