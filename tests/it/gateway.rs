@@ -13,6 +13,7 @@ use tests::events::usage;
 use tests::eventually;
 use tests::figures::{conserved, events};
 use tests::installed::{PYTHON, program, project};
+use tests::redis::Redis;
 use tests::scene::{Log, Scene, Store};
 use tests::weir::{Options, Weir};
 
@@ -144,6 +145,40 @@ async fn seen_from_outside_on_kafka() {
 #[tokio::test]
 async fn seen_from_outside_on_the_embedded_log() {
     check_seen_from_outside(Log::Embedded).await;
+}
+
+#[tokio::test]
+async fn mirrored_to_redis() {
+    let server = Redis::start().await;
+    let config = format!("[gateway]\nredis_url = \"{}\"\n", server.url());
+    let weir = Weir::start(Options::up(POLICY).with_config(&config)).await;
+    let event = usage("acme", &json!({ "input_tokens": 1000, "requests": 0 }));
+    weir.client().post(&[event]).await;
+    let redis = redis::Client::open(server.url()).expect("an address");
+    let mut redis = redis
+        .get_multiplexed_async_connection()
+        .await
+        .expect("a connection");
+    let mirrored = eventually("the mirror", SOON, async || {
+        let mut get = redis::cmd("GET");
+        get.arg("weir:decision:tenant/acme");
+        let found: Option<String> = get
+            .query_async(&mut redis)
+            .await
+            .map_err(|e| e.to_string())?;
+        found.ok_or_else(|| "nothing".to_owned())
+    })
+    .await;
+    let mirrored: Value = serde_json::from_str(&mirrored).expect("JSON");
+    assert_eq!(mirrored["verdict"], "block");
+    // It goes by itself when the decision does.
+    let mut ttl = redis::cmd("TTL");
+    let seconds: i64 = ttl
+        .arg("weir:decision:tenant/acme")
+        .query_async(&mut redis)
+        .await
+        .expect("a time");
+    assert!((1..=601).contains(&seconds), "{seconds}");
 }
 
 /// Apps may write to the topics themselves, as JSON; into a wrong partition, too, and nonsense.
