@@ -424,7 +424,7 @@ impl Policy {
     }
 
     /// Every limit that is counted for `subject` itself.
-    pub fn limits_on<'a>(&'a self, subject: &'a Subject) -> impl Iterator<Item = &'a Limit> + 'a {
+    pub fn limits_on<'p>(&'p self, subject: &Subject) -> impl Iterator<Item = &'p Limit> {
         let tenant = subject.id(Dimension::Tenant);
         self.limits.iter().filter(move |limit| {
             limit.pattern.accepts(subject) && self.tier_allows(limit, tenant.as_deref())

@@ -156,6 +156,8 @@ impl Running {
 /// Builds and starts `parts`, and returns when all are ready.
 pub async fn start(config: Config, parts: Parts) -> anyhow::Result<Running> {
     let held = folder::hold(&config.data)?;
+    // One that died without a word has left its addresses behind.
+    let _ = std::fs::remove_file(config.data.join(LISTENING));
     let mut supervisor = Supervisor::default();
     match build(config, parts, &mut supervisor).await {
         Ok(built) => Ok(Running {

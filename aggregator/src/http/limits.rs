@@ -1,0 +1,219 @@
+//! `GET /v1/limits`: every limit that applies to a subject, and how much of it is used now.
+//!
+//! What is used is summed from the rows of usage, by the windows' own rule: the oldest slice counts in full. It is as
+//! fresh as the rows are, a second or two; gateways and decisions do not depend on it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use schemas::access::Caller;
+use schemas::money::format_usd;
+use schemas::policy::{HARD, Limit, Meter, Policy, Window};
+use schemas::record::Amount;
+use schemas::subject::Subject;
+use schemas::time::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{App, Refusal, ask};
+use crate::store::{Filter, Span};
+use crate::window::calendar_bounds;
+
+/// How far back the filling of a bucket is looked at.
+const BUCKET_REACH_SECONDS: i64 = 86_400;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Params {
+    subject: String,
+}
+
+pub(super) async fn limits(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    params: Result<Query<Params>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Query(params) = params.map_err(|error| Refusal::Query(error.body_text()))?;
+    let Some(subject) = ask::subject(&params.subject, &caller)? else {
+        return Ok(Json(json!([])).into_response());
+    };
+    let policy = Arc::clone(&app.policy.read());
+    let now = app.clock.now();
+    let mut shown = Vec::new();
+    for (limit, on) in applying(&policy, &subject) {
+        let used = used(&app, &policy, limit, &on, now).await?;
+        shown.push(show(&policy, limit, &on, used));
+    }
+    Ok(Json(shown).into_response())
+}
+
+/// The limits counted for `subject` itself, and those of what holds it: its tenant's.
+fn applying<'a>(policy: &'a Policy, subject: &Subject) -> Vec<(&'a Limit, Subject)> {
+    let mut subjects = vec![subject.clone()];
+    if let Some(tenant) = subject.tenant_id().map(|id| Subject::tenant(&id)) {
+        if tenant != *subject {
+            subjects.push(tenant);
+        }
+    }
+    let mut applying = Vec::new();
+    for on in subjects {
+        applying.extend(policy.limits_on(&on).map(|limit| (limit, on.clone())));
+    }
+    applying
+}
+
+/// What is used at a moment.
+struct Used {
+    /// Absent for dimensions that usage is not kept by.
+    sum: Option<i128>,
+    /// When the sum falls below the hard number if nothing more comes; for a calendar, its period's end.
+    reset_at: Option<Timestamp>,
+}
+
+async fn used(
+    app: &App,
+    policy: &Policy,
+    limit: &Limit,
+    on: &Subject,
+    now: Timestamp,
+) -> Result<Used, Refusal> {
+    let Some(filter) = Filter::of(on, limit.meter.clone(), &[]) else {
+        return Ok(Used {
+            sum: None,
+            reset_at: None,
+        });
+    };
+    let to = now.second() + 1;
+    let zone = policy.zone(on.tenant_id().as_deref());
+    let (from, step) = match limit.window {
+        Window::Sliding { seconds } => {
+            let slice = i64::from(limit.window.slice_seconds().unwrap_or(1));
+            let head = now.second().div_euclid(slice) * slice;
+            (head - i64::from(seconds), slice)
+        }
+        Window::Calendar(period) => (
+            calendar_bounds(period, zone, now).0.second(),
+            i64::from(u32::MAX),
+        ),
+        Window::Bucket { .. } => (to - BUCKET_REACH_SECONDS, 1),
+    };
+    let sums = app.store.usage(&filter, Span { from, to, step }).await?;
+    let sums = sums.into_values().next().unwrap_or_default();
+    Ok(match limit.window {
+        Window::Sliding { seconds } => sliding(&sums, limit.hard(), i64::from(seconds) + step),
+        Window::Calendar(period) => Used {
+            sum: Some(sums.values().sum()),
+            reset_at: Some(calendar_bounds(period, zone, now).1),
+        },
+        Window::Bucket {
+            amount, seconds, ..
+        } => bucket(&sums, amount, seconds, to),
+    })
+}
+
+/// `stays`: for how long after its start a slice counts.
+fn sliding(sums: &BTreeMap<i64, i128>, hard: i128, stays: i64) -> Used {
+    let sum: i128 = sums.values().sum();
+    let mut left = sum;
+    let mut reset_at = None;
+    for (slice, amount) in sums {
+        if left < hard {
+            break;
+        }
+        left -= amount;
+        reset_at = Some(Timestamp::from_seconds(slice + stays));
+    }
+    Used {
+        sum: Some(sum),
+        reset_at,
+    }
+}
+
+/// Fills and drains a bucket second by second.
+fn bucket(sums: &BTreeMap<i64, i128>, amount: u64, seconds: u32, to: i64) -> Used {
+    // In units of which `seconds` make one of the meter, so that draining is whole.
+    let (drain, scale) = (i128::from(amount), i128::from(seconds));
+    let mut level = 0_i128;
+    let mut last = None;
+    let second_after = [(to, 0)];
+    for (at, sum) in sums.iter().map(|(at, sum)| (*at, *sum)).chain(second_after) {
+        let passed = last.map_or(0, |last: i64| i128::from(at - last));
+        level = (level - passed * drain).max(0) + sum * scale;
+        last = Some(at);
+    }
+    Used {
+        sum: Some(level / scale),
+        reset_at: None,
+    }
+}
+
+fn show(policy: &Policy, limit: &Limit, on: &Subject, used: Used) -> Value {
+    let amount = |amount: i128| Amount(amount).to_json_of(&limit.meter);
+    let soft: Vec<_> = limit
+        .levels
+        .iter()
+        .filter(|level| level.name != HARD)
+        .map(|level| json!({ "name": level.name, "threshold": amount(level.threshold) }))
+        .collect();
+    let mut shown = json!({
+        "name": limit.name,
+        "subject": on,
+        "meter": limit.meter,
+        "window": limit.window,
+        "mode": limit.mode,
+        "used": used.sum.map(amount),
+        "max": amount(limit.hard()),
+        "soft": soft,
+        "reset_at": used.reset_at.map(|at| at.to_string()),
+        "inherited_from": { "subject": limit.pattern.as_str(), "tier": limit.tier },
+        "policy_version": policy.version,
+    });
+    if limit.meter == Meter::Cost {
+        shown["used_usd"] = json!(used.sum.map(format_usd));
+        shown["max_usd"] = json!(format_usd(limit.hard()));
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `slices`: `amount@start`.
+    fn sums(slices: &str) -> BTreeMap<i64, i128> {
+        let slice = |text: &str| {
+            let (amount, at) = text.split_once('@').unwrap();
+            (at.parse().unwrap(), amount.parse().unwrap())
+        };
+        slices.split_whitespace().map(slice).collect()
+    }
+
+    #[test]
+    fn a_sliding_sum_resets_when_it_falls_below() {
+        let check = |slices: &str, sum: i128, reset: Option<i64>| {
+            let used = sliding(&sums(slices), 10, 61);
+            assert_eq!(used.sum, Some(sum));
+            assert_eq!(used.reset_at, reset.map(Timestamp::from_seconds));
+        };
+        check("", 0, None);
+        check("9@5", 9, None);
+        check("10@5", 10, Some(66));
+        check("5@0 5@3 1@7", 11, Some(61));
+    }
+
+    #[test]
+    fn a_bucket_drains() {
+        let check = |slices: &str, to: i64, level: i128| {
+            assert_eq!(bucket(&sums(slices), 1, 2, to).sum, Some(level));
+        };
+        check("", 10, 0);
+        check("10@0", 0, 10);
+        check("10@0", 4, 8);
+        check("10@0 3@40", 40, 3);
+        check("10@0", 5, 7);
+    }
+}

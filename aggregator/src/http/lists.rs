@@ -1,0 +1,221 @@
+//! `GET /v1/signals`, `/v1/refusals`, `/v1/csp/groups`: arrays, with a `Link` to the next page where there is one.
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use http::HeaderValue;
+use http::header::LINK;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use schemas::access::Caller;
+use schemas::record::{Crossing, CspGroup, Refusal as RefusedRequest};
+use schemas::subject::Subject;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{App, Refusal, ask};
+use crate::store::{Listing, Page};
+
+const SIGNALS_MAX: i64 = 10_000;
+const LIST_MAX: i64 = 1_000;
+
+/// Here `limit` is a limit's name, so the page's size has another.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct SignalParams {
+    subject: Option<String>,
+    limit: Option<String>,
+    level: Option<String>,
+    direction: Option<String>,
+    page_size: Option<i64>,
+    after: Option<String>,
+}
+
+pub(super) async fn signals(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    params: Result<Query<SignalParams>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Query(params) = params.map_err(|error| Refusal::Query(error.body_text()))?;
+    let page = ask::page(
+        params.after.as_deref(),
+        params.page_size,
+        ("page_size", SIGNALS_MAX),
+    )?;
+    let Some(mut filters) = visible(params.subject.as_deref(), &caller)? else {
+        return Ok(Json(json!([])).into_response());
+    };
+    let named = [
+        ("limit_name", &params.limit),
+        ("level", &params.level),
+        ("direction", &params.direction),
+    ];
+    filters.extend(
+        named
+            .into_iter()
+            .filter_map(|(column, value)| Some((column, value.clone()?))),
+    );
+    let listing = app.store.crossings(&filters, &page).await?;
+    let query = [
+        ("subject", &params.subject),
+        ("limit", &params.limit),
+        ("level", &params.level),
+        ("direction", &params.direction),
+    ];
+    Ok(list(
+        "/v1/signals",
+        &query,
+        ("page_size", &page),
+        listing,
+        crossing,
+    ))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ListParams {
+    subject: Option<String>,
+    limit: Option<i64>,
+    after: Option<String>,
+}
+
+pub(super) async fn refusals(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    params: Result<Query<ListParams>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Query(params) = params.map_err(|error| Refusal::Query(error.body_text()))?;
+    let page = ask::page(params.after.as_deref(), params.limit, ("limit", LIST_MAX))?;
+    let Some(filters) = visible(params.subject.as_deref(), &caller)? else {
+        return Ok(Json(json!([])).into_response());
+    };
+    let listing = app.store.refusals(&filters, &page).await?;
+    let query = [("subject", &params.subject)];
+    Ok(list(
+        "/v1/refusals",
+        &query,
+        ("limit", &page),
+        listing,
+        refused,
+    ))
+}
+
+pub(super) async fn csp_groups(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    params: Result<Query<ListParams>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Query(params) = params.map_err(|error| Refusal::Query(error.body_text()))?;
+    let page = ask::page(None, params.limit, ("limit", LIST_MAX))?;
+    let subject = params
+        .subject
+        .as_deref()
+        .map(|text| ask::subject(text, &caller))
+        .transpose()?;
+    let tenant = match subject {
+        Some(None) => return Ok(Json(json!([])).into_response()),
+        Some(Some(subject)) => subject.tenant_id(),
+        None => caller.tenant.clone(),
+    };
+    let groups = app.store.csp_groups(tenant.as_deref(), page.limit).await?;
+    Ok(Json(groups.iter().map(group).collect::<Vec<_>>()).into_response())
+}
+
+/// The filter on what the caller asked for and may see; `None` when it may see nothing of that.
+fn visible(
+    subject: Option<&str>,
+    caller: &Caller,
+) -> Result<Option<Vec<(&'static str, String)>>, Refusal> {
+    let Some(text) = subject else {
+        let own = caller
+            .tenant
+            .iter()
+            .map(|tenant| ("tenant", tenant.clone()));
+        return Ok(Some(own.collect()));
+    };
+    let subject = ask::subject(text, caller)?
+        .filter(|subject| *subject != Subject::platform() || caller.tenant.is_none());
+    Ok(subject.map(|subject| vec![("subject", subject.to_string())]))
+}
+
+fn list<T>(
+    path: &str,
+    query: &[(&str, &Option<String>)],
+    (size_name, page): (&str, &Page),
+    listing: Listing<T>,
+    show: fn(&T) -> Value,
+) -> Response {
+    let entries: Vec<Value> = listing.entries.iter().map(show).collect();
+    let mut response = Json(entries).into_response();
+    if let Some(next) = &listing.next {
+        let mut link = format!(
+            "<{path}?{size_name}={}&after={}",
+            page.limit,
+            ask::encode(next)
+        );
+        for (name, value) in query {
+            if let Some(value) = value {
+                let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
+                link.push_str(&format!("&{name}={value}"));
+            }
+        }
+        link.push_str(">; rel=\"next\"");
+        if let Ok(link) = HeaderValue::from_str(&link) {
+            response.headers_mut().insert(LINK, link);
+        }
+    }
+    response
+}
+
+fn crossing(crossing: &Crossing) -> Value {
+    json!({
+        "id": crossing.id,
+        "subject": crossing.subject,
+        "limit": crossing.limit,
+        "policy_version": crossing.policy_version,
+        "meter": crossing.meter,
+        "window": crossing.window,
+        "mode": crossing.mode,
+        "level": crossing.level,
+        "threshold": crossing.threshold.to_json_of(&crossing.meter),
+        "direction": crossing.direction,
+        "at": crossing.at.to_string(),
+        "sum": crossing.sum.to_json_of(&crossing.meter),
+        "max": crossing.max.to_json_of(&crossing.meter),
+        "falls_at": crossing.falls_at.map(|at| at.to_string()),
+        "event": crossing.event_id.as_ref().map(|id| {
+            json!({ "source": crossing.event_source, "id": id })
+        }),
+    })
+}
+
+fn refused(refusal: &RefusedRequest) -> Value {
+    json!({
+        "request_id": refusal.request_id,
+        "at": refusal.at.to_string(),
+        "gateway": refusal.gateway,
+        "tenant": refusal.tenant,
+        "key": refusal.key,
+        "user": refusal.user,
+        "route": refusal.route,
+        "account": refusal.account,
+        "source": refusal.source,
+        "subject": refusal.subject,
+        "limits": refusal.limits,
+        "verdict": refusal.verdict,
+        "status": refusal.status,
+        "retry_after_s": refusal.retry_after_seconds,
+        "decision": refusal.decision,
+    })
+}
+
+fn group(group: &CspGroup) -> Value {
+    json!({
+        "tenant": group.tenant,
+        "directive": group.directive,
+        "blocked_host": group.blocked_host,
+        "document_uri": group.document_uri,
+        "first_at": group.at.to_string(),
+        "count": group.count,
+    })
+}

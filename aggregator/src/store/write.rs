@@ -1,0 +1,281 @@
+//! What the recorder writes: one transaction for a batch of records.
+
+use std::collections::HashMap;
+
+use schemas::money::PICO_PER_USD;
+use schemas::record::{Crossing, CspGroup, Direction, Refusal, Rollup, SecondSums};
+use serde_json::{Value, json};
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
+use sqlx::{Any, AssertSqlSafe};
+
+use super::{Store, StoreError, placeholders};
+
+const ROLLUP_KEYS: [&str; 10] = [
+    "tenant", "key_id", "user_id", "route", "provider", "model", "account", "source", "stream",
+    "minute_s",
+];
+const ROLLUP_VALUES: [&str; 11] = [
+    "events",
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "cost_hi",
+    "cost_lo",
+    "failures",
+    "violations",
+    "units",
+    "seconds",
+    "origin_offset",
+];
+const ROLLUP_COLUMNS: usize = ROLLUP_KEYS.len() + ROLLUP_VALUES.len();
+/// Rows of one statement; their values stay well below what either database binds at once.
+const ROWS_PER_STATEMENT: usize = 100;
+
+/// Records of one batch, of which only the newest of each row is kept: one statement may not write a row twice.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    rollups: HashMap<RollupKey, RollupRow>,
+    signals: Vec<Crossing>,
+    groups: HashMap<(String, String, String), CspGroup>,
+    refusals: Vec<Refusal>,
+}
+
+type RollupKey = ([String; 9], i64);
+
+#[derive(Debug)]
+struct RollupRow {
+    totals: [i64; 8],
+    units: String,
+    seconds: String,
+    origin_offset: i64,
+}
+
+impl Rows {
+    pub(crate) fn add_rollup(&mut self, rollup: Rollup) {
+        let offset = rollup.origin.offset;
+        let row = RollupRow::of(&rollup);
+        let key = rollup_key(rollup);
+        if self
+            .rollups
+            .get(&key)
+            .is_none_or(|known| known.origin_offset <= offset)
+        {
+            self.rollups.insert(key, row);
+        }
+    }
+
+    pub(crate) fn add_crossing(&mut self, crossing: Crossing) {
+        self.signals.push(crossing);
+    }
+
+    pub(crate) fn add_group(&mut self, group: CspGroup) {
+        let key = (
+            group.tenant.clone(),
+            group.directive.clone(),
+            group.blocked_host.clone(),
+        );
+        let newer = |known: &CspGroup| known.origin.offset <= group.origin.offset;
+        if self.groups.get(&key).is_none_or(newer) {
+            self.groups.insert(key, group);
+        }
+    }
+
+    pub(crate) fn add_refusal(&mut self, refusal: Refusal) {
+        self.refusals.push(refusal);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rollups.is_empty()
+            && self.signals.is_empty()
+            && self.groups.is_empty()
+            && self.refusals.is_empty()
+    }
+}
+
+fn rollup_key(rollup: Rollup) -> RollupKey {
+    let or_empty = Option::unwrap_or_default;
+    let ids = [
+        rollup.tenant,
+        or_empty(rollup.key),
+        or_empty(rollup.user),
+        or_empty(rollup.route),
+        or_empty(rollup.provider),
+        or_empty(rollup.model),
+        or_empty(rollup.account),
+        or_empty(rollup.source),
+        rollup.origin.topic,
+    ];
+    (ids, rollup.minute.second())
+}
+
+impl RollupRow {
+    fn of(rollup: &Rollup) -> Self {
+        let sum = |of: fn(&SecondSums) -> i64| rollup.seconds.iter().map(of).sum::<i64>();
+        let cost: i128 = rollup.seconds.iter().map(|second| second.cost.0).sum();
+        let mut units: HashMap<&str, i64> = HashMap::new();
+        for (name, amount) in rollup.seconds.iter().flat_map(|second| &second.units) {
+            *units.entry(name).or_default() += amount;
+        }
+        let whole_dollars = i64::try_from(cost.div_euclid(PICO_PER_USD)).unwrap_or(i64::MAX);
+        Self {
+            totals: [
+                sum(|s| s.events),
+                sum(|s| s.requests),
+                sum(|s| s.input_tokens),
+                sum(|s| s.output_tokens),
+                whole_dollars,
+                cost.rem_euclid(PICO_PER_USD) as i64,
+                sum(|s| s.failures),
+                sum(|s| s.violations),
+            ],
+            units: json!(units).to_string(),
+            seconds: Value::Array(rollup.seconds.iter().map(second).collect()).to_string(),
+            origin_offset: rollup.origin.offset,
+        }
+    }
+}
+
+fn second(sums: &SecondSums) -> Value {
+    json!([
+        sums.second,
+        sums.requests,
+        sums.input_tokens,
+        sums.output_tokens,
+        sums.cost,
+        sums.failures,
+        sums.violations,
+        sums.units,
+    ])
+}
+
+impl Store {
+    /// Writes all of `rows`, or nothing.
+    pub(crate) async fn write(&self, rows: &Rows) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let rollups: Vec<_> = rows.rollups.iter().collect();
+        for chunk in rollups.chunks(ROWS_PER_STATEMENT) {
+            let sql = upsert_rollups(chunk.len());
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for (key, row) in chunk {
+                query = bind_rollup(query, key, row);
+            }
+            query.execute(&mut *transaction).await?;
+        }
+        for crossing in &rows.signals {
+            insert_crossing(crossing)?
+                .execute(&mut *transaction)
+                .await?;
+        }
+        for group in rows.groups.values() {
+            upsert_group(group).execute(&mut *transaction).await?;
+        }
+        for refusal in &rows.refusals {
+            insert_refusal(refusal)?.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+fn upsert_rollups(rows: usize) -> String {
+    let columns: Vec<_> = ROLLUP_KEYS.into_iter().chain(ROLLUP_VALUES).collect();
+    let values: Vec<_> = (0..rows)
+        .map(|row| {
+            format!(
+                "({})",
+                placeholders(1 + row * ROLLUP_COLUMNS, ROLLUP_COLUMNS)
+            )
+        })
+        .collect();
+    let updates: Vec<_> = ROLLUP_VALUES
+        .iter()
+        .map(|column| format!("{column} = excluded.{column}"))
+        .collect();
+    format!(
+        "INSERT INTO aggregator_rollups ({}) VALUES {} ON CONFLICT ({}) DO UPDATE SET {} \
+         WHERE aggregator_rollups.origin_offset <= excluded.origin_offset",
+        columns.join(", "),
+        values.join(", "),
+        ROLLUP_KEYS.join(", "),
+        updates.join(", "),
+    )
+}
+
+type Statement<'q> = Query<'q, Any, AnyArguments>;
+
+fn bind_rollup<'q>(mut query: Statement<'q>, key: &RollupKey, row: &RollupRow) -> Statement<'q> {
+    for id in &key.0 {
+        query = query.bind(id.clone());
+    }
+    query = query.bind(key.1);
+    for total in row.totals {
+        query = query.bind(total);
+    }
+    query
+        .bind(row.units.clone())
+        .bind(row.seconds.clone())
+        .bind(row.origin_offset)
+}
+
+fn insert_crossing(crossing: &Crossing) -> Result<Statement<'static>, StoreError> {
+    let direction = match crossing.direction {
+        Direction::Up => "up",
+        Direction::Down => "down",
+    };
+    let query = sqlx::query(
+        "INSERT INTO aggregator_signals
+         (id, subject, tenant, limit_name, level, direction, at_us, origin_offset, record)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING",
+    );
+    Ok(query
+        .bind(crossing.id.clone())
+        .bind(crossing.subject.as_str().to_owned())
+        .bind(crossing.subject.tenant_id().unwrap_or_default())
+        .bind(crossing.limit.clone())
+        .bind(crossing.level.clone())
+        .bind(direction)
+        .bind(crossing.at.as_micros())
+        .bind(crossing.origin.offset)
+        .bind(json_text(crossing)?))
+}
+
+fn upsert_group(group: &CspGroup) -> Statement<'static> {
+    let query = sqlx::query(
+        "INSERT INTO aggregator_csp_groups
+         (tenant, directive, blocked_host, document_uri, first_us, count, origin_offset)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (tenant, directive, blocked_host) DO UPDATE
+         SET count = excluded.count, origin_offset = excluded.origin_offset
+         WHERE aggregator_csp_groups.origin_offset <= excluded.origin_offset",
+    );
+    query
+        .bind(group.tenant.clone())
+        .bind(group.directive.clone())
+        .bind(group.blocked_host.clone())
+        .bind(group.document_uri.clone())
+        .bind(group.at.as_micros())
+        .bind(group.count)
+        .bind(group.origin.offset)
+}
+
+fn insert_refusal(refusal: &Refusal) -> Result<Statement<'static>, StoreError> {
+    let query = sqlx::query(
+        "INSERT INTO aggregator_refusals (request_id, gateway, subject, tenant, at_us, record)
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (request_id, gateway) DO NOTHING",
+    );
+    Ok(query
+        .bind(refusal.request_id.clone())
+        .bind(refusal.gateway.clone())
+        .bind(refusal.subject.as_str().to_owned())
+        .bind(refusal.tenant.clone().unwrap_or_default())
+        .bind(refusal.at.as_micros())
+        .bind(json_text(refusal)?))
+}
+
+fn json_text(record: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(record).map_err(|error| StoreError::Corrupt {
+        column: "record",
+        reason: error.to_string(),
+    })
+}
