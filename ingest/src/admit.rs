@@ -83,31 +83,44 @@ pub(crate) fn admit(
             vec![read_binary(attributes, body, rules)?]
         }
     };
-    check_tenants(form, &events, caller)?;
+    check_tenants(form, body, &events, caller)?;
     Ok(events)
 }
 
-fn check_tenants(form: &Form, events: &[Event], caller: &Caller) -> Result<(), Refusal> {
-    let others = events
+fn check_tenants(
+    form: &Form,
+    body: &[u8],
+    events: &[Event],
+    caller: &Caller,
+) -> Result<(), Refusal> {
+    if events.iter().all(|event| caller.speaks_for(event.tenant())) {
+        return Ok(());
+    }
+    let errors = events
         .iter()
-        .enumerate()
-        .filter(|(_, e)| !caller.speaks_for(e.tenant()));
-    let errors: Vec<_> = others
+        .zip(places(form, body, events.len()))
+        .filter(|(event, _)| !caller.speaks_for(event.tenant()))
         .take(ERRORS_MAX)
-        .map(|(index, event)| FieldError {
+        .map(|(event, place)| FieldError {
             pointer: match form {
                 Form::Structured => "/subject".to_owned(),
                 Form::Binary(_) => "ce-subject".to_owned(),
-                Form::Batch | Form::Lines => format!("/{index}/subject"),
+                Form::Batch | Form::Lines => format!("/{place}/subject"),
             },
             detail: format!("this key may not report for tenant `{}`", event.tenant()),
         })
         .collect();
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(Refusal::OtherTenant { errors })
+    Err(Refusal::OtherTenant { errors })
+}
+
+/// Where in the body each event stands, from 0: its index, or its line, since empty lines hold none.
+fn places(form: &Form, body: &[u8], events: usize) -> Vec<usize> {
+    if *form != Form::Lines {
+        return (0..events).collect();
     }
+    let lines = body.split(|byte| *byte == b'\n').enumerate();
+    let filled = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
+    filled.map(|(line, _)| line).collect()
 }
 
 #[cfg(test)]
@@ -199,6 +212,12 @@ mod tests {
             &format!("{acme}\n{other}\n"),
             Some("acme"),
             Err(&["/1/subject"]),
+        );
+        check(
+            Form::Lines,
+            &format!("\n\n{acme}\r\n  \r\n{other}"),
+            Some("acme"),
+            Err(&["/4/subject"]),
         );
         check(Form::Structured, &acme, Some("acme"), Ok(1));
         check(Form::Structured, &other, Some("acme"), Err(&["/subject"]));

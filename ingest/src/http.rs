@@ -49,10 +49,8 @@ async fn events(
     Caller(caller): Caller,
     request: Request,
 ) -> Result<(StatusCode, Json<Accepted>), Refusal> {
-    app.metrics.in_progress.inc();
-    let taken = take_events(&app, caller, request).await;
-    app.metrics.in_progress.dec();
-    match taken {
+    let _in_progress = app.metrics.enter();
+    match take_events(&app, caller, request).await {
         Ok(accepted) => Ok((StatusCode::ACCEPTED, Json(Accepted { accepted }))),
         Err(refusal) => {
             app.metrics.refused(refusal.reason(), 1);
@@ -134,6 +132,7 @@ fn enqueue(app: &App, event: Event) -> Result<(usize, Delivery), SendError> {
 
 /// Takes what browsers report by themselves. Browsers of any page may: nothing secret is answered.
 async fn reports(State(app): State<App>, Path(token): Path<String>, request: Request) -> Response {
+    let _in_progress = app.metrics.enter();
     let mut response = match take_reports(&app, &token, request).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(refusal) => {
@@ -152,6 +151,9 @@ async fn take_reports(app: &App, token: &str, request: Request) -> Result<(), Re
     let tenant = tenant_of(app, token)?;
     let (head, body) = request.into_parts();
     check_report_type(&head.headers)?;
+    if !app.bus.available() {
+        return Err(Refusal::LogAway(None));
+    }
     let bytes_max = app.config.csp_body_bytes_max;
     let bounds = Bounds {
         body_bytes_max: bytes_max,

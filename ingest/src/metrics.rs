@@ -22,7 +22,7 @@ pub(crate) struct Metrics {
     accepted: Family<StreamLabel, Counter>,
     refused: Family<ReasonLabel, Counter>,
     bytes: Counter,
-    pub(crate) in_progress: Gauge,
+    in_progress: Gauge,
 }
 
 impl Metrics {
@@ -63,7 +63,37 @@ impl Metrics {
             .inc_by(requests);
     }
 
+    /// Counts a request as in progress until the guard is dropped, which also happens when its client goes away.
+    pub(crate) fn enter(&self) -> InProgress {
+        self.in_progress.inc();
+        InProgress(self.in_progress.clone())
+    }
+
     pub(crate) fn read(&self, bytes: usize) {
         self.bytes.inc_by(bytes as u64);
+    }
+}
+
+/// One request in progress.
+pub(crate) struct InProgress(Gauge);
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_is_dropped_is_no_longer_in_progress() {
+        let metrics = Metrics::default();
+        let (one, two) = (metrics.enter(), metrics.enter());
+        assert_eq!(metrics.in_progress.get(), 2);
+        drop(one);
+        drop(two);
+        assert_eq!(metrics.in_progress.get(), 0);
     }
 }

@@ -49,7 +49,9 @@ pub(crate) enum Refusal {
     BadReports { errors: Vec<FieldError> },
     #[error("too many reports from this tenant's browsers")]
     TooManyReports { retry_after_seconds: u64 },
-    #[error("Weir has as much in hand as it can hold; nothing of this request was taken")]
+    #[error(
+        "Weir has as much in hand as it can hold; sending the same events again is safe, they are one by source and id"
+    )]
     Busy,
     #[error(
         "the log does not acknowledge; sending the same events again is safe, they are one by source and id"
