@@ -140,10 +140,8 @@ impl Config {
                 let reason = "is Weir's own to set; take it out of [kafka.settings]".to_owned();
                 return Err(wrong(name, reason));
             }
-            if bare == "security.protocol" && !value.eq_ignore_ascii_case("plaintext") {
-                let reason = format!(
-                    "`{value}` needs OpenSSL, which is not part of this build; only `plaintext` is"
-                );
+            if bare == "security.protocol" && value.to_ascii_lowercase().ends_with("ssl") {
+                let reason = format!("`{value}` needs OpenSSL, which is not part of this build");
                 return Err(wrong(name, reason));
             }
         }
@@ -304,6 +302,7 @@ mod tests {
         check(&Config::default(), Ok(()));
         check(&with("fetch.wait.max.ms", "100"), Ok(()));
         check(&with("security.protocol", "PLAINTEXT"), Ok(()));
+        check(&with("security.protocol", "SSL"), Err("OpenSSL"));
         check(&with("acks", "1"), Err("Weir's own"));
         check(
             &with("producer.enable.idempotence", "false"),

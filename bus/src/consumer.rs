@@ -49,7 +49,7 @@ pub struct Subscription {
 /// What happens to a member of a group.
 #[derive(Debug)]
 pub enum Event {
-    /// These partitions are this member's now. Nothing is read before the answer.
+    /// These partitions are this member's now, at least one. Nothing is read before the answer.
     Assigned(Assigned),
     /// Records of one partition, in order.
     Records(Batch),

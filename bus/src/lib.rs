@@ -6,6 +6,16 @@
 //! - [`follow`]: a compacted topic from its start to now, and on.
 //! - [`clock`]: the only reader of the wall clock. [`metrics`]: what all of it counts.
 //!
+//! What holds for all of it:
+//!
+//! - A record is in the log only once its [`Delivery`] says so. One that timed out may be there as well, so every
+//!   record needs an id, or an absolute value, by which a second copy does no harm.
+//! - Reading is at least once. [`Start::Stored`] lets a service keep offsets beside its state, which makes it exactly
+//!   once; an offset that the log does not have ends the reader instead of skipping or counting twice.
+//! - When the log is away everything waits, is bounded, and goes on by itself; [`Bus::available`] and
+//!   [`Followed::Lost`] say so meanwhile.
+//! - What ends a reader comes as its last event. What passes by itself is logged and counted.
+//!
 //! The only crate that names `rdkafka`. Its `StreamConsumer` is not used (it can stop waking); every reader has a
 //! thread of its own that polls.
 

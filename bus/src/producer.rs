@@ -171,9 +171,12 @@ impl Producer {
         record.key = raw.key;
         record.payload = raw.value;
         record.headers = copy_headers(raw.headers);
+        // Before sending: the answer may come before this returns.
+        client.metrics.queued.inc();
         match client.native.send(record) {
             Ok(()) => Ok(delivery),
             Err((error, _)) => {
+                client.metrics.queued.dec();
                 let error = self.refusal(&error, bytes);
                 client.metrics.error(error.kind());
                 Err(error)
@@ -204,9 +207,7 @@ impl Producer {
     /// Records that wait for the log, all topics together.
     #[must_use]
     pub fn queued(&self) -> usize {
-        let queued = self.client.native.in_flight_count();
-        self.client.metrics.queued.set(i64::from(queued));
-        usize::try_from(queued).unwrap_or(0)
+        usize::try_from(self.client.native.in_flight_count()).unwrap_or(0)
     }
 
     /// Waits until every record that was sent is acknowledged or given up.

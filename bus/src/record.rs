@@ -23,6 +23,7 @@ impl fmt::Display for Partition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     pub partition: i32,
+    /// Below zero when the log only said that it has the record already, after a retry.
     pub offset: i64,
 }
 

@@ -93,6 +93,7 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<Pending>;
 
     fn delivery(&self, report: &DeliveryResult<'_>, pending: Box<Pending>) {
+        self.metrics.queued.dec();
         let outcome = match report {
             Ok(message) => {
                 self.health.answered();
