@@ -6,6 +6,8 @@
 
 mod answer;
 mod freshness;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +42,13 @@ pub struct View {
     plan: Guard<Arc<Plan>>,
     shapes: Guard<Arc<Shapes>>,
     stale: Option<Duration>,
+}
+
+impl View {
+    #[must_use]
+    pub fn policy_version(&self) -> u64 {
+        self.plan.policy().version
+    }
 }
 
 // === impl Gate ===
@@ -152,7 +161,7 @@ impl Gate {
             .filter(|cause| cause.verdict.refuses() && cause.mode == Mode::Block)
             .peekable();
         let any = refusing.peek().is_some();
-        let left_open = stale.is_some() && any && refusing.all(|cause| open(cause));
+        let left_open = stale.is_some() && any && refusing.all(open);
         Obeyed {
             refuses: standing.verdict.refuses() && !left_open,
             overdue,
@@ -167,6 +176,3 @@ struct Obeyed {
     /// For how long its owner has owed a word.
     overdue: Option<Duration>,
 }
-
-#[cfg(test)]
-mod tests;

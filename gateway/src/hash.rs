@@ -73,6 +73,7 @@ impl Shape {
 pub struct Hasher {
     ids: [SipHasher13; DIMENSIONS],
     limits: SipHasher13,
+    requests: SipHasher13,
 }
 
 impl Hasher {
@@ -83,6 +84,7 @@ impl Hasher {
         Self {
             ids: std::array::from_fn(|position| keyed(position as u64)),
             limits: keyed(DIMENSIONS as u64),
+            requests: keyed(DIMENSIONS as u64 + 1),
         }
     }
 
@@ -101,6 +103,14 @@ impl Hasher {
     #[must_use]
     pub fn limit(&self, text: &str) -> u128 {
         self.limits.hash(text.as_bytes()).as_u128()
+    }
+
+    /// What tells one request of a tenant from its others.
+    #[must_use]
+    pub fn request(&self, tenant: Option<&str>, request_id: &str) -> u128 {
+        let tenant = tenant.map_or(0, |id| self.id(Dimension::Tenant as usize, id));
+        let request = self.requests.hash(request_id.as_bytes()).as_u128();
+        request.wrapping_add(tenant)
     }
 
     /// The hashes of the ids that `identity` has, of the dimensions in `wanted` only.

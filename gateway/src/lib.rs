@@ -1,9 +1,39 @@
 //! Decisions in memory and a local answer for each request.
+//!
+//! A check asks no one: it looks up the decisions that stand ([`cache`]) and the gateway's own exact count of what it
+//! admitted ([`window`]), and merges both ([`check`]). Around that pure core, from the outside in:
+//!
+//! - [`layer`]: a tower layer for Rust services. `http`: the check endpoints for all others, reading with [`ask`],
+//!   answering with [`json`] and [`headers`].
+//! - [`handle`]: one gateway, shared by all of them: remembers admissions by request id ([`recent`]) and leaves what
+//!   it judged to be reported ([`reports`]).
+//! - `run`: follows decisions and policy from the log into memory, and reports. `redis`: mirrors decisions.
+//!
+//! No check ever waits for the log, or fails because it is away: the answer says how old the view is instead.
 
+pub mod ask;
 pub mod cache;
 pub mod calendar;
 pub mod check;
+mod config;
+pub mod handle;
 pub mod hash;
+pub mod headers;
+mod http;
+pub mod json;
+pub mod layer;
+mod metrics;
 pub mod plan;
+pub mod recent;
+mod redis;
+pub mod reply;
+pub mod reports;
 pub mod request;
+mod run;
 pub mod window;
+mod wire;
+
+pub use config::{Config, ConfigError};
+pub use handle::Handle;
+pub use layer::{RequestId, WeirLayer};
+pub use run::{BuildError, Deps, RunError, Service};

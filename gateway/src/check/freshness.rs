@@ -52,11 +52,16 @@ impl Freshness {
         }
     }
 
+    /// Whether `feed` was once read to its end.
+    #[must_use]
+    pub fn was_read(&self, feed: Feed) -> bool {
+        self.lost_at[feed as usize].load(Ordering::Acquire) != UNREAD
+    }
+
     /// Whether both feeds were once read to their ends.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let mut feeds = self.lost_at.iter();
-        feeds.all(|lost_at| lost_at.load(Ordering::Acquire) != UNREAD)
+        self.was_read(Feed::Decisions) && self.was_read(Feed::Policies)
     }
 
     /// For how long the view has been out of date, if it is.

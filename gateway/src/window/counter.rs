@@ -200,11 +200,11 @@ impl Counter {
                     self.state = State::One(many.runs.pop_front().unwrap_or(none));
                 }
             }
-            (State::Calendar { used }, Span::Calendar(period)) => {
-                if self.idle_at <= now.as_micros() {
-                    *used = Wide(0);
-                    self.idle_at = calendar::span(period, zone, now).1.as_micros();
-                }
+            (State::Calendar { used }, Span::Calendar(period))
+                if self.idle_at <= now.as_micros() =>
+            {
+                *used = Wide(0);
+                self.idle_at = calendar::span(period, zone, now).1.as_micros();
             }
             _ => {}
         }

@@ -1,0 +1,113 @@
+//! The gateway as a service holds it: asks the gate, remembers, counts and reports.
+
+use std::sync::Arc;
+
+use bus::clock::SharedClock;
+use uuid::Uuid;
+
+use crate::check::{Answer, Gate};
+use crate::metrics::Metrics;
+use crate::recent::Recent;
+use crate::reply::Reply;
+use crate::reports::{Kind, Refused, Report, Reports};
+use crate::request::{Ask, Consume};
+
+/// Answers requests. A clone is the same gateway.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) gate: Gate,
+    pub(crate) clock: SharedClock,
+    pub(crate) recent: Recent<Arc<Reply>>,
+    pub(crate) reports: Reports,
+    pub(crate) metrics: Metrics,
+}
+
+impl Handle {
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0
+    }
+
+    /// Judges a request: at once, from memory. What it says is reported to the log in its own time.
+    ///
+    /// A request with an id of its own that was admitted a short while ago gets the same answer again, and is not
+    /// counted again.
+    #[must_use]
+    pub fn decide(&self, mut ask: Ask) -> Arc<Reply> {
+        let Some(request_id) = ask.request_id.take() else {
+            return self.judge(ask, Uuid::now_v7().to_string());
+        };
+        let tenant = ask.identity().tenant;
+        let key = self.0.gate.hasher().request(tenant, &request_id);
+        let mut repeated = true;
+        let reply = self.0.recent.once(key, self.0.clock.now(), || {
+            repeated = false;
+            let counts = !ask.consume.is_empty();
+            let reply = self.judge(ask, request_id);
+            let keep = counts && !reply.is_refused();
+            (reply, keep)
+        });
+        if repeated {
+            self.0.metrics.repeated_checks.inc();
+        }
+        reply
+    }
+
+    fn judge(&self, ask: Ask, request_id: String) -> Arc<Reply> {
+        let now = self.0.clock.now();
+        let view = self.0.gate.view(now);
+        let answer = self.0.gate.check(&view, &ask.request(), now);
+        let reply = Reply::new(&answer, &view, &ask, request_id, now);
+        self.0.metrics.checked(&reply);
+        if let Some(kind) = kind(&answer, &reply, &ask) {
+            let report = Report {
+                request_id: reply.request_id.clone(),
+                at: now,
+                ask,
+                kind,
+            };
+            if let Some(dropped) = self.0.reports.push(report) {
+                self.0.metrics.report_dropped(&dropped.kind);
+            }
+        }
+        Arc::new(reply)
+    }
+}
+
+/// What is to be told of an answer: nothing where the request only looked or used nothing.
+fn kind(answer: &Answer<'_>, reply: &Reply, ask: &Ask) -> Option<Kind> {
+    if ask.consume.is_empty() {
+        return None;
+    }
+    if !reply.is_refused() {
+        return uses_something(&ask.consume).then_some(Kind::Admitted);
+    }
+    Some(Kind::Refused(Refused {
+        subject: answer.refused_subject(&ask.identity())?,
+        limits: reply.refusing().map(|cause| cause.limit.clone()).collect(),
+        verdict: reply.verdict,
+        status: reply.status,
+        retry_after_s: reply.retry_after_s,
+        decision: reply.decision.clone(),
+    }))
+}
+
+fn uses_something(consume: &Consume) -> bool {
+    let named = [
+        consume.requests,
+        consume.input_tokens,
+        consume.output_tokens,
+        consume.tokens,
+        consume.cost,
+    ];
+    let mut amounts = named
+        .into_iter()
+        .flatten()
+        .chain(consume.units.values().copied());
+    amounts.any(|amount| amount != 0)
+}
