@@ -348,7 +348,6 @@ fn due(rules: &Rules, subject: &Subject, standing: &Standing) -> Option<Decision
             let judgement = rules.judge(subject, cause)?;
             let cause = Cause {
                 mode: judgement.mode,
-                verdict: Verdict::of(judgement.mode),
                 ..cause.clone()
             };
             Some((cause, judgement.status))
@@ -357,13 +356,13 @@ fn due(rules: &Rules, subject: &Subject, standing: &Standing) -> Option<Decision
     // Longest first, where never is longest; then as the severest come first, the limits' names break ties.
     let end = |cause: &Cause| cause.reset_at.unwrap_or(Timestamp::MAX);
     causes.sort_by(|(a, _), (b, _)| {
-        let severity = b.verdict.cmp(&a.verdict);
+        let severity = b.obeyed().cmp(&a.obeyed());
         severity
             .then(end(b).cmp(&end(a)))
             .then_with(|| a.limit.cmp(&b.limit))
     });
     let (first, status) = causes.first()?;
-    let (verdict, until) = (first.verdict, first.reset_at);
+    let (verdict, until) = (first.obeyed(), first.reset_at);
     let status = (Verdict::Allow < verdict).then_some(*status);
     let causes: Vec<Cause> = causes.into_iter().map(|(cause, _)| cause).collect();
     Some(Decision {

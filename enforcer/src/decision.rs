@@ -72,14 +72,6 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    /// What a limit of this mode asks for once its hard number is reached; of `open`, what it lets pass.
-    pub(crate) const fn of(mode: Mode) -> Self {
-        match mode {
-            Mode::Open => Verdict::Allow,
-            Mode::Block => Verdict::Block,
-        }
-    }
-
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Verdict::Allow => "allow",
@@ -99,6 +91,7 @@ pub(crate) struct Cause {
     pub(crate) meter: Meter,
     pub(crate) window: Window,
     pub(crate) mode: Mode,
+    /// What it asks for; in mode `open`, what it would have asked for.
     pub(crate) verdict: Verdict,
     /// The sum at the crossing.
     pub(crate) used: i128,
@@ -108,6 +101,16 @@ pub(crate) struct Cause {
     /// The crossing that caused it.
     pub(crate) crossing: String,
     pub(crate) origin: Origin,
+}
+
+impl Cause {
+    /// What of it is obeyed.
+    pub(crate) const fn obeyed(&self) -> Verdict {
+        match self.mode {
+            Mode::Open => Verdict::Allow,
+            Mode::Block => self.verdict,
+        }
+    }
 }
 
 /// What stands for a subject.

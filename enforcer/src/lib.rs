@@ -1,6 +1,26 @@
 //! Turns crossings into decisions, and owns the policy.
+//!
+//! - [`policy`]: the file that people write, read whole or refused with every mistake in it. Pure.
+//! - `decide`: what stands for each subject, from crossings, policy and time; `alert`: what people are told. Pure.
+//! - `watch`, `file`: edits of the file while running. `tell`: writing to the log until it has acknowledged.
+//! - `run`: the loop that decides. `recorder`, `store`: the history of decisions, kept beside it.
+//! - `http`: `GET /v1/decisions`, `GET /v1/policy`. `wire`: records of the log to our own types and back.
 
 mod alert;
+mod config;
 mod decide;
 mod decision;
+mod file;
+mod http;
+mod metrics;
 pub mod policy;
+mod recorder;
+mod run;
+mod service;
+mod store;
+mod tell;
+mod watch;
+mod wire;
+
+pub use config::{Config, ConfigError};
+pub use service::{BuildError, Deps, Refusal, RunError, Service};

@@ -10,6 +10,7 @@ mod problem;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod version;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +22,7 @@ use toml::de::DeTable;
 use self::nearest::did_you_mean;
 pub use self::problem::Problem;
 use self::reader::{Reader, Table};
+pub(crate) use self::version::Version;
 
 /// The most limits that one policy may hold.
 pub const LIMITS_MAX: usize = 1_000;
@@ -32,8 +34,7 @@ pub const POLICY_BYTES_MAX: usize = 256 * 1024;
 const EMPTY: &str = "the policy is empty; the least is one limit: `[[limit]]` with name, subject, meter, window and \
                      hard. Write `zone = \"UTC\"` for a policy without limits";
 
-/// Reads a policy. Its version is 0, and which tier's limit stands instead of which general one is worked out when
-/// it becomes a version.
+/// Reads a policy. Its version is 0 until it is given one.
 ///
 /// # Errors
 /// Everything that is wrong, in the order of the text.
@@ -92,7 +93,7 @@ fn whole(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Policy {
     }
     Policy {
         version: 0,
-        limits: limits.read,
+        limits: limits.finish(),
         tenants: tenants(reader, &top, &names),
         default_tier: default_tier.map(|(tier, _)| tier.to_owned()),
         default_zone: zone(reader, &top),
@@ -227,5 +228,23 @@ impl Limits {
             }
         }
         self.read.extend(read.limit);
+    }
+
+    /// The limits, each general one told in which tiers another of its name stands instead.
+    fn finish(self) -> Vec<Limit> {
+        let mut limits = self.read;
+        let mut tiers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for limit in &limits {
+            if let Some(tier) = &limit.tier {
+                tiers
+                    .entry(limit.name.clone())
+                    .or_default()
+                    .push(tier.clone());
+            }
+        }
+        for limit in limits.iter_mut().filter(|limit| limit.tier.is_none()) {
+            limit.replaced_in = tiers.get(&limit.name).cloned().unwrap_or_default();
+        }
+        limits
     }
 }

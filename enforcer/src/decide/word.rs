@@ -123,7 +123,7 @@ fn evidence(crossing: &Crossing) -> Cause {
         meter: crossing.meter.clone(),
         window: crossing.window,
         mode: crossing.mode,
-        verdict: Verdict::of(crossing.mode),
+        verdict: Verdict::Block,
         used: crossing.sum,
         max: crossing.max,
         reset_at: crossing.falls_at,
