@@ -61,9 +61,11 @@ impl Message {
             id: message_id(digest, channel),
             kind: "weir.alert.digest".to_owned(),
             at: newest.unwrap_or_default(),
+            data: json!({
+                "id": digest, "tenant": tenant, "title": title, "count": count, "alerts": listed,
+            }),
             title,
             text,
-            data: json!({ "id": digest, "tenant": tenant, "count": count, "alerts": listed }),
         }
     }
 
