@@ -1,0 +1,232 @@
+//! A counter: one window of one subject, and which levels of which limits stand on it.
+//!
+//! A level *stands* from the amount that takes the sum to its threshold until the sum falls below; between two calls
+//! a level stands exactly when the sum at the window's head is at or above its threshold. Both ways are told as a
+//! [`Change`], in the order of time.
+
+use schemas::policy::{Level, Limit};
+use schemas::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::window::{Terms, WindowState};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counter {
+    window: WindowState,
+    standing: Vec<Standing>,
+}
+
+/// How many levels of one limit stand, lowest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Standing {
+    /// Place in the policy's list of limits.
+    limit: usize,
+    levels: usize,
+}
+
+/// The policy's limits as a counter needs them, and how its window is read.
+#[derive(Clone, Copy)]
+pub(crate) struct Rules<'p> {
+    /// All limits of the policy.
+    pub(crate) limits: &'p [Limit],
+    pub(crate) terms: Terms,
+}
+
+/// A change of policy, for one counter.
+#[derive(Clone, Copy)]
+pub(crate) struct Reform<'p, 'l> {
+    /// All limits of the old policy.
+    pub(crate) old: &'p [Limit],
+    pub(crate) new: Rules<'p>,
+    /// The limits that hold for the counter now, by their places in the new policy's list.
+    pub(crate) limits: &'l [usize],
+    /// From when on the new policy holds.
+    pub(crate) at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Up,
+    Down,
+}
+
+/// A level that began or ceased to stand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change<'p> {
+    pub(crate) limit: &'p Limit,
+    pub(crate) level: &'p Level,
+    pub(crate) direction: Direction,
+    pub(crate) at: Timestamp,
+    /// What is in the window after it.
+    pub(crate) sum: i128,
+    /// Upward: when the sum falls below the level if nothing more comes.
+    pub(crate) falls_at: Option<Timestamp>,
+}
+
+impl Counter {
+    /// An empty counter under the limits at these places of the policy's list.
+    pub(crate) fn new(terms: Terms, at: Timestamp, limits: &[usize]) -> Self {
+        let none = |&limit: &usize| Standing { limit, levels: 0 };
+        Self {
+            window: WindowState::new(terms, at),
+            standing: limits.iter().map(none).collect(),
+        }
+    }
+
+    pub(crate) fn sum(&self, terms: Terms) -> i128 {
+        self.window.sum(terms)
+    }
+
+    /// Counts `amount`, which happened at `at`: what falls until then falls first.
+    pub(crate) fn add<'p>(
+        &mut self,
+        rules: Rules<'p>,
+        at: Timestamp,
+        amount: i128,
+        changes: &mut Vec<Change<'p>>,
+    ) {
+        self.fall(rules, at, changes);
+        self.window.advance(rules.terms, at);
+        if self.window.add(rules.terms, at, amount) {
+            self.raise(rules, at, changes);
+        }
+    }
+
+    /// Lets time pass up to `by`, but moves the window's head only as far as a level falls: what may still come from
+    /// before `by` finds its place.
+    pub(crate) fn fall<'p>(
+        &mut self,
+        rules: Rules<'p>,
+        by: Timestamp,
+        changes: &mut Vec<Change<'p>>,
+    ) {
+        while let Some(at) = self.next_fall(rules, by) {
+            self.window.advance(rules.terms, at);
+            self.lower(rules, at, changes);
+        }
+    }
+
+    /// When the first of the standing levels falls if nothing more comes; `None` when none does by `by`.
+    pub(crate) fn next_fall(&self, rules: Rules<'_>, by: Timestamp) -> Option<Timestamp> {
+        let tops = self.standing.iter().filter_map(|standing| {
+            let level = standing.levels.checked_sub(1)?;
+            Some(rules.limits[standing.limit].levels[level].threshold)
+        });
+        let falls = tops.filter_map(|top| self.window.falls_below(rules.terms, top, by));
+        falls.min()
+    }
+
+    pub(crate) fn stands(&self) -> bool {
+        self.standing.iter().any(|standing| standing.levels != 0)
+    }
+
+    /// Whether nothing would change by dropping it, when no amount from before `floor` can come any more.
+    pub(crate) fn is_forgettable(&self, terms: Terms, floor: Timestamp) -> bool {
+        !self.stands() && self.window.forgettable_from(terms) <= floor
+    }
+
+    /// Puts the counter under a new policy's limits. What no longer stands is told first. A level that stands with
+    /// another threshold than before, or until another end of its period, is told again: what was said of when it
+    /// falls holds no more.
+    pub(crate) fn reform<'p>(&mut self, reform: Reform<'p, '_>, changes: &mut Vec<Change<'p>>) {
+        let Reform {
+            old,
+            new,
+            limits,
+            at,
+        } = reform;
+        let ends_anew = self.window.change_zone(new.terms);
+        let sum = self.sum(new.terms);
+        let stood: Vec<(&Limit, &Level)> = self.standing_levels(old).collect();
+        for (limit, level) in stood.iter().rev().copied() {
+            let here = limits.iter().map(|&place| &new.limits[place]);
+            let kept = here.filter(|now| now.name == limit.name).find_map(|now| {
+                let level = now.levels.iter().find(|l| l.name == level.name)?;
+                Some((now, level))
+            });
+            if kept.is_none_or(|(_, level)| sum < level.threshold) {
+                let (limit, level) = kept.unwrap_or((limit, level));
+                changes.push(Change::down(limit, level, at, sum));
+            }
+        }
+        let none = |&limit: &usize| Standing { limit, levels: 0 };
+        self.standing = limits.iter().map(none).collect();
+        let first = changes.len();
+        self.raise(new, at, changes);
+        let risen = changes.split_off(first).into_iter().filter(|change| {
+            let as_before = |(limit, level): &(&Limit, &Level)| {
+                limit.name == change.limit.name && *level == change.level
+            };
+            ends_anew || !stood.iter().any(as_before)
+        });
+        changes.extend(risen);
+    }
+
+    /// Tells that nothing stands any more: the counter is about to be dropped.
+    pub(crate) fn retire<'p>(self, old: Rules<'p>, at: Timestamp, changes: &mut Vec<Change<'p>>) {
+        let sum = self.sum(old.terms);
+        let stood: Vec<_> = self.standing_levels(old.limits).collect();
+        let downs = stood.into_iter().rev();
+        changes.extend(downs.map(|(limit, level)| Change::down(limit, level, at, sum)));
+    }
+
+    /// Lowest first, limit by limit.
+    fn standing_levels<'p>(
+        &self,
+        limits: &'p [Limit],
+    ) -> impl Iterator<Item = (&'p Limit, &'p Level)> {
+        self.standing.iter().flat_map(move |standing| {
+            let limit = &limits[standing.limit];
+            let levels = limit.levels[..standing.levels].iter();
+            levels.map(move |level| (limit, level))
+        })
+    }
+
+    fn raise<'p>(&mut self, rules: Rules<'p>, at: Timestamp, changes: &mut Vec<Change<'p>>) {
+        let sum = self.window.sum(rules.terms);
+        for standing in &mut self.standing {
+            let limit = &rules.limits[standing.limit];
+            let reached = limit.levels[standing.levels..].iter();
+            for level in reached.take_while(|level| level.threshold <= sum) {
+                let end = Timestamp::MAX;
+                changes.push(Change {
+                    limit,
+                    level,
+                    direction: Direction::Up,
+                    at,
+                    sum,
+                    falls_at: self.window.falls_below(rules.terms, level.threshold, end),
+                });
+                standing.levels += 1;
+            }
+        }
+    }
+
+    fn lower<'p>(&mut self, rules: Rules<'p>, at: Timestamp, changes: &mut Vec<Change<'p>>) {
+        let sum = self.window.sum(rules.terms);
+        for standing in &mut self.standing {
+            let limit = &rules.limits[standing.limit];
+            let left = limit.levels[..standing.levels].iter().rev();
+            for level in left.take_while(|level| sum < level.threshold) {
+                changes.push(Change::down(limit, level, at, sum));
+                standing.levels -= 1;
+            }
+        }
+    }
+}
+
+impl<'p> Change<'p> {
+    fn down(limit: &'p Limit, level: &'p Level, at: Timestamp, sum: i128) -> Self {
+        Self {
+            limit,
+            level,
+            direction: Direction::Down,
+            at,
+            sum,
+            falls_at: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,452 @@
+use proptest::prelude::*;
+use schemas::policy::{Limit, Policy};
+use schemas::time::Timestamp;
+
+use super::*;
+use crate::model::{NaiveCounter, Told, policy, told};
+
+fn seconds(text: &str) -> Timestamp {
+    let micros = text.parse::<f64>().unwrap() * 1e6;
+    Timestamp::from_micros(micros.round() as i64)
+}
+
+fn shown((_, level, direction, at, sum, falls_at): &Told) -> String {
+    let seconds = |at: &Timestamp| at.as_micros() as f64 / 1e6;
+    let falls_at = falls_at
+        .as_ref()
+        .map(|at| format!(" until {}", seconds(at)));
+    let direction = match direction {
+        Direction::Up => "up",
+        Direction::Down => "down",
+    };
+    let at = seconds(at);
+    format!(
+        "{direction} {level}@{at} {sum}{}",
+        falls_at.unwrap_or_default()
+    )
+}
+
+/// One limit's policy, and its rules.
+struct Case {
+    policy: Policy,
+    terms: Terms,
+}
+
+impl Case {
+    fn new(levels: &str, window: &str, zone: &str) -> Self {
+        Self {
+            policy: policy(1, &format!("l tenant/* tokens {levels} : {window}")),
+            terms: Terms {
+                window: window.parse().unwrap(),
+                zone: zone.parse().unwrap(),
+            },
+        }
+    }
+
+    fn rules(&self) -> Rules<'_> {
+        Rules {
+            limits: &self.policy.limits,
+            terms: self.terms,
+        }
+    }
+}
+
+/// Runs a script on a counter: `10@3` counts 10 at second 3, `^20` lets time pass up to second 20.
+#[track_caller]
+fn check_in(zone: &str, window: &str, levels: &str, script: &str, expected: &[&str]) {
+    let case = Case::new(levels, window, zone);
+    let mut counter: Option<Counter> = None;
+    let mut changes = Vec::new();
+    for word in script.split_ascii_whitespace() {
+        if let Some(by) = word.strip_prefix('^') {
+            let counter = counter.as_mut().expect("the first word counts something");
+            counter.fall(case.rules(), seconds(by), &mut changes);
+        } else {
+            let (amount, at) = word.split_once('@').unwrap();
+            let (amount, at) = (amount.parse().unwrap(), seconds(at));
+            let counter = counter.get_or_insert_with(|| Counter::new(case.terms, at, &[0]));
+            counter.add(case.rules(), at, amount, &mut changes);
+        }
+    }
+    let changes: Vec<String> = changes.iter().map(|c| shown(&told(c))).collect();
+    assert_eq!(changes, expected);
+}
+
+#[track_caller]
+fn check(window: &str, levels: &str, script: &str, expected: &[&str]) {
+    check_in("UTC", window, levels, script, expected);
+}
+
+#[test]
+fn a_sliding_window_counts_its_oldest_slice_in_full() {
+    let window = "sliding 10s";
+    check(window, "hard=10", "9@0", &[]);
+    check(window, "hard=10", "10@0", &["up hard@0 10 until 11"]);
+    check(
+        window,
+        "hard=10",
+        "9@0.9 1@10.1",
+        &["up hard@10.1 10 until 11"],
+    );
+    check(window, "hard=10", "9@0.9 1@11", &[]);
+    check(window, "hard=10", "9@5 1@7 1@8", &["up hard@7 10 until 16"]);
+}
+
+#[test]
+fn a_level_falls_at_the_start_of_a_slice() {
+    let window = "sliding 10s";
+    let up = "up hard@3 10 until 14";
+    check(window, "hard=10", "10@3 ^13.999999", &[up]);
+    check(window, "hard=10", "10@3 ^14", &[up, "down hard@14 0"]);
+    check(window, "hard=10", "10@3 1@100", &[up, "down hard@14 0"]);
+    check(window, "hard=10", "10@3 10@13 ^20 1@14", &[up]);
+    check(window, "hard=10", "10@3 10@13 ^24", &[up, "down hard@24 0"]);
+    // The sum falls below between two amounts, and the second takes it over again.
+    check(
+        window,
+        "hard=10",
+        "6@0 4@5 6@12",
+        &[
+            "up hard@5 10 until 11",
+            "down hard@11 4",
+            "up hard@12 10 until 16",
+        ],
+    );
+}
+
+#[test]
+fn levels_rise_lowest_first_and_fall_highest_first() {
+    check(
+        "sliding 10s",
+        "50%=5 80%=8 hard=10",
+        "10@0 6@5 ^100",
+        &[
+            "up 50%@0 10 until 11",
+            "up 80%@0 10 until 11",
+            "up hard@0 10 until 11",
+            "down hard@11 6",
+            "down 80%@11 6",
+            "down 50%@16 0",
+        ],
+    );
+}
+
+#[test]
+fn what_comes_out_of_order_is_counted_where_it_belongs() {
+    let window = "sliding 10s";
+    check(window, "hard=10", "5@20 5@10", &["up hard@10 10 until 21"]);
+    check(window, "hard=10", "5@20 5@9.9", &[]);
+    check(
+        window,
+        "hard=10",
+        "5@20 1@12 4@11",
+        &["up hard@11 10 until 22"],
+    );
+    // Time that passed moves the head no further than to where a level fell.
+    check(
+        window,
+        "hard=10",
+        "10@0 ^15 5@2 5@1",
+        &[
+            "up hard@0 10 until 11",
+            "down hard@11 0",
+            "up hard@1 10 until 12",
+        ],
+    );
+}
+
+#[test]
+fn wider_slices_serve_longer_windows() {
+    check("sliding 1h", "hard=2", "2@59", &["up hard@59 2 until 3660"]);
+    check(
+        "sliding 1h",
+        "hard=2",
+        "1@0 1@3659",
+        &["up hard@3659 2 until 3660"],
+    );
+    check("sliding 1h", "hard=2", "1@0 1@3660", &[]);
+    check(
+        "sliding 1d",
+        "hard=2",
+        "2@3599",
+        &["up hard@3599 2 until 90000"],
+    );
+}
+
+#[test]
+fn a_bucket_drains_exactly() {
+    let window = "bucket 10/s burst 50";
+    check(window, "hard=50", "50@0", &["up hard@0 50 until 0.000001"]);
+    check(window, "hard=50", "60@0", &["up hard@0 60 until 1.000001"]);
+    check(
+        window,
+        "hard=50",
+        "60@0 ^1",
+        &["up hard@0 60 until 1.000001"],
+    );
+    check(
+        window,
+        "hard=50",
+        "60@0 ^2",
+        &["up hard@0 60 until 1.000001", "down hard@1.000001 49"],
+    );
+    check(window, "hard=50", "49@0 1@0.1", &[]);
+    check(
+        window,
+        "hard=50",
+        "49@0 2@0.1",
+        &["up hard@0.1 50 until 0.100001"],
+    );
+    // A third of one drains a second: seven take 21 s, and not a microsecond more or less.
+    check(
+        "bucket 1/3s burst 8",
+        "hard=8",
+        "8@0 7@20.999999",
+        &[
+            "up hard@0 8 until 0.000001",
+            "down hard@0.000001 7",
+            "up hard@20.999999 8 until 21.000001",
+        ],
+    );
+    check(
+        "bucket 1/3s burst 8",
+        "hard=8",
+        "8@0 7@21",
+        &[
+            "up hard@0 8 until 0.000001",
+            "down hard@0.000001 7",
+            "up hard@21 8 until 21.000001",
+        ],
+    );
+}
+
+#[test]
+fn an_amount_behind_a_bucket_is_added_where_the_bucket_is() {
+    let window = "bucket 10/s burst 50";
+    check(
+        window,
+        "hard=50",
+        "40@10 10@5",
+        &["up hard@5 50 until 10.000001"],
+    );
+}
+
+#[test]
+fn a_calendar_begins_anew_at_its_boundary() {
+    let day = 86_400;
+    check(
+        "calendar day",
+        "hard=10",
+        "9@0 1@86399.999999 9@86400 1@90000",
+        &[
+            &format!("up hard@86399.999999 10 until {day}"),
+            &format!("down hard@{day} 0"),
+            &format!("up hard@90000 10 until {}", 2 * day),
+        ],
+    );
+    // What belongs to the day before counts in that day only, which is over.
+    check("calendar day", "hard=10", "9@86400 9@86399", &[]);
+    // 1970-01-01 is a Thursday: Monday is the fifth.
+    check(
+        "calendar week",
+        "hard=1",
+        "1@0",
+        &[&format!("up hard@0 1 until {}", 4 * day)],
+    );
+    check(
+        "calendar month",
+        "hard=1",
+        "1@0",
+        &[&format!("up hard@0 1 until {}", 31 * day)],
+    );
+    let up = &format!("up hard@0 1 until {}", day - 3_600);
+    check_in("Europe/Berlin", "calendar day", "hard=1", "1@0", &[up]);
+}
+
+/// What a counter says when `from` becomes `to` at second 100, after `script`.
+#[track_caller]
+fn check_reform(script: &str, from: &str, to: &str, expected: &[&str]) {
+    let window = "sliding 10s";
+    let (old, new) = (Case::new(from, window, "UTC"), Case::new(to, window, "UTC"));
+    let mut counter = Counter::new(old.terms, Timestamp::from_seconds(0), &[0]);
+    for word in script.split_ascii_whitespace() {
+        let (amount, at) = word.split_once('@').unwrap();
+        counter.add(
+            old.rules(),
+            seconds(at),
+            amount.parse().unwrap(),
+            &mut Vec::new(),
+        );
+    }
+    let mut changes = Vec::new();
+    let reform = Reform {
+        old: &old.policy.limits,
+        new: new.rules(),
+        limits: &[0],
+        at: Timestamp::from_seconds(100),
+    };
+    counter.reform(reform, &mut changes);
+    let told: Vec<String> = changes.iter().map(|c| shown(&told(c))).collect();
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_new_policy_is_obeyed_at_once() {
+    let falls = "until 12";
+    check_reform("5@0 5@1", "hard=10", "hard=10", &[]);
+    check_reform("5@0 5@1", "hard=10", "hard=11", &["down hard@100 10"]);
+    check_reform("5@0 4@1", "hard=10", "hard=9", &["up hard@100 9 until 11"]);
+    // It still stands, but falls at another time than was said.
+    check_reform(
+        "5@0 5@1",
+        "hard=10",
+        "hard=5",
+        &[&format!("up hard@100 10 {falls}")],
+    );
+    check_reform("5@0 5@1", "80%=8 hard=10", "hard=10", &["down 80%@100 10"]);
+    check_reform(
+        "5@0 5@1",
+        "hard=10",
+        "80%=8 hard=10",
+        &["up 80%@100 10 until 11"],
+    );
+    check_reform("5@0", "hard=10", "80%=8 hard=10", &[]);
+}
+
+#[test]
+fn a_retired_counter_tells_that_nothing_stands() {
+    let case = Case::new("80%=8 hard=10", "sliding 10s", "UTC");
+    let mut counter = Counter::new(case.terms, Timestamp::from_seconds(0), &[0]);
+    counter.add(
+        case.rules(),
+        Timestamp::from_seconds(0),
+        10,
+        &mut Vec::new(),
+    );
+    let mut changes = Vec::new();
+    counter.retire(case.rules(), Timestamp::from_seconds(9), &mut changes);
+    let told: Vec<String> = changes.iter().map(|c| shown(&told(c))).collect();
+    assert_eq!(told, ["down hard@9 10", "down 80%@9 10"]);
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Add { at: Timestamp, amount: i128 },
+    Pass { by: Timestamp },
+}
+
+/// Times up to `span` seconds, mostly rising, in whole seconds or not.
+fn ops(span: u64) -> impl Strategy<Value = Vec<Op>> {
+    let micros = span * 1_000_000;
+    let at = prop_oneof![
+        (0..span).prop_map(|s| Timestamp::from_seconds(s as i64)),
+        (0..micros).prop_map(|us| Timestamp::from_micros(us as i64)),
+    ];
+    let op = (at, 1..20_i128, 0..5_u8).prop_map(|(at, amount, kind)| match kind {
+        0 => Op::Pass { by: at },
+        _ => Op::Add { at, amount },
+    });
+    (prop::collection::vec(op, 1..60), 0..100_u8).prop_map(|(mut ops, disorder)| {
+        let at = |op: &Op| match op {
+            Op::Add { at, .. } | Op::Pass { by: at } => *at,
+        };
+        if disorder < 80 {
+            ops.sort_by_key(at);
+        }
+        if 30 < disorder {
+            for i in (0..ops.len().saturating_sub(3)).step_by(4) {
+                ops.swap(i, i + 3);
+            }
+        }
+        ops
+    })
+}
+
+/// Holds a counter against the naive one, call by call.
+fn agree(window: &str, zone: &str, ops: &[Op]) -> Result<(), TestCaseError> {
+    let case = Case::new("50%=15 hard=30", window, zone);
+    let limits: Vec<&Limit> = case.policy.limits.iter().collect();
+    let first = match ops[0] {
+        Op::Add { at, .. } | Op::Pass { by: at } => at,
+    };
+    let mut counter = Counter::new(case.terms, first, &[0]);
+    let mut naive = NaiveCounter::new(case.terms, first);
+    for op in ops {
+        let (mut changes, mut expected) = (Vec::new(), Vec::new());
+        match *op {
+            Op::Add { at, amount } => {
+                counter.add(case.rules(), at, amount, &mut changes);
+                naive.add(&limits, at, amount, &mut expected);
+            }
+            Op::Pass { by } => {
+                counter.fall(case.rules(), by, &mut changes);
+                naive.fall(&limits, by, &mut expected);
+            }
+        }
+        let told: Vec<Told> = changes.iter().map(told).collect();
+        prop_assert_eq!(told, expected);
+        prop_assert_eq!(counter.sum(case.terms), naive.sum());
+        prop_assert_eq!(counter.stands(), !naive.standing.is_empty());
+    }
+    Ok(())
+}
+
+/// The most that any span of `seconds` holds of what was admitted: all that came while the hard level did not stand.
+fn worst_span(window: &str, hard: i128, seconds: i64, ops: &[Op]) -> i128 {
+    let case = Case::new(&format!("hard={hard}"), window, "UTC");
+    let mut counter: Option<Counter> = None;
+    let mut admitted = Vec::new();
+    for op in ops {
+        let Op::Add { at, .. } = *op else { continue };
+        let counter = counter.get_or_insert_with(|| Counter::new(case.terms, at, &[0]));
+        counter.fall(case.rules(), at, &mut Vec::new());
+        if !counter.stands() {
+            counter.add(case.rules(), at, 1, &mut Vec::new());
+            admitted.push(at.as_micros());
+        }
+    }
+    let span = |from: &i64| {
+        let end = from + seconds * 1_000_000;
+        admitted
+            .iter()
+            .filter(|at| from <= at && **at < end)
+            .count() as i128
+    };
+    admitted.iter().map(span).max().unwrap_or(0)
+}
+
+proptest! {
+    #[test]
+    fn sliding_windows_agree_with_a_list_and_loops(ops in ops(40)) {
+        agree("sliding 10s", "UTC", &ops)?;
+    }
+
+    #[test]
+    fn windows_of_one_slice_agree_with_a_list_and_loops(ops in ops(8)) {
+        agree("sliding 1s", "UTC", &ops)?;
+    }
+
+    #[test]
+    fn windows_of_wide_slices_agree_with_a_list_and_loops(ops in ops(3_000)) {
+        agree("sliding 11m", "UTC", &ops)?;
+    }
+
+    #[test]
+    fn buckets_agree_with_a_list_and_loops(ops in ops(40)) {
+        agree("bucket 3/7s burst 30", "UTC", &ops)?;
+    }
+
+    #[test]
+    fn calendars_agree_with_a_list_and_loops(ops in ops(5 * 86_400)) {
+        agree("calendar day", "America/Sao_Paulo", &ops)?;
+    }
+
+    #[test]
+    fn no_span_of_a_windows_length_holds_more_than_the_limit(mut ops in ops(40)) {
+        let at = |op: &Op| match op { Op::Add { at, .. } | Op::Pass { by: at } => *at };
+        ops.sort_by_key(at);
+        prop_assert!(worst_span("sliding 10s", 5, 10, &ops) <= 5);
+        // A bucket admits its burst, and what drains in the meantime.
+        prop_assert!(worst_span("bucket 1/2s burst 5", 5, 10, &ops) <= 5 + 10 / 2);
+    }
+}

@@ -1,0 +1,518 @@
+//! The engine of one shard: a pure value that takes one record after the other. See the crate's documentation for
+//! what it promises.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use schemas::partition::partition_of;
+use schemas::policy::Policy;
+use schemas::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::event::{Cause, Event, Input, Outcome, Output, Partial, Place};
+use crate::groups::Groups;
+use crate::ledger::Ledger;
+use crate::owner::{Deposit, Owner, Patience, Teller};
+use crate::partial::{Contributions, FeedRef, Moment, Parts};
+use crate::plan::{Kind, Plan, SeriesIds};
+use crate::rollup::Rollups;
+use crate::seen::{Seen, SeenBounds, event_hash};
+
+/// A scope that nothing came for in so long is forgotten once nothing stands on it.
+const SCOPE_SPAN: Duration = Duration::from_secs(8 * 86_400);
+
+/// Numbers that decide what is counted. The same log with other numbers gives other results.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) patience: Patience,
+    /// How far an event's time may lie ahead of its append time.
+    pub(crate) ahead_max: Duration,
+    pub(crate) seen: SeenBounds,
+    /// Groups of reports that are told apart in one tenant.
+    pub(crate) groups_max: usize,
+}
+
+/// Which shard it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ShardId {
+    pub(crate) kind: Kind,
+    pub(crate) partition: i32,
+    /// How many there are in its topic.
+    pub(crate) partitions: i32,
+}
+
+/// A record that lies before one that was taken already. To take it would be to count twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("record {offset} comes after record {} was taken: the log went back", .next_offset - 1)]
+pub(crate) struct WentBack {
+    offset: i64,
+    next_offset: i64,
+}
+
+/// All that a snapshot keeps, besides the policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Of the record that comes next.
+    next_offset: i64,
+    /// The newest append time.
+    now: Timestamp,
+    series: SeriesIds,
+    /// Tenants by their ids; in a shard of partials, scopes by their paths.
+    owners: HashMap<Arc<str>, Owner>,
+    /// The owners on whose counters something stands, by the append time at which it may fall.
+    due: BTreeSet<(Timestamp, Arc<str>)>,
+    seen: Seen,
+    rollups: Rollups,
+    groups: Groups,
+    contributions: Contributions,
+    parts: Parts,
+    ledger: Ledger,
+}
+
+#[derive(Debug)]
+pub(crate) struct Engine {
+    shard: ShardId,
+    settings: Settings,
+    plan: Plan,
+    state: State,
+}
+
+impl Engine {
+    /// A shard at the beginning of its log.
+    pub(crate) fn new(shard: ShardId, settings: Settings) -> Self {
+        Self::restore(shard, settings, Policy::default(), State::default())
+    }
+
+    /// A shard as it was when `state` was saved, under the policy that held.
+    pub(crate) fn restore(
+        shard: ShardId,
+        settings: Settings,
+        policy: Policy,
+        mut state: State,
+    ) -> Self {
+        let plan = Plan::new(policy, shard.kind, &mut state.series);
+        Self {
+            shard,
+            settings,
+            plan,
+            state,
+        }
+    }
+
+    /// Takes one record, and appends what follows from it to `out`.
+    pub(crate) fn step(
+        &mut self,
+        place: Place,
+        input: Input<'_>,
+        out: &mut Vec<Output>,
+    ) -> Result<Outcome, WentBack> {
+        if place.offset < self.state.next_offset {
+            return Err(WentBack {
+                offset: place.offset,
+                next_offset: self.state.next_offset,
+            });
+        }
+        self.state.next_offset = place.offset + 1;
+        self.state.now = self.state.now.max(place.appended_at);
+        self.pass_time(place.offset, out);
+        let outcome = match input {
+            Input::Event(event) => self.take_event(place, &event, out),
+            Input::Partial(partial) => self.take_partial(place, &partial, out),
+            Input::Policy { policy, at } => {
+                self.change_policy(*policy, at, place.offset, out);
+                Outcome::Marker
+            }
+            Input::Tick => Outcome::Marker,
+            Input::Unreadable => Outcome::Dead(Cause::Unreadable),
+        };
+        self.state.ledger.note(outcome);
+        Ok(outcome)
+    }
+
+    /// Tells sums that changed since they were last told, for which telling each change would be too much. When this
+    /// is called is up to the caller: it changes nothing but which values are told, and each told value is absolute.
+    pub(crate) fn flush(&mut self, out: &mut Vec<Output>) {
+        self.state.rollups.flush(out);
+        self.state.groups.flush(out);
+        self.state.contributions.flush(out);
+    }
+
+    /// As [`Engine::flush`], for wider scopes only, whose crossings wait for it.
+    pub(crate) fn flush_partials(&mut self, out: &mut Vec<Output>) {
+        if self.state.contributions.is_dirty() {
+            self.state.contributions.flush(out);
+        }
+    }
+
+    /// Drops what can no longer make a difference. When this is called changes nothing that is ever told.
+    pub(crate) fn forget(&mut self) {
+        let now = self.state.now;
+        let patience = self.settings.patience;
+        match self.shard.kind {
+            Kind::Events(_) => {
+                let owners = &mut self.state.owners;
+                for (name, owner) in owners.iter_mut() {
+                    let zone = self.plan.policy.zone(Some(name));
+                    owner.forget(&self.plan, zone, owner.floor(now, patience));
+                }
+                let floor = |tenant: &str| {
+                    let owner = owners.get(tenant);
+                    owner.map_or(Timestamp::MIN, |owner| owner.floor(now, patience))
+                };
+                self.state.rollups.forget(floor);
+            }
+            Kind::Partials => {
+                let owners = &mut self.state.owners;
+                owners.retain(|_, owner| owner.stands() || !owner.is_idle(now, SCOPE_SPAN));
+            }
+        }
+        self.state.contributions.forget(now);
+        self.state.parts.forget(now);
+    }
+
+    // === What it knows ===
+
+    pub(crate) fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.plan.policy
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub(crate) fn next_offset(&self) -> i64 {
+        self.state.next_offset
+    }
+
+    /// The append time from which on something falls, if a record comes to say so.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        self.state.due.first().map(|(at, _)| *at)
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        self.state.ledger
+    }
+
+    pub(crate) fn has_unsaid(&self) -> bool {
+        self.state.rollups.is_dirty() || self.state.contributions.is_dirty()
+    }
+
+    pub(crate) fn duplicates_reach_back(&self) -> Duration {
+        self.state.seen.reaches_back(self.state.now)
+    }
+
+    pub(crate) fn sizes(&self) -> Sizes {
+        Sizes {
+            owners: self.state.owners.len(),
+            counters: self.state.owners.values().map(Owner::counters).sum(),
+            cells: self.state.rollups.len(),
+            seen: self.state.seen.len(),
+        }
+    }
+
+    // === Events ===
+
+    fn take_event(&mut self, place: Place, event: &Event<'_>, out: &mut Vec<Output>) -> Outcome {
+        let Kind::Events(_) = self.shard.kind else {
+            return Outcome::Dead(Cause::WrongTopic);
+        };
+        if let Some(outcome) = self.refuse(place, event.tenant, event.at) {
+            return outcome;
+        }
+        let now = self.state.now;
+        let hash = event_hash(event.tenant, event.source, event.id);
+        if !self.state.seen.insert(hash, now, self.settings.seen) {
+            return Outcome::Duplicate;
+        }
+        let patience = self.settings.patience;
+        let owner = match self.state.owners.get_mut(event.tenant) {
+            Some(owner) if event.at < owner.floor(now, patience) => return Outcome::Late,
+            Some(owner) => owner,
+            None => {
+                let owner = Owner::new(event.at, now);
+                self.state
+                    .owners
+                    .entry(event.tenant.into())
+                    .or_insert(owner)
+            }
+        };
+        owner.observe(event.at, now, patience);
+        let mut teller = Teller {
+            plan: &self.plan,
+            zone: self.plan.policy.zone(Some(event.tenant)),
+            offset: place.offset,
+            event: Some((event.source, event.id)),
+            out,
+        };
+        count_event(owner, event, &mut teller);
+        teller.event = None;
+        owner.fall(now, patience.lateness, &mut teller);
+        self.schedule(event.tenant);
+        self.state.rollups.add(event, place.offset);
+        if let Some(report) = event.report {
+            let groups_max = self.settings.groups_max;
+            out.extend(
+                self.state
+                    .groups
+                    .add(event, report, groups_max, place.offset),
+            );
+        }
+        self.contribute(place, event);
+        Outcome::Counted
+    }
+
+    /// What becomes of a record that may not be counted here, whatever it says.
+    fn refuse(&self, place: Place, key: &str, at: Timestamp) -> Option<Outcome> {
+        let partition = partition_of(key.as_bytes(), self.shard.partitions);
+        if partition != self.shard.partition {
+            return Some(Outcome::Misplaced { partition });
+        }
+        let appended_at = place.appended_at;
+        let is_too_far = appended_at.plus(self.settings.ahead_max) < at;
+        is_too_far.then_some(Outcome::Dead(Cause::TooFarAhead { at, appended_at }))
+    }
+
+    fn contribute(&mut self, place: Place, event: &Event<'_>) {
+        let moment = Moment {
+            at: event.at,
+            offset: place.offset,
+            now: self.state.now,
+        };
+        for feed in &self.plan.feeds {
+            let amount = event.amounts.of(&feed.meter);
+            if amount == 0 {
+                continue;
+            }
+            let subjects = feed
+                .patterns
+                .iter()
+                .filter_map(|p| p.subject_of(&event.identity));
+            // Two patterns may name the same scope, which still gets the amount once.
+            let scopes: BTreeSet<_> = subjects.collect();
+            for scope in &scopes {
+                let feed = FeedRef {
+                    scope: scope.as_str(),
+                    meter: &feed.meter,
+                    slice_seconds: feed.slice_seconds,
+                };
+                self.state.contributions.add(&feed, amount, moment);
+            }
+        }
+    }
+
+    // === Partials ===
+
+    fn take_partial(
+        &mut self,
+        place: Place,
+        partial: &Partial<'_>,
+        out: &mut Vec<Output>,
+    ) -> Outcome {
+        if self.shard.kind != Kind::Partials {
+            return Outcome::Dead(Cause::WrongTopic);
+        }
+        let name = partial.scope.as_str();
+        if let Some(outcome) = self.refuse(place, name, partial.slice) {
+            return outcome;
+        }
+        let now = self.state.now;
+        let Some(grown) = self.state.parts.replace(partial, now) else {
+            return Outcome::Duplicate;
+        };
+        let (patience, at) = (self.settings.patience, partial.slice);
+        let owner = self
+            .state
+            .owners
+            .entry_ref(name)
+            .or_insert_with(|| Owner::new(at, now));
+        if !owner.stands() && owner.is_idle(now, SCOPE_SPAN) {
+            *owner = Owner::new(at, now);
+        }
+        owner.observe(at, now, patience);
+        let mut teller = Teller {
+            plan: &self.plan,
+            zone: self.plan.policy.zone(None),
+            offset: place.offset,
+            event: None,
+            out,
+        };
+        for series in &self.plan.series {
+            if 0 < grown && series.takes(partial.scope, partial.meter, partial.slice_seconds) {
+                let deposit = Deposit {
+                    series,
+                    subject: name,
+                    tenant: None,
+                    at,
+                    amount: grown,
+                };
+                owner.add(deposit, &mut teller);
+            }
+        }
+        owner.fall(now, patience.lateness, &mut teller);
+        self.schedule(name);
+        Outcome::Counted
+    }
+
+    // === Time and policy ===
+
+    /// Lets fall what falls because append time has come this far.
+    fn pass_time(&mut self, offset: i64, out: &mut Vec<Output>) {
+        let (now, lateness) = (self.state.now, self.settings.patience.lateness);
+        while let Some((_, name)) = self.state.due.first().filter(|(at, _)| *at <= now).cloned() {
+            let tenant = self.tenant_named(&name);
+            let mut teller = Teller {
+                plan: &self.plan,
+                zone: self.plan.policy.zone(tenant),
+                offset,
+                event: None,
+                out,
+            };
+            let owner = self
+                .state
+                .owners
+                .get_mut(&name)
+                .expect("who is due is known");
+            owner.fall(now, lateness, &mut teller);
+            self.schedule(&name);
+        }
+    }
+
+    /// Keeps `due` in step with what stands on an owner's counters.
+    fn schedule(&mut self, name: &str) {
+        let found = self.state.owners.get_key_value_mut(name);
+        let (name, owner) = found.expect("only a known owner is scheduled");
+        let next = owner.next_due(self.settings.patience.lateness);
+        if owner.due_at == next {
+            return;
+        }
+        if let Some(before) = owner.due_at {
+            self.state.due.remove(&(before, name.clone()));
+        }
+        if let Some(next) = next {
+            self.state.due.insert((next, name.clone()));
+        }
+        owner.due_at = next;
+    }
+
+    /// Replaces the policy. One that is not newer than the one that holds changes nothing: markers are written at
+    /// least once.
+    fn change_policy(&mut self, policy: Policy, at: Timestamp, offset: i64, out: &mut Vec<Output>) {
+        if policy.version <= self.plan.policy.version {
+            return;
+        }
+        let plan = Plan::new(policy, self.shard.kind, &mut self.state.series);
+        let old = std::mem::replace(&mut self.plan, plan);
+        let mut names: Vec<Arc<str>> = self.state.owners.keys().cloned().collect();
+        names.sort();
+        for name in &names {
+            let tenant = self.tenant_named(name);
+            let mut teller = Teller {
+                plan: &self.plan,
+                zone: self.plan.policy.zone(tenant),
+                offset,
+                event: None,
+                out,
+            };
+            let owner = self.state.owners.get_mut(name).expect("it was listed");
+            let old_zone = old.policy.zone(tenant);
+            owner.reform((&old, old_zone), tenant, at, &mut teller);
+            self.schedule(name);
+        }
+        let feeds = &self.plan.feeds;
+        self.state
+            .contributions
+            .retain(|scope, meter, slice_seconds| {
+                feeds.iter().any(|feed| {
+                    feed.meter == *meter
+                        && feed.slice_seconds == slice_seconds
+                        && feed.patterns.iter().any(|pattern| pattern.accepts(scope))
+                })
+            });
+        self.backfill(&old, offset, out);
+    }
+
+    /// Gives a series that is new here what the parts of its scopes already hold: the shards of events may have
+    /// learned of it before this one.
+    fn backfill(&mut self, old: &Plan, offset: i64, out: &mut Vec<Output>) {
+        let new = |id: u32| old.series_of(id).is_none();
+        let mut touched = BTreeSet::new();
+        for series in self.plan.series.iter().filter(|series| new(series.id)) {
+            let takes = |scope: &_, meter: &_, seconds| series.takes(scope, meter, seconds);
+            for (scope, sums) in self.state.parts.history(takes) {
+                let Some(owner) = self.state.owners.get_mut(scope.as_str()) else {
+                    continue;
+                };
+                let mut teller = Teller {
+                    plan: &self.plan,
+                    zone: self.plan.policy.zone(None),
+                    offset,
+                    event: None,
+                    out,
+                };
+                for (at, amount) in sums {
+                    let deposit = Deposit {
+                        series,
+                        subject: scope.as_str(),
+                        tenant: None,
+                        at,
+                        amount,
+                    };
+                    owner.add(deposit, &mut teller);
+                }
+                touched.insert(scope);
+            }
+        }
+        for scope in touched {
+            self.schedule(scope.as_str());
+        }
+    }
+
+    /// The tenant that an owner of this name is; `None` in a shard of partials.
+    fn tenant_named<'a>(&self, name: &'a str) -> Option<&'a str> {
+        (self.shard.kind != Kind::Partials).then_some(name)
+    }
+}
+
+/// Adds an event to the counters of its tenant.
+fn count_event(owner: &mut Owner, event: &Event<'_>, teller: &mut Teller<'_>) {
+    let mut subject = String::new();
+    for series in &teller.plan.series {
+        let amount = event.amounts.of(&series.meter);
+        if amount == 0 || !series.pattern.write_subject(&event.identity, &mut subject) {
+            continue;
+        }
+        let deposit = Deposit {
+            series,
+            subject: &subject,
+            tenant: Some(event.tenant),
+            at: event.at,
+            amount,
+        };
+        owner.add(deposit, teller);
+    }
+}
+
+/// How much a shard holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub(crate) owners: usize,
+    pub(crate) counters: usize,
+    pub(crate) cells: usize,
+    pub(crate) seen: usize,
+}
+
+#[cfg(test)]
+mod storm;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod trace;
+#[cfg(test)]
+mod wide;

@@ -1,0 +1,340 @@
+//! Whole engines against a naive one, made of lists and loops that forget nothing: random events of several tenants,
+//! out of order and twice, changes of policy, silence, and restarts from a snapshot at any point.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use schemas::policy::{Limit, Policy};
+use schemas::subject::{Identity, Subject};
+
+use super::*;
+use crate::counter::Direction;
+use crate::event::{Amounts, Crossing};
+use crate::model::{NaiveCounter, Told, policy, reborn, settings, usage_engine};
+use crate::window::Terms;
+
+const POLICIES: [&str; 5] = [
+    "",
+    "a tenant/* tokens half=10 hard=20 : sliding 10s",
+    "a tenant/* tokens half=15 hard=30 : sliding 10s
+     b tenant/*/user/* tokens hard=12 : sliding 1s
+     c tenant/* requests hard=5 : calendar day",
+    "renamed tenant/* tokens hard=20 : sliding 10s
+     b tenant/*/user/* tokens hard=8 : sliding 20m
+     d tenant/t1 tokens hard=20 : bucket 1/s burst 20",
+    "a tenant/* tokens half=10 hard=20 : sliding 10s
+     d tenant/* tokens hard=15 : bucket 1/s burst 15
+     c tenant/* requests most=4 hard=8 : calendar day",
+];
+
+const TENANTS: [&str; 3] = ["t1", "t2", "t3"];
+const USERS: [&str; 2] = ["u1", "u2"];
+
+#[derive(Clone, Debug)]
+enum Op {
+    Call {
+        tenant: usize,
+        user: usize,
+        /// Events of one tenant with one id are one.
+        id: u8,
+        /// Before its append time; below zero: ahead of it.
+        behind_us: i64,
+        tokens: i64,
+    },
+    Policy(usize),
+    Tick,
+    /// So much append time passes.
+    Silence {
+        seconds: i64,
+    },
+    Restart,
+    Forget,
+    Flush,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let behind = prop_oneof![
+        6 => 0..3_000_000_i64,
+        2 => 0..15_000_000_i64,
+        1 => -400_000_000..900_000_000_i64,
+    ];
+    let call = (0..3_usize, 0..2_usize, any::<u8>(), behind, 0..9_i64);
+    let call = call.prop_map(|(tenant, user, id, behind_us, tokens)| Op::Call {
+        tenant,
+        user,
+        id,
+        behind_us,
+        tokens,
+    });
+    prop_oneof![
+        20 => call,
+        1 => (0..POLICIES.len()).prop_map(Op::Policy),
+        2 => Just(Op::Tick),
+        4 => (0..5_i64).prop_map(|seconds| Op::Silence { seconds }),
+        1 => (0..2_000_i64).prop_map(|seconds| Op::Silence { seconds }),
+        1 => Just(Op::Restart),
+        1 => Just(Op::Forget),
+        1 => Just(Op::Flush),
+    ]
+}
+
+#[derive(Default)]
+struct Tenant {
+    newest: Timestamp,
+    /// Time minus append time of every event that was counted.
+    leads: Vec<i64>,
+}
+
+/// The reference. Remembers everything, looks at everything each time.
+#[derive(Default)]
+struct Naive {
+    policy: Policy,
+    seen: BTreeSet<(usize, u8)>,
+    tenants: BTreeMap<&'static str, Tenant>,
+    /// By pattern, meter and window, and subject.
+    counters: BTreeMap<(String, Subject), NaiveCounter>,
+    /// By tenant, user and second.
+    sums: BTreeMap<(&'static str, &'static str, i64), (i64, i128)>,
+}
+
+fn series(limit: &Limit) -> String {
+    format!("{} {} {}", limit.pattern, limit.meter.name(), limit.window)
+}
+
+/// The limits that look at the counter of `name` for `tenant`.
+fn limits_of<'p>(policy: &'p Policy, name: &str, tenant: &str) -> Vec<&'p Limit> {
+    let here = policy.limits.iter().filter(|limit| series(limit) == name);
+    here.filter(|limit| policy.tier_allows(limit, Some(tenant)))
+        .collect()
+}
+
+type Crossings = Vec<(Subject, Told)>;
+
+impl Naive {
+    fn call(&mut self, op: &Op, now: Timestamp, out: &mut Crossings) -> Outcome {
+        let Op::Call {
+            tenant,
+            user,
+            id,
+            behind_us,
+            tokens,
+        } = *op
+        else {
+            panic!("{op:?} is no call");
+        };
+        let at = Timestamp::from_micros(now.as_micros() - behind_us);
+        if now.plus(settings().ahead_max) < at {
+            let appended_at = now;
+            return Outcome::Dead(Cause::TooFarAhead { at, appended_at });
+        }
+        if !self.seen.insert((tenant, id)) {
+            return Outcome::Duplicate;
+        }
+        let (name, user_name) = (TENANTS[tenant], USERS[user]);
+        let known = self.tenants.get(name);
+        let lateness = settings().patience.lateness;
+        if known.is_some_and(|tenant| at < tenant.newest.minus(lateness)) {
+            return Outcome::Late;
+        }
+        let tenant = self.tenants.entry(name).or_insert_with(|| Tenant {
+            newest: at,
+            leads: Vec::new(),
+        });
+        tenant.newest = tenant.newest.max(at);
+        tenant.leads.push(-behind_us);
+        let cell = self.sums.entry((name, user_name, at.second())).or_default();
+        *cell = (cell.0 + 1, cell.1 + i128::from(tokens));
+        let identity = Identity {
+            tenant: Some(name),
+            user: Some(user_name),
+            ..Identity::default()
+        };
+        let amounts = Amounts {
+            requests: 1,
+            input_tokens: tokens,
+            ..Amounts::default()
+        };
+        let mut done = BTreeSet::new();
+        for (limit, subject) in self.policy.limits_of(&identity) {
+            let amount = amounts.of(&limit.meter);
+            if amount == 0 || !done.insert(series(limit)) {
+                continue;
+            }
+            let terms = Terms {
+                window: limit.window,
+                zone: self.policy.zone(Some(name)),
+            };
+            let counter = self.counters.entry((series(limit), subject.clone()));
+            let counter = counter.or_insert_with(|| NaiveCounter::new(terms, at));
+            let mut told = Vec::new();
+            let limits = limits_of(&self.policy, &series(limit), name);
+            counter.add(&limits, at, amount, &mut told);
+            out.extend(told.into_iter().map(|told| (subject.clone(), told)));
+        }
+        self.pass(now, Some(name), out);
+        Outcome::Counted
+    }
+
+    /// Lets fall what falls by append time `now`, everywhere or with one tenant.
+    fn pass(&mut self, now: Timestamp, only: Option<&str>, out: &mut Crossings) {
+        for ((name, subject), counter) in &mut self.counters {
+            let tenant = subject.tenant_id().unwrap();
+            if only.is_some_and(|only| only != tenant) {
+                continue;
+            }
+            let lead = self.tenants[tenant.as_str()].leads.iter().max().unwrap();
+            let clock = Timestamp::from_micros(now.as_micros() + lead);
+            let by = clock.minus(settings().patience.lateness);
+            let mut told = Vec::new();
+            counter.fall(&limits_of(&self.policy, name, &tenant), by, &mut told);
+            out.extend(told.into_iter().map(|told| (subject.clone(), told)));
+        }
+    }
+
+    fn reform(&mut self, new: Policy, at: Timestamp, out: &mut Crossings) {
+        let old = std::mem::replace(&mut self.policy, new);
+        let new = &self.policy;
+        self.counters.retain(|(name, subject), counter| {
+            let tenant = subject.tenant_id().unwrap();
+            let (before, after) = (
+                limits_of(&old, name, &tenant),
+                limits_of(new, name, &tenant),
+            );
+            let mut told = Vec::new();
+            counter.reform((&before, &after), new.zone(Some(&tenant)), at, &mut told);
+            out.extend(told.into_iter().map(|told| (subject.clone(), told)));
+            !after.is_empty()
+        });
+    }
+}
+
+fn told(crossing: &Crossing) -> (Subject, Told) {
+    let c = crossing.clone();
+    (
+        c.subject,
+        (c.limit, c.level, c.direction, c.at, c.sum, c.falls_at),
+    )
+}
+
+/// In an order that does not depend on which counter was looked at first.
+fn sorted(mut crossings: Crossings) -> Crossings {
+    crossings.sort_by_key(|(subject, told)| {
+        let (limit, level, direction, at, sum, _) = told.clone();
+        (
+            subject.clone(),
+            limit,
+            at,
+            direction == Direction::Up,
+            level,
+            sum,
+        )
+    });
+    crossings
+}
+
+/// What the engine's rollups told last of each second: events and tokens.
+#[derive(Default)]
+struct Store {
+    seconds: BTreeMap<(String, String, i64), (i64, i128)>,
+}
+
+impl Store {
+    fn apply(&mut self, out: &mut Vec<Output>) -> Crossings {
+        let mut crossings = Vec::new();
+        for output in out.drain(..) {
+            match output {
+                Output::Crossing(crossing) => crossings.push(told(&crossing)),
+                Output::Rollup(rollup) => {
+                    for (second, sums) in rollup.seconds {
+                        let user = rollup.dims.ids[1].as_deref().unwrap();
+                        let second = rollup.minute.second() + i64::from(second);
+                        let key = (rollup.dims.tenant.to_string(), user.to_owned(), second);
+                        self.seconds.insert(key, (sums.events, sums.input_tokens));
+                    }
+                }
+                other => panic!("{other:?} was not asked for"),
+            }
+        }
+        crossings
+    }
+}
+
+fn run(ops: &[Op]) -> Result<(), TestCaseError> {
+    let (mut engine, mut naive) = (usage_engine(0, 1), Naive::default());
+    let (mut out, mut store) = (Vec::new(), Store::default());
+    let mut now = Timestamp::parse("2018-02-17T23:30:00Z").unwrap();
+    let mut version = 0;
+    for (offset, op) in ops.iter().enumerate() {
+        let place = Place {
+            offset: offset as i64,
+            appended_at: now,
+        };
+        let (input, id);
+        let mut expected = Vec::new();
+        match op {
+            Op::Call {
+                tenant,
+                user,
+                id: number,
+                behind_us,
+                tokens,
+            } => {
+                id = number.to_string();
+                let at = Timestamp::from_micros(now.as_micros() - behind_us);
+                let who = (TENANTS[*tenant], USERS[*user]);
+                input = Input::Event(crate::model::call(who, &id, at, *tokens));
+            }
+            Op::Policy(which) => {
+                version += 1;
+                let policy = Box::new(policy(version, POLICIES[*which]));
+                input = Input::Policy { policy, at: now };
+            }
+            Op::Tick => input = Input::Tick,
+            Op::Silence { seconds } => {
+                now = Timestamp::from_micros(now.as_micros() + seconds * 1_000_000);
+                continue;
+            }
+            Op::Restart => {
+                engine = reborn(engine);
+                continue;
+            }
+            Op::Forget => {
+                engine.forget();
+                continue;
+            }
+            Op::Flush => {
+                engine.flush(&mut out);
+                prop_assert!(store.apply(&mut out).is_empty());
+                continue;
+            }
+        }
+        naive.pass(now, None, &mut expected);
+        let outcome = match op {
+            Op::Call { .. } => naive.call(op, now, &mut expected),
+            Op::Policy(which) => {
+                naive.reform(policy(version, POLICIES[*which]), now, &mut expected);
+                Outcome::Marker
+            }
+            _ => Outcome::Marker,
+        };
+        prop_assert_eq!(engine.step(place, input, &mut out).unwrap(), outcome);
+        let crossings = store.apply(&mut out);
+        prop_assert_eq!(sorted(crossings), sorted(expected), "record {}", offset);
+    }
+    engine.flush(&mut out);
+    store.apply(&mut out);
+    let expected = naive.sums.into_iter();
+    let expected = expected.map(|((t, u, second), sums)| ((t.into(), u.into(), second), sums));
+    prop_assert_eq!(store.seconds, expected.collect());
+    prop_assert!(engine.ledger().is_balanced());
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn engines_agree_with_lists_and_loops(ops in prop::collection::vec(op(), 1..120)) {
+        run(&ops)?;
+    }
+}

@@ -1,0 +1,210 @@
+//! What goes into an engine and comes out of it: plain values, borrowed on the way in. `wire.rs` turns records into
+//! the former and the latter into records.
+
+use std::collections::BTreeMap;
+
+use schemas::policy::{Meter, Mode, Policy, Window};
+use schemas::subject::{Identity, Subject};
+use schemas::time::Timestamp;
+use thiserror::Error;
+
+use crate::counter::Direction;
+use crate::rollup::{Dims, Sums};
+
+/// Where in its partition a record lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) offset: i64,
+    /// When the log took it.
+    pub(crate) appended_at: Timestamp,
+}
+
+/// One record, read.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every input is an event, and none outlives its step"
+)]
+pub(crate) enum Input<'a> {
+    Event(Event<'a>),
+    Partial(Partial<'a>),
+    /// The policy that holds from here on, made at `at`.
+    Policy {
+        policy: Box<Policy>,
+        at: Timestamp,
+    },
+    /// Says by its append time that time goes on.
+    Tick,
+    /// Nobody could read it.
+    Unreadable,
+}
+
+/// Something that happened, checked: ids are neither empty nor longer than a subject takes, amounts not below zero.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event<'a> {
+    /// With `id`: two events of a tenant that agree in both are one.
+    pub(crate) source: &'a str,
+    pub(crate) id: &'a str,
+    pub(crate) tenant: &'a str,
+    /// Has the tenant too.
+    pub(crate) identity: Identity<'a>,
+    pub(crate) at: Timestamp,
+    pub(crate) amounts: Amounts<'a>,
+    pub(crate) report: Option<Report<'a>>,
+}
+
+/// What an event adds to each meter.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Amounts<'a> {
+    pub(crate) requests: i64,
+    pub(crate) input_tokens: i64,
+    pub(crate) output_tokens: i64,
+    /// Pico-dollars.
+    pub(crate) cost: i64,
+    pub(crate) failures: i64,
+    pub(crate) violations: i64,
+    pub(crate) units: Option<&'a BTreeMap<String, i64>>,
+}
+
+impl Amounts<'_> {
+    pub(crate) fn of(&self, meter: &Meter) -> i128 {
+        match meter {
+            Meter::Requests => self.requests.into(),
+            Meter::InputTokens => self.input_tokens.into(),
+            Meter::OutputTokens => self.output_tokens.into(),
+            Meter::Tokens => i128::from(self.input_tokens) + i128::from(self.output_tokens),
+            Meter::Cost => self.cost.into(),
+            Meter::Failures => self.failures.into(),
+            Meter::Violations => self.violations.into(),
+            Meter::Unit(name) => {
+                let amount = self.units.and_then(|units| units.get(name));
+                amount.copied().unwrap_or(0).into()
+            }
+        }
+    }
+}
+
+/// What a browser reported, as far as reports are told apart by it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Report<'a> {
+    pub(crate) directive: &'a str,
+    pub(crate) blocked_host: &'a str,
+    pub(crate) document_uri: &'a str,
+}
+
+/// One shard's sum in one slice of a scope wider than a tenant: absolute.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Partial<'a> {
+    pub(crate) scope: &'a Subject,
+    pub(crate) meter: &'a Meter,
+    /// Start of the slice.
+    pub(crate) slice: Timestamp,
+    pub(crate) slice_seconds: u32,
+    pub(crate) sum: i128,
+    /// The shard that it comes from, and the record that changed it last there.
+    pub(crate) topic: &'a str,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+}
+
+/// What became of a record. Each is exactly one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Counted,
+    /// Its tenant's time had gone on too far.
+    Late,
+    /// Seen before.
+    Duplicate,
+    Dead(Cause),
+    /// Belongs to another partition, and is to be sent there.
+    Misplaced {
+        partition: i32,
+    },
+    /// No event: a policy or a tick.
+    Marker,
+}
+
+/// Why a record is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Cause {
+    #[error("it could not be read")]
+    Unreadable,
+    #[error("its time {at} lies too far ahead of {appended_at}, when the log took it")]
+    TooFarAhead {
+        at: Timestamp,
+        appended_at: Timestamp,
+    },
+    #[error("a record of this kind does not belong on this topic")]
+    WrongTopic,
+}
+
+/// What follows from a record, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Crossing(Box<Crossing>),
+    Group(Group),
+    Rollup(Rollup),
+    Partial(PartialSum),
+}
+
+/// A level of a limit that began or ceased to stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Crossing {
+    pub(crate) subject: Subject,
+    pub(crate) limit: String,
+    pub(crate) policy_version: u64,
+    pub(crate) meter: Meter,
+    pub(crate) window: Window,
+    pub(crate) mode: Mode,
+    pub(crate) level: String,
+    pub(crate) threshold: i128,
+    pub(crate) direction: Direction,
+    pub(crate) at: Timestamp,
+    pub(crate) sum: i128,
+    /// The limit's hard number.
+    pub(crate) max: i128,
+    pub(crate) falls_at: Option<Timestamp>,
+    /// Source and id of the event that did it.
+    pub(crate) event: Option<(String, String)>,
+    /// The record that did it, or that let time pass.
+    pub(crate) offset: i64,
+}
+
+/// Reports of one tenant with the same directive and blocked host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) tenant: String,
+    pub(crate) directive: String,
+    pub(crate) blocked_host: String,
+    /// Of the first report.
+    pub(crate) document_uri: String,
+    pub(crate) first_at: Timestamp,
+    pub(crate) count: i64,
+    /// Whether this is the first.
+    pub(crate) new: bool,
+    pub(crate) offset: i64,
+}
+
+/// What one combination of dimensions used in one minute, absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rollup {
+    pub(crate) dims: std::sync::Arc<Dims>,
+    /// Start of the minute.
+    pub(crate) minute: Timestamp,
+    /// By second of the minute.
+    pub(crate) seconds: Vec<(u8, Sums)>,
+    /// The record that changed it last.
+    pub(crate) offset: i64,
+}
+
+/// This shard's sum in one slice of a scope wider than a tenant, absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PartialSum {
+    pub(crate) scope: Subject,
+    pub(crate) meter: Meter,
+    pub(crate) slice: Timestamp,
+    pub(crate) slice_seconds: u32,
+    pub(crate) sum: i128,
+    /// The record that changed it last.
+    pub(crate) offset: i64,
+}
