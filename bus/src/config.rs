@@ -12,7 +12,7 @@ use crate::error::BusError;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// `host:port` of one or more of the log's servers, separated by commas.
+    /// `host:port` of one or more of the log's servers, separated by commas. Empty where the log is in this process.
     pub bootstrap: String,
     /// The name under which the log's own metrics show this process.
     pub client_id: String,
@@ -66,7 +66,7 @@ pub enum Compression {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            bootstrap: "127.0.0.1:9092".to_owned(),
+            bootstrap: String::new(),
             client_id: "weir".to_owned(),
             partitions: 12,
             replication: 1,
