@@ -5,6 +5,7 @@ mod bus;
 mod conformance;
 mod crash;
 mod crash_log;
+mod demo;
 mod deploy;
 mod gateway;
 mod harness;

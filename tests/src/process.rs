@@ -89,10 +89,10 @@ impl Process {
         self.child.wait().expect("the end of a child of ours");
     }
 
-    /// All that it has written so far.
+    /// All that it has written so far; nothing, when its log is gone.
     #[must_use]
     pub fn output(&self) -> String {
-        let bytes = std::fs::read(&self.log).expect("the log file");
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 

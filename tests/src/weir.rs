@@ -55,11 +55,11 @@ impl Options {
     }
 }
 
-/// A `weir` with its data folder. Dropped: stopped in order, its data gone.
+/// A `weir` with its data folder. Dropped: stopped in order, and then its data gone.
 pub struct Weir {
     options: Options,
-    folder: TempDir,
     process: Process,
+    folder: TempDir,
     listening: Value,
 }
 
@@ -215,13 +215,17 @@ pub fn command(name: &str) -> Command {
     command
 }
 
-/// The binary under test: built by cargo when a test first asks, which is quick when it is up to date.
+/// The binary under test: `WEIR_BINARY`, or what cargo builds when a test first asks (quick when it is up to date).
 fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(build)
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let given = || std::env::var_os("WEIR_BINARY").map(PathBuf::from);
+    match BINARY.get_or_init(|| given().map_or_else(build, Ok)) {
+        Ok(binary) => binary,
+        Err(errors) => panic!("weir does not build:\n{errors}"),
+    }
 }
 
-fn build() -> PathBuf {
+fn build() -> Result<PathBuf, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args([
@@ -236,13 +240,17 @@ fn build() -> PathBuf {
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
-    let output = command.current_dir(project()).output().expect("cargo runs");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "weir does not build:\n{errors}");
+    let output = command
+        .current_dir(project())
+        .output()
+        .map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
     let messages = String::from_utf8_lossy(&output.stdout);
     let executable = messages.lines().find_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
         Some(PathBuf::from(message["executable"].as_str()?))
     });
-    executable.expect("cargo names the binary it built")
+    executable.ok_or_else(|| "cargo does not name the binary that it built".to_owned())
 }
