@@ -6,10 +6,10 @@
 //!
 //! # When a block ends
 //! `until` is the moment at which the sum falls below the limit if nothing more comes. It is never too late: a sum
-//! falls by time alone, and a limit that is raised or dropped is re-judged at once. It can be too early by what was
-//! still on its way when the block began: the aggregator says nothing while a sum stays above a level, so `until`
-//! does not move with each event. Then the aggregator's next event of that subject crosses again and blocks anew, and
-//! in between a gateway's own count of what it admits holds the line.
+//! falls by time alone, and a limit that is raised or dropped is re-judged at once. It is too early by what was still
+//! on its way when the block began, until the aggregator says the crossing again with a later end: then the decision
+//! keeps its id and gets a later `until`, or stands anew if it had ended. In between, a gateway's own count of what it
+//! admits holds the line.
 
 #[cfg(test)]
 mod model;
@@ -139,26 +139,37 @@ impl Decider {
         }
         let standing = self.subjects.entry(crossing.subject.clone()).or_default();
         let mut heard = Heard::Changed;
+        let mut told_before = false;
         standing
             .words
             .entry(crossing.limit.clone())
-            .and_modify(|word| heard = word.hear(crossing))
+            .and_modify(|word| {
+                let evidence = word.evidence.as_ref();
+                told_before = evidence.is_some_and(|cause| cause.crossing == crossing.id);
+                heard = word.hear(crossing);
+            })
             .or_insert_with(|| Word::new(crossing));
         let decided = self.decide(&crossing.subject, now, Reason::Crossing, out);
-        let said = self
-            .subjects
-            .get(&crossing.subject)
-            .and_then(|s| s.said.as_ref());
-        let cause_of = said.filter(|decision| {
-            let mut causes = decision.causes.iter();
-            causes.any(|cause| cause.limit == crossing.limit)
-        });
-        out.push(Output::Alert(alert::crossed(crossing, cause_of)));
+        // A crossing that is said again with another end was told when it was said first. A stale one may not have
+        // been: what came of it before a crash is not known.
+        if !told_before || heard == Heard::Stale {
+            let alert = alert::crossed(crossing, self.decision_by(crossing));
+            out.push(Output::Alert(alert));
+        }
         match heard {
             Heard::Stale => Outcome::Stale,
             Heard::Changed if decided => Outcome::Decided,
             Heard::Changed => Outcome::Told,
         }
+    }
+
+    /// What stands because of the limit that was crossed.
+    fn decision_by(&self, crossing: &Crossing) -> Option<&Decision> {
+        let said = self.subjects.get(&crossing.subject)?.said.as_ref()?;
+        let mut causes = said.causes.iter();
+        causes
+            .any(|cause| cause.limit == crossing.limit)
+            .then_some(said)
     }
 
     fn fall(&mut self, crossing: &Crossing, now: Timestamp, out: &mut Vec<Output>) -> Outcome {

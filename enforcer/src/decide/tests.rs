@@ -214,6 +214,34 @@ fn a_stale_fall_does_not_lift_a_newer_crossing() {
 }
 
 #[test]
+fn a_crossing_said_again_moves_the_end_of_the_same_decision() {
+    let mut decider = decider();
+    let mut hear = |offset, end, now| {
+        let again = Crossing {
+            id: "rpm1".to_owned(),
+            ..crossing(&format!("rpm+{offset}..{end}"))
+        };
+        let mut out = Vec::new();
+        decider.advance(at(now), &mut out);
+        out.clear();
+        decider.hear(&Signal::Crossing(again), at(now), &mut out);
+        let ids = out.iter().find_map(|output| match output {
+            Output::Put(decision, _) => Some(decision.id.clone()),
+            _ => None,
+        });
+        (out.iter().map(show).collect::<Vec<_>>(), ids)
+    };
+    let (told, first) = hear(1, 60, 0);
+    assert_eq!(told, ["Crossing: block 429 until 60 by rpm1", HARD]);
+    let (told, again) = hear(5, 70, 1);
+    assert_eq!(told, ["Crossing: block 429 until 70 by rpm1"]);
+    assert_eq!(again, first);
+    let (told, anew) = hear(9, 90, 80);
+    assert_eq!(told, ["Crossing: block 429 until 90 by rpm1", HARD]);
+    assert_eq!(anew, first);
+}
+
+#[test]
 fn a_late_event_of_a_past_period_ends_nothing() {
     check(&[
         ("rpm+5..60", &["Crossing: block 429 until 60 by rpm5", HARD]),
