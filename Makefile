@@ -3,13 +3,13 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test soak bench lint compose-check needs-build needs-test
+.PHONY: help demo test soak bench lint needs-build needs-test
 
 help:
 	@echo "make demo   build weir and watch it count, decide and refuse"
 	@echo "make test   install what the tests need and run all of them"
 	@echo "make lint   format, clippy, docs and dependency rules, warnings denied"
-	@echo "make soak   the long tests: minutes of load, kills and restarts"
+	@echo "make soak   the crash tests with hundreds of kills"
 	@echo "make bench  the benches, with their numbers"
 
 demo: needs-build
@@ -20,7 +20,7 @@ test: needs-test
 	$(CARGO) test --workspace --locked
 
 soak: needs-test
-	WEIR_SOAK=1 $(CARGO) test --workspace --locked -- --include-ignored --test-threads=1
+	WEIR_KILLS=200 $(CARGO) test -p tests --locked --test it -- crash
 
 bench: needs-build
 	$(CARGO) bench --workspace --locked

@@ -10,7 +10,8 @@ use tests::scene::{Log, Scene, Store};
 use tests::trace;
 use tests::weir::{Options, Weir};
 
-const BATCH: usize = 200;
+/// Of several batches one is interrupted.
+const BATCHES_PER_KILL: usize = 4;
 const KILLS: usize = 10;
 /// Longer than a batch takes, so that some kills hit a request and others what comes after it.
 const KILL_AFTER_MAX_MS: u64 = 60;
@@ -19,11 +20,10 @@ const COUNTED_WITHIN: Duration = Duration::from_secs(120);
 async fn check(log: Log) {
     let mut scene = Scene::start(log, Store::Sqlite, Options::up(trace::LIMIT)).await;
     let expected = trace::expected();
-    let batches = trace::events();
-    let batches: Vec<&[String]> = batches.chunks(BATCH).collect();
-    let every = batches.len().div_ceil(kills());
-    for (index, batch) in batches.iter().enumerate() {
-        if index % every == 0 {
+    let events = trace::events();
+    let batch = events.len() / (BATCHES_PER_KILL * kills()) + 1;
+    for (index, batch) in events.chunks(batch).enumerate() {
+        if index % BATCHES_PER_KILL == 1 {
             kill_during(&mut scene.weir, batch).await;
         }
         post(&scene.weir.client(), batch).await;
