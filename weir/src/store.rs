@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use sqlx::any::{AnyPool, AnyPoolOptions};
-use sqlx::{Executor, Row};
+use sqlx::AnyPool;
+use sqlx::any::AnyPoolOptions;
+use sqlx::{Executor, Row as _};
 
 /// How long a connection may be waited for, and how long SQLite waits for another writer.
 const WAIT: Duration = Duration::from_secs(10);

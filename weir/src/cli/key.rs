@@ -53,7 +53,7 @@ pub(super) struct Place {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum RoleName {
+pub(super) enum RoleName {
     /// Report events, ask for checks
     Ingest,
     /// Ask for checks
