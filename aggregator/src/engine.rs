@@ -200,10 +200,6 @@ impl Engine {
         self.state.ledger
     }
 
-    pub(crate) fn has_unsaid(&self) -> bool {
-        self.state.rollups.is_dirty() || self.state.contributions.is_dirty()
-    }
-
     pub(crate) fn duplicates_reach_back(&self) -> Duration {
         self.state.seen.reaches_back(self.state.now)
     }

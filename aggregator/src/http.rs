@@ -42,7 +42,10 @@ pub(crate) fn router(app: App) -> Router {
 #[derive(Debug)]
 pub(crate) enum Refusal {
     /// A parameter that cannot be taken, and why.
-    Bad { parameter: &'static str, detail: String },
+    Bad {
+        parameter: &'static str,
+        detail: String,
+    },
     /// The query string is none.
     Query(String),
     Store(StoreError),
@@ -58,7 +61,10 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let problem = match self {
             Self::Bad { parameter, detail } => {
-                let error = FieldError { pointer: parameter.to_owned(), detail: detail.clone() };
+                let error = FieldError {
+                    pointer: parameter.to_owned(),
+                    detail: detail.clone(),
+                };
                 Problem::new(StatusCode::BAD_REQUEST, format!("{parameter}: {detail}"))
                     .with_errors(vec![error])
             }

@@ -165,10 +165,6 @@ impl Rollups {
         });
     }
 
-    pub(crate) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.cells.len()
     }

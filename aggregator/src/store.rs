@@ -24,7 +24,10 @@ pub(crate) enum StoreError {
     #[error("the store of usage does not answer as it should: {0}")]
     Sql(#[from] sqlx::Error),
     #[error("the store of usage holds in {column} what no recorder wrote: {reason}")]
-    Corrupt { column: &'static str, reason: String },
+    Corrupt {
+        column: &'static str,
+        reason: String,
+    },
 }
 
 #[derive(Clone)]

@@ -54,11 +54,8 @@ pub(super) async fn limits(
 /// The limits counted for `subject` itself, and those of what holds it: its tenant's.
 fn applying<'a>(policy: &'a Policy, subject: &Subject) -> Vec<(&'a Limit, Subject)> {
     let mut subjects = vec![subject.clone()];
-    if let Some(tenant) = subject.tenant_id().map(|id| Subject::tenant(&id)) {
-        if tenant != *subject {
-            subjects.push(tenant);
-        }
-    }
+    let tenant = subject.tenant_id().map(|id| Subject::tenant(&id));
+    subjects.extend(tenant.filter(|tenant| tenant != subject));
     let mut applying = Vec::new();
     for on in subjects {
         applying.extend(policy.limits_on(&on).map(|limit| (limit, on.clone())));

@@ -157,68 +157,41 @@ async fn sums_usage_by_any_step_and_group() {
             rows.add_rollup(rollup("a", "2026-11-21T12:01:00Z", &[(1, 100)], 9));
         })
         .await;
-    let acme = "/v1/usage?subject=tenant/acme";
-    bench
-        .check(
-            &format!("{acme}&meter=tokens"),
-            "/series/0/total",
-            json!(135),
-        )
-        .await;
-    let points = json!([["2026-11-21T12:00:00Z", 35], ["2026-11-21T12:01:00Z", 100]]);
-    bench
-        .check(&format!("{acme}&meter=tokens"), "/series/0/points", points)
-        .await;
-    let by_second = format!("{acme}&meter=tokens&step=1s&from=2026-11-21T12:00:59Z");
-    let points = json!([["2026-11-21T12:00:59Z", 20], ["2026-11-21T12:01:01Z", 100]]);
-    bench.check(&by_second, "/series/0/points", points).await;
-    let half = format!("{acme}&meter=tokens&step=30s&from={MINUTE}&to=2026-11-21T12:01:00Z");
-    let points = json!([["2026-11-21T12:00:00Z", 15], ["2026-11-21T12:00:30Z", 20]]);
-    bench.check(&half, "/series/0/points", points).await;
+    let acme = "/v1/usage?subject=tenant/acme&meter=tokens";
+    let by_minute = json!([["2026-11-21T12:00:00Z", 35], ["2026-11-21T12:01:00Z", 100]]);
+    let by_second = json!([["2026-11-21T12:00:59Z", 20], ["2026-11-21T12:01:01Z", 100]]);
+    let by_half = json!([["2026-11-21T12:00:00Z", 15], ["2026-11-21T12:00:30Z", 20]]);
+    let one_half = format!("{acme}&step=30s&from={MINUTE}&to=2026-11-21T12:01:00Z");
+    for (query, points) in [
+        (acme, by_minute),
+        (
+            &format!("{acme}&step=1s&from=2026-11-21T12:00:59Z"),
+            by_second,
+        ),
+        (&one_half, by_half),
+    ] {
+        bench.check(query, "/series/0/points", points).await;
+    }
     let by_user = "/v1/usage?meter=requests&group_by=user&step=1d";
-    bench
-        .check(
-            by_user,
-            "/series/0",
-            json!({
-                "group": { "user": "a" }, "total": 3, "points": [["2026-11-21T00:00:00Z", 3]],
-            }),
-        )
-        .await;
+    let of_a = json!({
+        "group": { "user": "a" }, "total": 3, "points": [["2026-11-21T00:00:00Z", 3]],
+    });
+    bench.check(by_user, "/series/0", of_a).await;
     bench.check(by_user, "/series/1/total", json!(1)).await;
+    for (query, total) in [
+        ("subject=tenant/acme&meter=tokens", json!(135)),
+        ("subject=tenant/acme/user/b&meter=tokens", json!(5)),
+        ("subject=tenant/other&meter=tokens", json!(0)),
+        ("meter=images", json!(8)),
+        ("meter=failures", json!(0)),
+        ("meter=cost", json!("20000000000000000004")),
+    ] {
+        let query = format!("/v1/usage?{query}");
+        bench.check(&query, "/series/0/total", total).await;
+    }
+    let usd = json!("20000000.000000000004");
     bench
-        .check("/v1/usage?meter=images", "/series/0/total", json!(8))
-        .await;
-    bench
-        .check(
-            "/v1/usage?meter=cost",
-            "/series/0/total",
-            json!("20000000000000000004"),
-        )
-        .await;
-    bench
-        .check(
-            "/v1/usage?meter=cost",
-            "/series/0/cost_usd",
-            json!("20000000.000000000004"),
-        )
-        .await;
-    bench
-        .check(
-            &format!("{acme}/user/b&meter=tokens"),
-            "/series/0/total",
-            json!(5),
-        )
-        .await;
-    bench
-        .check(
-            "/v1/usage?subject=tenant/other&meter=tokens",
-            "/series/0/total",
-            json!(0),
-        )
-        .await;
-    bench
-        .check("/v1/usage?meter=failures", "/series/0/total", json!(0))
+        .check("/v1/usage?meter=cost", "/series/0/cost_usd", usd)
         .await;
 }
 
@@ -334,10 +307,8 @@ async fn lists_crossings_page_by_page() {
     assert_eq!(link, None);
 }
 
-#[tokio::test]
-async fn a_tenant_finds_only_its_own() {
-    let bench = Bench::new().await;
-    let refusal = |tenant: &str| schemas::record::Refusal {
+fn refusal(tenant: &str) -> schemas::record::Refusal {
+    schemas::record::Refusal {
         request_id: tenant.to_owned(),
         at: Timestamp::from_seconds(1),
         gateway: "g".into(),
@@ -353,8 +324,11 @@ async fn a_tenant_finds_only_its_own() {
         status: 429,
         retry_after_seconds: Some(7),
         decision: None,
-    };
-    let group = |tenant: &str, count| CspGroup {
+    }
+}
+
+fn group(tenant: &str, count: i64) -> CspGroup {
+    CspGroup {
         id: "g".into(),
         tenant: tenant.to_owned(),
         directive: "img-src".into(),
@@ -367,7 +341,12 @@ async fn a_tenant_finds_only_its_own() {
             offset: count,
             ..Origin::default()
         },
-    };
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_finds_only_its_own() {
+    let bench = Bench::new().await;
     bench
         .write(|rows| {
             rows.add_rollup(rollup("a", MINUTE, &[(0, 10)], 1));

@@ -30,10 +30,9 @@ impl Store {
         filters: &[(&'static str, String)],
         page: &Page,
     ) -> Result<Listing<Crossing>, StoreError> {
-        let after = "(at_us > $1 OR (at_us = $1 AND id > $2))";
-        let select = "SELECT at_us, id, record FROM aggregator_signals WHERE";
-        self.page(select, after, filters, "ORDER BY at_us, id", page)
-            .await
+        let from = "SELECT at_us, id, record FROM aggregator_signals \
+                    WHERE (at_us > $1 OR (at_us = $1 AND id > $2))";
+        self.page(from, filters, "ORDER BY at_us, id", page).await
     }
 
     /// Refusals, newest first.
@@ -42,8 +41,8 @@ impl Store {
         filters: &[(&'static str, String)],
         page: &Page,
     ) -> Result<Listing<Refusal>, StoreError> {
-        let after = "(at_us < $1 OR (at_us = $1 AND request_id < $2))";
-        let select = "SELECT at_us, request_id AS id, record FROM aggregator_refusals WHERE";
+        let from = "SELECT at_us, request_id AS id, record FROM aggregator_refusals \
+                    WHERE (at_us < $1 OR (at_us = $1 AND request_id < $2))";
         let newest_first = "ORDER BY at_us DESC, request_id DESC";
         let page = Page {
             after: page
@@ -52,18 +51,17 @@ impl Store {
                 .or_else(|| Some((i64::MAX, String::new()))),
             ..page.clone()
         };
-        self.page(select, after, filters, newest_first, &page).await
+        self.page(from, filters, newest_first, &page).await
     }
 
     async fn page<T: DeserializeOwned>(
         &self,
-        select: &str,
-        after: &str,
+        from: &str,
         filters: &[(&'static str, String)],
         order: &str,
         page: &Page,
     ) -> Result<Listing<T>, StoreError> {
-        let mut sql = format!("{select} {after}");
+        let mut sql = from.to_owned();
         for (at, (column, _)) in filters.iter().enumerate() {
             sql.push_str(&format!(" AND {column} = ${}", at + 3));
         }

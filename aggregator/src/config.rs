@@ -1,0 +1,149 @@
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::engine::Settings;
+use crate::owner::Patience;
+use crate::seen::SeenBounds;
+
+/// How the aggregator counts. The first part changes what is counted: all processes of one installation need the same,
+/// and one log counted with other numbers gives other results.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How far an event may lie behind its tenant's newest one, in seconds. An older one is late.
+    pub lateness_s: u64,
+    /// How far an event's time may lie ahead of the moment at which the log took it, in seconds.
+    pub ahead_max_s: u64,
+    /// For how long events are remembered, so that one that is sent again is counted once, in seconds.
+    pub duplicates_span_s: u64,
+    /// How many events one partition remembers at most; the oldest are forgotten first.
+    pub duplicates_max: usize,
+    /// How many groups of violations are told apart in one tenant.
+    pub csp_groups_max: usize,
+    /// After so long without an event, a tenant's newest minute is closed, in seconds.
+    pub idle_s: u64,
+
+    /// From one telling of usage per minute to the next, in milliseconds.
+    pub flush_interval_ms: u64,
+    /// From one snapshot of a partition's state to the next, in seconds.
+    pub snapshot_interval_s: u64,
+    /// Records that are counted at once.
+    pub batch_records_max: usize,
+    /// Records of one partition's outputs that may wait for the log.
+    pub unacknowledged_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            lateness_s: 600,
+            ahead_max_s: 300,
+            duplicates_span_s: 86_400,
+            duplicates_max: 1_000_000,
+            csp_groups_max: 10_000,
+            idle_s: 86_400,
+            flush_interval_ms: 500,
+            snapshot_interval_s: 10,
+            batch_records_max: 1_000,
+            unacknowledged_max: 10_000,
+        }
+    }
+}
+
+/// A number in the configuration that the aggregator cannot work with.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("[aggregator] {field} = {value}: it must be from {least} to {most}")]
+pub struct ConfigError {
+    field: &'static str,
+    value: u64,
+    least: u64,
+    most: u64,
+}
+
+impl Config {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        const DAY: u64 = 86_400;
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let bounds = [
+            ("lateness_s", self.lateness_s, 0, DAY),
+            ("ahead_max_s", self.ahead_max_s, 1, DAY),
+            ("duplicates_span_s", self.duplicates_span_s, 60, 30 * DAY),
+            (
+                "duplicates_max",
+                count(self.duplicates_max),
+                1_000,
+                1_000_000_000,
+            ),
+            ("csp_groups_max", count(self.csp_groups_max), 1, 1_000_000),
+            ("idle_s", self.idle_s, 3_600, 30 * DAY),
+            ("flush_interval_ms", self.flush_interval_ms, 10, 60_000),
+            ("snapshot_interval_s", self.snapshot_interval_s, 1, 3_600),
+            (
+                "batch_records_max",
+                count(self.batch_records_max),
+                1,
+                100_000,
+            ),
+            (
+                "unacknowledged_max",
+                count(self.unacknowledged_max),
+                1,
+                1_000_000,
+            ),
+        ];
+        let outside =
+            |(_, value, least, most): &(&str, u64, u64, u64)| !(*least..=*most).contains(value);
+        match bounds.into_iter().find(outside) {
+            None => Ok(()),
+            Some((field, value, least, most)) => Err(ConfigError {
+                field,
+                value,
+                least,
+                most,
+            }),
+        }
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            patience: Patience {
+                lateness: Duration::from_secs(self.lateness_s),
+                idle: Duration::from_secs(self.idle_s),
+            },
+            ahead_max: Duration::from_secs(self.ahead_max_s),
+            seen: SeenBounds {
+                span: Duration::from_secs(self.duplicates_span_s),
+                entries_max: self.duplicates_max,
+            },
+            groups_max: self.csp_groups_max,
+        }
+    }
+
+    pub(crate) fn flush_interval(&self) -> Duration {
+        Duration::from_millis(self.flush_interval_ms)
+    }
+
+    pub(crate) fn snapshot_interval(&self) -> Duration {
+        Duration::from_secs(self.snapshot_interval_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_bounds() {
+        assert_eq!(Config::default().check(), Ok(()));
+        let config = Config {
+            flush_interval_ms: 0,
+            ..Config::default()
+        };
+        assert_eq!(
+            config.check().unwrap_err().to_string(),
+            "[aggregator] flush_interval_ms = 0: it must be from 10 to 60000"
+        );
+    }
+}

@@ -1,0 +1,377 @@
+//! One partition: its engine, and the records that come of it on their way to the log.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bus::{Batch, Delivery, Partition, Producer, RawRecord, Record, SendError};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use schemas::partition::partition_of;
+use schemas::record::{Dead, Marker, Recorded};
+use schemas::time::Timestamp;
+use schemas::topic::{AUTH, CSP, DEAD, PARTIALS, ROLLUPS, SIGNALS, USAGE};
+use thiserror::Error;
+
+use crate::engine::{Engine, Settings, WentBack};
+use crate::event::{Input, Outcome, Output, Place};
+use crate::metrics::{Figures, Metrics};
+use crate::plan::Kind;
+use crate::snapshot::{self, SnapshotError, Snapshots};
+use crate::wire::{self, MOVED_FROM, Outgoing, Unreadable};
+
+/// From one try to the next to hand over a record while too many wait for the log.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
+
+#[derive(Debug, Error)]
+pub(crate) enum ShardError {
+    #[error("{partition}: {error}")]
+    WentBack {
+        partition: Partition,
+        error: WentBack,
+    },
+    #[error("what {partition} had to say was not acknowledged: {error}")]
+    Output {
+        partition: Partition,
+        error: SendError,
+    },
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+/// What all shards of a process share.
+#[derive(Clone)]
+pub(crate) struct Office {
+    pub(crate) producer: Producer,
+    pub(crate) settings: Settings,
+    pub(crate) metrics: Metrics,
+    pub(crate) snapshots: Snapshots,
+    /// Records of one shard that may wait for the log.
+    pub(crate) unacknowledged_max: usize,
+}
+
+pub(crate) struct Shard {
+    partition: Partition,
+    engine: Engine,
+    office: Office,
+    /// Everything that the log holds was taken.
+    is_caught_up: bool,
+    /// Where the newest snapshot goes on, and when it was begun.
+    saved: i64,
+    saved_at: Timestamp,
+    /// What waits for the log's acknowledgement, oldest first.
+    waiting: VecDeque<Delivery>,
+}
+
+impl Shard {
+    pub(crate) fn new(
+        partition: Partition,
+        engine: Engine,
+        office: Office,
+        now: Timestamp,
+    ) -> Self {
+        let saved = engine.next_offset();
+        let shard = Self {
+            partition,
+            engine,
+            office,
+            is_caught_up: false,
+            saved,
+            saved_at: now,
+            waiting: VecDeque::new(),
+        };
+        shard.show();
+        shard
+    }
+
+    pub(crate) fn caught_up(&mut self) {
+        self.is_caught_up = true;
+    }
+
+    /// Counts a batch, and hands what follows to the log.
+    pub(crate) async fn take(&mut self, batch: &Batch) -> Result<(), ShardError> {
+        self.is_caught_up = false;
+        let mut out = Vec::new();
+        for record in &batch.records {
+            self.take_record(record, &mut out).await?;
+            self.send_all(&mut out).await?;
+        }
+        self.engine.flush_partials(&mut out);
+        self.send_all(&mut out).await?;
+        self.office
+            .metrics
+            .set_ledger(self.partition, self.engine.ledger());
+        Ok(())
+    }
+
+    async fn take_record(
+        &mut self,
+        record: &Record,
+        out: &mut Vec<Output>,
+    ) -> Result<(), ShardError> {
+        let kind = self.engine.shard().kind;
+        let read = wire::read(kind, record, self.office.settings.ahead_max);
+        let read = read.and_then(|read| match self.returns_to(record, read.key()) {
+            Some(partition) => Err(Unreadable::MovedAgain(partition)),
+            None => Ok(read),
+        });
+        let place = Place {
+            offset: record.offset,
+            appended_at: record.appended_at,
+        };
+        let (input, reason) = match &read {
+            Ok(read) => (read.input(), None),
+            Err(error) => (Input::Unreadable, Some(error.to_string())),
+        };
+        let partition = self.partition;
+        let outcome = self.engine.step(place, input, out);
+        match outcome.map_err(|error| ShardError::WentBack { partition, error })? {
+            Outcome::Dead(cause) => {
+                let reason = reason.unwrap_or_else(|| cause.to_string());
+                tracing::debug!(%partition, record.offset, reason, "a record is dead");
+                self.bury(wire::dead(partition, record, reason)).await
+            }
+            Outcome::Misplaced { partition } => self.pass_on(record, partition).await,
+            Outcome::Counted | Outcome::Late | Outcome::Duplicate | Outcome::Marker => Ok(()),
+        }
+    }
+
+    /// The partition in which a record belongs that was moved here from elsewhere, if it is yet another one.
+    fn returns_to(&self, record: &Record, key: Option<&str>) -> Option<i32> {
+        let shard = self.engine.shard();
+        let belongs = partition_of(key?.as_bytes(), shard.partitions);
+        let was_moved = record.headers.iter().any(|(name, _)| name == MOVED_FROM);
+        (was_moved && belongs != shard.partition).then_some(belongs)
+    }
+
+    /// Sends a record to the partition where it belongs, as it is.
+    async fn pass_on(&mut self, record: &Record, to: i32) -> Result<(), ShardError> {
+        let from = format!("{}/{}", self.partition, record.offset);
+        let mut headers = record.headers.clone();
+        headers.push((MOVED_FROM.to_owned(), Some(Bytes::from(from))));
+        let topic = self.partition.topic;
+        self.hand_over("moved", |producer| {
+            producer.enqueue_raw(RawRecord {
+                topic,
+                partition: to,
+                key: record.key.as_deref(),
+                value: record.value.as_deref(),
+                headers: &headers,
+            })
+        })
+        .await
+    }
+
+    /// Writes a dead record down. One too large to be written once more keeps its place, which says where it lies.
+    async fn bury(&mut self, mut dead: Dead) -> Result<(), ShardError> {
+        let topic = self.partition.topic;
+        let sent = self.try_hand_over("dead", |producer| producer.enqueue(&DEAD, topic, &dead));
+        match sent.await {
+            Err(ShardError::Output {
+                error: SendError::TooLarge { bytes, .. },
+                ..
+            }) => {
+                dead.reason.push_str(&format!(
+                    " ({bytes} bytes with all about it, left where it was)"
+                ));
+                (dead.value, dead.headers) = (None, Vec::new());
+                self.hand_over("dead", |producer| producer.enqueue(&DEAD, topic, &dead))
+                    .await
+            }
+            sent => sent,
+        }
+    }
+
+    async fn send_all(&mut self, out: &mut Vec<Output>) -> Result<(), ShardError> {
+        for output in out.drain(..) {
+            let outgoing = wire::outgoing(self.partition, output);
+            let kind = outgoing.kind();
+            self.hand_over(kind, |producer| match &outgoing {
+                Outgoing::Signal { key, signal } => producer.enqueue(&SIGNALS, key, &**signal),
+                Outgoing::Rollup(rollup) => producer.enqueue(&ROLLUPS, &rollup.tenant, &**rollup),
+                Outgoing::Partial { key, partial } => producer.enqueue(&PARTIALS, key, &**partial),
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Hands a record to the log. One that the log can never take is lost, counted, and stops nothing.
+    async fn hand_over(
+        &mut self,
+        kind: &'static str,
+        enqueue: impl Fn(&Producer) -> Result<Delivery, SendError>,
+    ) -> Result<(), ShardError> {
+        match self.try_hand_over(kind, enqueue).await {
+            Err(ShardError::Output {
+                error: error @ (SendError::TooLarge { .. } | SendError::Encode(_)),
+                partition,
+            }) => {
+                tracing::error!(%partition, kind, %error, "an output is lost");
+                self.office.metrics.output_lost(kind);
+                Ok(())
+            }
+            handed_over => handed_over,
+        }
+    }
+
+    /// Hands a record to the log, waiting while too many are on their way.
+    async fn try_hand_over(
+        &mut self,
+        kind: &'static str,
+        enqueue: impl Fn(&Producer) -> Result<Delivery, SendError>,
+    ) -> Result<(), ShardError> {
+        let delivery = loop {
+            match enqueue(&self.office.producer) {
+                Err(SendError::Full { .. }) => tokio::time::sleep(FULL_PAUSE).await,
+                Err(error) => return Err(self.unacknowledged(error)),
+                Ok(delivery) => break delivery,
+            }
+        };
+        self.office.metrics.output(kind);
+        self.waiting.push_back(delivery);
+        if self.office.unacknowledged_max < self.waiting.len()
+            && let Some(oldest) = self.waiting.pop_front()
+        {
+            oldest.await.map_err(|error| self.unacknowledged(error))?;
+        }
+        Ok(())
+    }
+
+    fn unacknowledged(&self, error: SendError) -> ShardError {
+        let partition = self.partition;
+        ShardError::Output { partition, error }
+    }
+
+    /// What is to be done from time to time: tells sums that changed, looks what was acknowledged, and lets time
+    /// enter the log where something is about to fall and no event comes to say that it does.
+    pub(crate) async fn tend(&mut self, now: Timestamp) -> Result<(), ShardError> {
+        let mut out = Vec::new();
+        self.engine.flush(&mut out);
+        self.send_all(&mut out).await?;
+        while let Some(acknowledged) = self.waiting.front_mut().and_then(FutureExt::now_or_never) {
+            self.waiting.pop_front();
+            acknowledged.map_err(|error| self.unacknowledged(error))?;
+        }
+        if self.is_caught_up && self.engine.next_due().is_some_and(|due| due <= now) {
+            self.tick(now).await?;
+            // Until the tick is read there is no need of another one.
+            self.is_caught_up = false;
+        }
+        Ok(())
+    }
+
+    async fn tick(&mut self, now: Timestamp) -> Result<(), ShardError> {
+        let marker = Marker {
+            policy: None,
+            tick: Some(now),
+        };
+        let (kind, index) = (self.engine.shard().kind, self.partition.index);
+        self.office.metrics.ticks.inc();
+        self.hand_over("tick", |producer| {
+            use schemas::policy::Stream::{Auth, Csp, Usage};
+            let marker = marker.clone();
+            match kind {
+                Kind::Events(Usage) => {
+                    producer.enqueue_to(&USAGE, index, "", &Recorded::Marker(marker))
+                }
+                Kind::Events(Auth) => {
+                    producer.enqueue_to(&AUTH, index, "", &Recorded::Marker(marker))
+                }
+                Kind::Events(Csp) => {
+                    producer.enqueue_to(&CSP, index, "", &Recorded::Marker(marker))
+                }
+                Kind::Partials => {
+                    producer.enqueue_to(&PARTIALS, index, "", &Recorded::Marker(marker))
+                }
+            }
+        })
+        .await
+    }
+
+    /// Begins a snapshot, if anything was taken since the last one and that one is old enough.
+    pub(crate) async fn snapshot_when_due(
+        &mut self,
+        now: Timestamp,
+        interval: Duration,
+    ) -> Result<Option<Snapshot>, ShardError> {
+        if now.since(self.saved_at) < interval {
+            return Ok(None);
+        }
+        self.snapshot(now).await
+    }
+
+    /// Begins a snapshot, if anything was taken since the last one.
+    pub(crate) async fn snapshot(
+        &mut self,
+        now: Timestamp,
+    ) -> Result<Option<Snapshot>, ShardError> {
+        if self.engine.next_offset() == self.saved {
+            return Ok(None);
+        }
+        let mut out = Vec::new();
+        self.engine.flush(&mut out);
+        self.send_all(&mut out).await?;
+        self.engine.forget();
+        self.show();
+        (self.saved, self.saved_at) = (self.engine.next_offset(), now);
+        Ok(Some(Snapshot {
+            partition: self.partition,
+            next_offset: self.saved,
+            bytes: snapshot::encode(self.partition, &self.engine)?,
+            outputs: self.waiting.drain(..).collect(),
+            snapshots: self.office.snapshots.clone(),
+            metrics: self.office.metrics.clone(),
+        }))
+    }
+
+    fn show(&self) {
+        let figures = Figures {
+            ledger: self.engine.ledger(),
+            sizes: self.engine.sizes(),
+            duplicates_reach_s: self.engine.duplicates_reach_back().as_secs(),
+        };
+        self.office.metrics.set_figures(self.partition, figures);
+    }
+}
+
+/// A snapshot on its way to the folder.
+pub(crate) struct Snapshot {
+    partition: Partition,
+    next_offset: i64,
+    bytes: Vec<u8>,
+    /// What was said before it.
+    outputs: Vec<Delivery>,
+    snapshots: Snapshots,
+    metrics: Metrics,
+}
+
+impl Snapshot {
+    /// Writes it, once the log has acknowledged everything that was said before. Returns where it goes on, or `None`
+    /// when the folder does not take it: counting goes on all the same, and a later one may succeed.
+    pub(crate) async fn finish(self) -> Result<Option<(Partition, i64)>, ShardError> {
+        let partition = self.partition;
+        for output in self.outputs {
+            let acknowledged = output.await;
+            acknowledged.map_err(|error| ShardError::Output { partition, error })?;
+        }
+        let (next_offset, bytes) = (self.next_offset, self.bytes.len());
+        let write = move || self.snapshots.save(partition, next_offset, &self.bytes);
+        match tokio::task::spawn_blocking(write).await {
+            Ok(Ok(())) => {
+                self.metrics.snapshots.inc();
+                self.metrics.snapshot_bytes.inc_by(bytes as u64);
+                Ok(Some((partition, next_offset)))
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%partition, %error, "a snapshot is not written");
+                self.metrics.snapshot_failures.inc();
+                Ok(None)
+            }
+            Err(error) => {
+                tracing::error!(%partition, %error, "a snapshot's writing ended early");
+                self.metrics.snapshot_failures.inc();
+                Ok(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Records of the log to the engine's values and back. The only file (with its parts) of the counting side that knows
+//! wire records.
+
+mod check;
+mod read;
+mod write;
+
+use bus::Partition;
+use schemas::policy::{Policy, Stream};
+use schemas::record::{Dead, Header, LimitRecord, PolicyVersion, TenantRecord};
+use schemas::time::Timestamp;
+use schemas::topic::{AUTH, CSP, PARTIALS, TopicSpec, USAGE};
+
+use crate::plan::Kind;
+
+pub(crate) use read::{Unreadable, read};
+pub(crate) use write::{Outgoing, outgoing};
+
+/// The topics that are counted.
+pub(crate) const TOPICS: [TopicSpec; 4] = [USAGE.spec(), AUTH.spec(), CSP.spec(), PARTIALS.spec()];
+
+/// Says where a record came from that was in the wrong partition: `topic/partition/offset`.
+pub(crate) const MOVED_FROM: &str = "weir-moved-from";
+
+/// What the records of a topic are; `None` for one that is not counted.
+pub(crate) fn kind_of(topic: &str) -> Option<Kind> {
+    let kinds = [
+        (USAGE.name(), Kind::Events(Stream::Usage)),
+        (AUTH.name(), Kind::Events(Stream::Auth)),
+        (CSP.name(), Kind::Events(Stream::Csp)),
+        (PARTIALS.name(), Kind::Partials),
+    ];
+    let found = kinds.into_iter().find(|(name, _)| *name == topic);
+    found.map(|(_, kind)| kind)
+}
+
+/// A record that is dead, byte for byte, and why.
+pub(crate) fn dead(partition: Partition, record: &bus::Record, reason: String) -> Dead {
+    let bytes = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map(|bytes| bytes.to_vec());
+    let header = |(name, value): &(String, Option<bytes::Bytes>)| Header {
+        name: name.clone(),
+        value: bytes(value),
+    };
+    Dead {
+        origin: write::origin(partition, record.offset),
+        reason,
+        at: record.appended_at,
+        key: bytes(&record.key),
+        value: bytes(&record.value),
+        headers: record.headers.iter().map(header).collect(),
+    }
+}
+
+/// A policy as a snapshot keeps it: what counting needs, without who wrote it and why.
+pub(crate) fn policy_to_record(policy: &Policy) -> PolicyVersion {
+    let tenants = policy.tenants.iter().map(|(id, settings)| {
+        let zone = settings.zone.map(|zone| zone.name().to_owned());
+        let tier = settings.tier.clone();
+        (id.clone(), TenantRecord { tier, zone })
+    });
+    PolicyVersion {
+        version: i64::try_from(policy.version).unwrap_or(i64::MAX),
+        at: Timestamp::default(),
+        author: String::new(),
+        reason: String::new(),
+        source: String::new(),
+        limits: policy.limits.iter().map(LimitRecord::from).collect(),
+        tenants: tenants.collect(),
+        default_tier: policy.default_tier.clone(),
+        default_zone: policy.default_zone.map(|zone| zone.name().to_owned()),
+    }
+}
