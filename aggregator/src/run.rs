@@ -182,7 +182,7 @@ impl<'a> Floor<'a> {
     async fn assigned(&mut self, assigned: Assigned) -> Result<(), CountError> {
         let mut starts = Vec::new();
         for &partition in assigned.partitions() {
-            let engine = self.load(partition).await?;
+            let engine = load(self.parts, partition).await?;
             let next_offset = engine.next_offset();
             tracing::info!(%partition, next_offset, "counts a partition");
             // At the beginning there is no offset to insist on: the log may have begun to forget.
@@ -194,23 +194,6 @@ impl<'a> Floor<'a> {
         assigned.start(&starts);
         self.parts.ready.store(true, Ordering::Relaxed);
         Ok(())
-    }
-
-    async fn load(&self, partition: Partition) -> Result<Engine, CountError> {
-        let kind = wire::kind_of(partition.topic).expect("only topics that are counted are read");
-        let spec = wire::TOPICS
-            .into_iter()
-            .find(|spec| spec.name == partition.topic);
-        let spec = spec.expect("only topics that are counted are read");
-        let shard = ShardId {
-            kind,
-            partition: partition.index,
-            partitions: self.parts.bus.partitions(spec),
-        };
-        let (snapshots, settings) = (self.parts.snapshots.clone(), self.office.settings);
-        let load = move || snapshots.load(partition, shard, settings);
-        let loaded = tokio::task::spawn_blocking(load).await??;
-        Ok(loaded.unwrap_or_else(|| Engine::new(shard, settings)))
     }
 
     async fn tend(&mut self) -> Result<(), CountError> {
@@ -248,22 +231,23 @@ impl<'a> Floor<'a> {
 
     /// Leaves everything so that whoever comes next goes on from here.
     async fn hand_over_all(&mut self, consumer: &Consumer) -> Result<(), CountError> {
-        let now = self.parts.clock.now();
-        let begin = async {
-            for shard in self.shards.values_mut() {
-                if let Some(snapshot) = shard.snapshot(now).await? {
-                    self.writing.push(Box::pin(snapshot.finish()));
-                }
-            }
-            Ok::<(), ShardError>(())
-        };
-        match tokio::time::timeout(HAND_OVER, begin).await {
+        match tokio::time::timeout(HAND_OVER, self.snapshot_all()).await {
             Ok(begun) => begun?,
             Err(_) => tracing::warn!(
                 "the log takes nothing: the newest records are counted again at the next start"
             ),
         }
         self.finish_writing(consumer).await
+    }
+
+    async fn snapshot_all(&mut self) -> Result<(), ShardError> {
+        let now = self.parts.clock.now();
+        for shard in self.shards.values_mut() {
+            if let Some(snapshot) = shard.snapshot(now).await? {
+                self.writing.push(Box::pin(snapshot.finish()));
+            }
+        }
+        Ok(())
     }
 
     async fn finish_writing(&mut self, consumer: &Consumer) -> Result<(), CountError> {
@@ -281,6 +265,26 @@ impl<'a> Floor<'a> {
         }
         Ok(())
     }
+}
+
+/// A partition's engine as its newest snapshot has it, or at the beginning of its log.
+async fn load(parts: &Parts, partition: Partition) -> Result<Engine, CountError> {
+    let spec = wire::TOPICS
+        .into_iter()
+        .find(|spec| spec.name == partition.topic);
+    let kind = wire::kind_of(partition.topic);
+    let (spec, kind) = spec
+        .zip(kind)
+        .expect("only topics that are counted are read");
+    let shard = ShardId {
+        kind,
+        partition: partition.index,
+        partitions: parts.bus.partitions(spec),
+    };
+    let (snapshots, settings) = (parts.snapshots.clone(), parts.config.settings());
+    let load = move || snapshots.load(partition, shard, settings);
+    let loaded = tokio::task::spawn_blocking(load).await??;
+    Ok(loaded.unwrap_or_else(|| Engine::new(shard, settings)))
 }
 
 /// Tells tools that show lag how far snapshots are.
