@@ -237,7 +237,9 @@ impl Decider {
 
     /// Does what is due: causes that ended by themselves, decisions to be said again.
     pub(crate) fn advance(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        while let Some((_, subject)) = self.wakes.first().filter(|(at, _)| *at <= now).cloned() {
+        let due = self.wakes.iter().take_while(|(at, _)| *at <= now);
+        let due: Vec<Subject> = due.map(|(_, subject)| subject.clone()).collect();
+        for subject in due {
             if !self.decide(&subject, now, Reason::Expiry, out) {
                 self.reassert(&subject, now, Reason::Reassert, out);
             }
