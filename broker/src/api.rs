@@ -229,3 +229,6 @@ fn text(from: impl Into<String>) -> StrBytes {
 fn code<T>(of: &Result<T, ResponseError>) -> i16 {
     of.as_ref().err().map_or(0, ResponseError::code)
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,3 +97,6 @@ async fn blocking<T: Send + 'static>(
         .await
         .map_err(std::io::Error::other)
 }
+
+#[cfg(test)]
+mod tests;

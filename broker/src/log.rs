@@ -234,8 +234,12 @@ impl PartitionLog {
         Ok(file)
     }
 
-    /// Closes the active segment for good and starts the next at the end of the log.
+    /// Closes the active segment for good and starts the next at the end of the log, unless that
+    /// is where the active one starts.
     fn roll(&mut self, now_ms: i64) -> io::Result<()> {
+        if self.segments.last().is_some_and(|s| s.base == self.next) {
+            return Ok(());
+        }
         if let Some(file) = self.active.take() {
             if let Err(e) = file.sync_data() {
                 self.failed = true;
@@ -284,3 +288,6 @@ impl PartitionLog {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

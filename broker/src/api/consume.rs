@@ -25,10 +25,18 @@ const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const NEWEST_RECORD: i64 = -3;
 
+/// The first version of ListOffsets that tells the leader's epoch.
+const TELLS_EPOCH_FROM: i16 = 4;
+
 pub(super) async fn list_offsets(
     context: &Context<'_>,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
+    let epoch = if context.version >= TELLS_EPOCH_FROM {
+        0
+    } else {
+        -1
+    };
     // A lookup by time reads the log, and perhaps much of it.
     let answer = on_disk(context, move |core| {
         let topics = request.topics.into_iter().map(|topic| {
@@ -38,7 +46,7 @@ pub(super) async fn list_offsets(
                     .partition(&topic.name, p.partition_index)
                     .ok_or(ResponseError::UnknownTopicOrPartition)
                     .and_then(|partition| find(&partition, p.timestamp));
-                offset(p.partition_index, found)
+                offset(p.partition_index, found, epoch)
             });
             let partitions = partitions.collect();
             ListOffsetsTopicResponse::default()
@@ -70,7 +78,11 @@ fn find(partition: &Partition, timestamp: i64) -> Result<Option<Stamp>, Response
     }
 }
 
-fn offset(index: i32, found: Result<Option<Stamp>, ResponseError>) -> ListOffsetsPartitionResponse {
+fn offset(
+    index: i32,
+    found: Result<Option<Stamp>, ResponseError>,
+    epoch: i32,
+) -> ListOffsetsPartitionResponse {
     let response = ListOffsetsPartitionResponse::default()
         .with_partition_index(index)
         .with_timestamp(-1)
@@ -80,7 +92,7 @@ fn offset(index: i32, found: Result<Option<Stamp>, ResponseError>) -> ListOffset
         Ok(Some(stamp)) => response
             .with_offset(stamp.offset)
             .with_timestamp(stamp.timestamp)
-            .with_leader_epoch(0),
+            .with_leader_epoch(epoch),
         Err(e) => response.with_error_code(e.code()),
     }
 }

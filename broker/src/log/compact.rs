@@ -73,28 +73,35 @@ fn compact_with(
     }
     newest.map(&closed, stop)?;
     let reached = closed.partition_point(|s| s.base < newest.mapped_to);
-    for group in groups(&closed[..reached], settings.segment_bytes) {
-        let pass = Pass {
-            newest: &newest,
-            now_ms,
-            delete_retention_ms: settings.delete_retention_ms,
+    let pass = Pass {
+        newest: &newest,
+        settings: &settings,
+        now_ms,
+    };
+    let mut rest = &closed[..reached];
+    while !rest.is_empty() {
+        let Some((copy, count)) = pass.copy(rest, stop)? else {
+            break;
         };
-        let Some(copy) = pass.copy(group, stop)? else {
-            return Ok(done);
-        };
+        let (group, others) = rest.split_at(count);
         done.bytes_before += group.iter().map(|s| s.bytes).sum::<u64>();
         done.bytes_after += copy.bytes;
         if !swap(&mut log.lock(), group, copy)? {
             break;
         }
+        rest = others;
     }
     Ok(done)
 }
 
 fn is_worth_it(closed: &[Segment], settings: &LogSettings, now_ms: i64) -> bool {
     let total: u64 = closed.iter().map(|s| s.bytes).sum();
-    let dirty: u64 = closed.iter().filter(|s| !s.is_clean).map(|s| s.bytes).sum();
-    let oldest_dirty = closed.iter().find(|s| !s.is_clean && s.bytes > 0);
+    let dirty: u64 = closed
+        .iter()
+        .filter(|s| !s.is_clean())
+        .map(|s| s.bytes)
+        .sum();
+    let oldest_dirty = closed.iter().find(|s| !s.is_clean() && s.bytes > 0);
     let is_late = |s: &Segment| now_ms - s.created_ms > settings.compaction_lag_max_ms;
     let has_expired_tombstones = closed
         .iter()
@@ -102,24 +109,6 @@ fn is_worth_it(closed: &[Segment], settings: &LogSettings, now_ms: i64) -> bool 
     (dirty > 0 && dirty as f64 >= settings.dirty_ratio_min * total as f64)
         || oldest_dirty.is_some_and(is_late)
         || has_expired_tombstones
-}
-
-/// Runs of neighbours that fit one segment together, so that many small ones become one.
-fn groups(segments: &[Segment], segment_bytes: u64) -> Vec<&[Segment]> {
-    let mut groups = vec![];
-    let mut rest = segments;
-    while let Some(first) = rest.first() {
-        let mut bytes = 0;
-        let fits = |s: &&Segment| {
-            bytes += s.bytes;
-            bytes <= segment_bytes && s.next - first.base <= i64::from(i32::MAX)
-        };
-        let count = rest.iter().take_while(fits).count().max(1);
-        let (group, others) = rest.split_at(count);
-        groups.push(group);
-        rest = others;
-    }
-    groups
 }
 
 impl Newest {
@@ -133,9 +122,12 @@ impl Newest {
     }
 
     fn map(&mut self, closed: &[Segment], stop: &dyn Fn() -> bool) -> io::Result<()> {
-        for segment in closed.iter().filter(|s| !s.is_clean) {
+        for segment in closed.iter().filter(|s| !s.is_clean()) {
             for batch in batches(segment)? {
                 let (header, bytes) = batch?;
+                if header.base_offset < segment.clean_to {
+                    continue;
+                }
                 if self.offsets.len() >= self.keys_max || stop() {
                     return Ok(());
                 }
@@ -191,18 +183,31 @@ fn readable(header: &Header, bytes: &Bytes) -> Option<Vec<Record>> {
 
 struct Pass<'a> {
     newest: &'a Newest,
+    settings: &'a LogSettings,
     now_ms: i64,
-    delete_retention_ms: i64,
 }
 
 impl Pass<'_> {
-    /// Writes what is kept of a group beside its first segment. `None` if it was stopped.
-    fn copy(&self, group: &[Segment], stop: &dyn Fn() -> bool) -> io::Result<Option<Segment>> {
-        let (first, last) = (&group[0], &group[group.len() - 1]);
+    /// Writes what is kept of the first segment beside it, and of as many that follow as fit, so
+    /// that many small ones become one. Returns the copy, and of how many it is one; `None` if it
+    /// was stopped.
+    fn copy(
+        &self,
+        segments: &[Segment],
+        stop: &dyn Fn() -> bool,
+    ) -> io::Result<Option<(Segment, usize)>> {
+        let first = &segments[0];
         let path = first.path.with_extension("cleaned");
         let mut file = BufWriter::new(File::create(&path)?);
         let mut copy = Segment::new(path.parent().unwrap_or(&path), first.base, first.created_ms);
-        for segment in group {
+        let mut count = 0;
+        for segment in segments {
+            let limit = self.settings.segment_bytes;
+            if count > 0 && !copy.has_room_for(segment.bytes, segment.next, limit) {
+                break;
+            }
+            count += 1;
+            copy.created_ms = segment.created_ms;
             for batch in batches(segment)? {
                 if stop() {
                     fs::remove_file(&path)?;
@@ -219,9 +224,8 @@ impl Pass<'_> {
             }
         }
         file.into_inner()?.sync_all()?;
-        copy.is_clean = last.next <= self.newest.mapped_to;
-        copy.created_ms = last.created_ms;
-        Ok(Some(copy))
+        copy.clean_to = self.newest.mapped_to;
+        Ok(Some((copy, count)))
     }
 
     /// The batch as it is, a smaller one, or nothing.
@@ -245,8 +249,12 @@ impl Pass<'_> {
             return Ok(None);
         }
         let has_tombstones = kept.iter().any(|r| r.is_tombstone);
-        let horizon = has_tombstones
-            .then(|| had.unwrap_or(self.now_ms.saturating_add(self.delete_retention_ms)));
+        let horizon = has_tombstones.then(|| {
+            had.unwrap_or(
+                self.now_ms
+                    .saturating_add(self.settings.delete_retention_ms),
+            )
+        });
         if kept.len() == records.len() && horizon == had {
             return Ok(Some(bytes));
         }

@@ -33,8 +33,8 @@ pub(crate) struct Segment {
     pub(crate) max_timestamp: i64,
     /// When the file was made, for `segment.ms`.
     pub(crate) created_ms: i64,
-    /// Compaction has gone over it.
-    pub(crate) is_clean: bool,
+    /// Compaction has looked at everything before this offset.
+    pub(crate) clean_to: i64,
     /// When the first of its marked tombstones may go.
     pub(crate) horizon: Option<i64>,
     index: Vec<Entry>,
@@ -46,7 +46,7 @@ struct Checkpoint {
     bytes: u64,
     next: i64,
     max_timestamp: i64,
-    is_clean: bool,
+    clean_to: i64,
     horizon: Option<i64>,
     index: Vec<Entry>,
     producers: Producers,
@@ -61,7 +61,7 @@ impl Segment {
             next: base,
             max_timestamp: -1,
             created_ms,
-            is_clean: false,
+            clean_to: base,
             horizon: None,
             index: vec![],
         }
@@ -91,6 +91,11 @@ impl Segment {
     pub(crate) fn has_room_for(&self, bytes: u64, next: i64, limit: u64) -> bool {
         let fits = self.bytes + bytes <= limit.min(u64::from(u32::MAX >> 1));
         (fits || self.bytes == 0) && next - self.base <= i64::from(i32::MAX)
+    }
+
+    /// Compaction has nothing new to see in it.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.clean_to >= self.next
     }
 
     /// A position at or before the batch that holds `offset`, not far from it.
@@ -135,7 +140,7 @@ impl Segment {
             bytes: self.bytes,
             next: self.next,
             max_timestamp: self.max_timestamp,
-            is_clean: self.is_clean,
+            clean_to: self.clean_to,
             horizon: self.horizon,
             index: self.index.clone(),
             producers: producers.clone(),
@@ -158,7 +163,7 @@ impl Segment {
         self.bytes = checkpoint.bytes;
         self.next = checkpoint.next;
         self.max_timestamp = checkpoint.max_timestamp;
-        self.is_clean = checkpoint.is_clean;
+        self.clean_to = checkpoint.clean_to;
         self.horizon = checkpoint.horizon;
         self.index = checkpoint.index;
         Ok(Some(checkpoint.producers))

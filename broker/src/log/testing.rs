@@ -1,12 +1,87 @@
 //! Batches for tests, made by `kafka_protocol`'s encoder, which shares no code with this log.
 
+use std::path::Path;
+
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::records::{
-    Compression, NO_PARTITION_LEADER_EPOCH, Record, RecordBatchEncoder, RecordEncodeOptions,
-    TimestampType,
+    Compression, NO_PARTITION_LEADER_EPOCH, Record, RecordBatchDecoder, RecordBatchEncoder,
+    RecordEncodeOptions, TimestampType,
 };
+use parking_lot::Mutex;
+
+use super::batch::Header;
+use super::{LogSettings, PartitionLog};
 
 pub(crate) const BASE_TIMESTAMP: i64 = 1_700_000_000_000;
+
+/// Settings that keep everything in one segment.
+pub(crate) fn settings() -> LogSettings {
+    LogSettings {
+        segment_bytes: 1 << 30,
+        segment_ms: i64::MAX,
+        retention_ms: -1,
+        retention_bytes: -1,
+        batch_bytes_max: 1 << 20,
+        compact: false,
+        delete: true,
+        delete_retention_ms: 1_000,
+        dirty_ratio_min: 0.0,
+        compaction_lag_max_ms: i64::MAX,
+        stamp_on_append: false,
+        show_synced_only: false,
+    }
+}
+
+/// A log that had nothing to cut off.
+pub(crate) fn open(folder: &Path, settings: LogSettings) -> Mutex<PartitionLog> {
+    let (log, cuts) = PartitionLog::open(folder.to_owned(), settings).unwrap();
+    assert_eq!(cuts, []);
+    Mutex::new(log)
+}
+
+/// Appends one record of no producer; its timestamp is [`BASE_TIMESTAMP`].
+pub(crate) fn put(log: &Mutex<PartitionLog>, key: &str, value: Option<&str>, now_ms: i64) -> i64 {
+    let batch = batch_of(&[(key, value)], -1).into();
+    log.lock().append(&batch, now_ms).unwrap().base_offset
+}
+
+/// The first offset that can be read, and the one after the last.
+pub(crate) fn bounds(log: &Mutex<PartitionLog>) -> (i64, i64) {
+    let log = log.lock();
+    (log.start(), log.visible_end())
+}
+
+/// Everything that can be read, as `offset:key=value`; a tombstone has no value.
+pub(crate) fn contents(log: &Mutex<PartitionLog>) -> Vec<String> {
+    let (mut from, end) = bounds(log);
+    let mut all = vec![];
+    loop {
+        let bytes = super::read::read(log, from, end, 100).unwrap();
+        if bytes.is_empty() {
+            return all;
+        }
+        let sets = RecordBatchDecoder::decode_all(&mut bytes.clone()).unwrap();
+        let records = sets.into_iter().flat_map(|set| set.records);
+        all.extend(records.filter(|r| r.offset >= from).map(|r| show(&r)));
+        // Compaction may have dropped the last record of a batch, so its header says where to go on.
+        let mut at = 0;
+        while let Some(header) = Header::parse(&bytes[at..]) {
+            at += header.bytes;
+            from = header.next_offset();
+        }
+    }
+}
+
+fn show(record: &Record) -> String {
+    let text = |b: &Bytes| String::from_utf8_lossy(b).into_owned();
+    let key = record.key.as_ref().map(text).unwrap_or_default();
+    let value = record
+        .value
+        .as_ref()
+        .map(|v| format!("={}", text(v)))
+        .unwrap_or_default();
+    format!("{}:{key}{value}", record.offset)
+}
 
 /// An uncompressed batch of (key, value) records a millisecond apart; `None` is a tombstone.
 pub(crate) fn batch_of(records: &[(&str, Option<&str>)], producer_id: i64) -> Vec<u8> {
