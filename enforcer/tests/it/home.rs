@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,39 +42,49 @@ pub(crate) struct Home {
     pub(crate) bus: Bus,
     store: AnyPool,
     folder: TempDir,
-    _stop: oneshot::Sender<()>,
-    _log: JoinSet<Result<(), broker::RunError>>,
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    log: JoinSet<Result<(), broker::RunError>>,
 }
 
 impl Home {
     /// An empty log, an empty store, and `policy` in a file.
     pub(crate) async fn new(policy: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let log = Broker::open(broker::Config::new(folder.path().join("log")))
-            .await
-            .unwrap();
+        let config = broker::Config::new(folder.path().join("log"));
+        let log = Broker::open(config).await.unwrap();
+        let address = log.address();
+        let (stop, log) = run(log);
         let config = bus::Config {
-            bootstrap: log.address().to_string(),
+            bootstrap: address.to_string(),
             partitions: 3,
+            delivery_within: Duration::from_secs(1),
             ..bus::Config::default()
         };
-        let (stop, stopped) = oneshot::channel();
-        let mut running = JoinSet::new();
-        running.spawn(log.run(async {
-            // A test that ends drops the sender, which stops the log.
-            let _ = stopped.await;
-        }));
         sqlx::any::install_default_drivers();
         let url = format!("sqlite://{}/store.db?mode=rwc", folder.path().display());
         let home = Self {
             bus: Bus::connect(config, clock()).await.unwrap(),
             store: AnyPoolOptions::new().connect(&url).await.unwrap(),
             folder,
-            _stop: stop,
-            _log: running,
+            address,
+            stop: Some(stop),
+            log,
         };
         home.write(policy);
         home
+    }
+
+    pub(crate) async fn log_off(&mut self) {
+        drop(self.stop.take());
+        self.log.join_next().await.unwrap().unwrap().unwrap();
+    }
+
+    pub(crate) async fn log_on(&mut self) {
+        let mut config = broker::Config::new(self.folder.path().join("log"));
+        config.listen = self.address;
+        let (stop, log) = run(Broker::open(config).await.unwrap());
+        (self.stop, self.log) = (Some(stop), log);
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -153,6 +164,16 @@ impl Home {
             .unwrap();
         end
     }
+}
+
+/// Runs a log until the sender is dropped, at the latest by the end of the test.
+fn run(log: Broker) -> (oneshot::Sender<()>, JoinSet<Result<(), broker::RunError>>) {
+    let (stop, stopped) = oneshot::channel();
+    let mut running = JoinSet::new();
+    running.spawn(log.run(async {
+        let _ = stopped.await;
+    }));
+    (stop, running)
 }
 
 pub(crate) fn clock() -> SharedClock {

@@ -166,3 +166,24 @@ async fn a_signal_that_nobody_can_read_stops_nothing() {
     assert!((enforcer.metric(unreadable) - 1.0).abs() < 0.1);
     enforcer.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_due_while_the_log_is_away_is_said_when_it_is_back() {
+    let mut home = Home::new(POLICY).await;
+    let enforcer = home.start().await;
+    home.cross("hard", 1, 600).await;
+    let before = stands(&home).await;
+    home.log_off().await;
+    let retries = "weir_enforcer_log_retries_total";
+    eventually("saying it again has failed", async || {
+        (1.0 <= enforcer.metric(retries)).then_some(())
+    })
+    .await;
+    home.log_on().await;
+    let after = eventually("it is said again", async || {
+        standing(&home).await.filter(|after| before.seq < after.seq)
+    })
+    .await;
+    assert_eq!((after.id, after.until), (before.id, before.until));
+    enforcer.stop().await;
+}
