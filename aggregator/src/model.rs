@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono_tz::Tz;
+use schemas::calendar::bounds;
 use schemas::policy::{HARD, Limit, Mode, Policy, Stale, Stream, Window};
 use schemas::record::{Amount, LimitRecord, PolicyVersion, SoftLevel};
 use schemas::subject::Identity;
@@ -16,7 +17,7 @@ use crate::event::{Amounts, Event};
 use crate::owner::Patience;
 use crate::plan::Kind;
 use crate::seen::SeenBounds;
-use crate::window::{Terms, calendar_bounds};
+use crate::window::Terms;
 
 /// A policy of limits, one a line: `name subject meter [tier=…] [NAME=threshold…] hard=threshold : window`.
 pub(crate) fn policy(version: i64, limits: &str) -> Policy {
@@ -131,7 +132,7 @@ impl NaiveCounter {
                     .sum()
             }
             Window::Calendar(period) => {
-                let (start, end) = calendar_bounds(period, self.terms.zone, head);
+                let (start, end) = bounds(period, self.terms.zone, head);
                 let counts = |at: Timestamp| start <= at && at < end;
                 self.amounts
                     .iter()
@@ -252,9 +253,7 @@ impl NaiveCounter {
         out: &mut Vec<Told>,
     ) {
         let end = |naive: &Self| match naive.terms.window {
-            Window::Calendar(period) => {
-                Some(calendar_bounds(period, naive.terms.zone, naive.head).1)
-            }
+            Window::Calendar(period) => Some(bounds(period, naive.terms.zone, naive.head).1),
             _ => None,
         };
         let before = end(self);

@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 
 use bucket::Bucket;
 use calendar::Calendar;
-pub(crate) use calendar::bounds as calendar_bounds;
 use sliding::Sliding;
 
 /// What a window's state is read with; the state itself does not repeat it.

@@ -13,7 +13,6 @@
 
 pub mod ask;
 pub mod cache;
-pub mod calendar;
 pub mod check;
 mod config;
 pub mod handle;

@@ -12,6 +12,7 @@
 
 pub mod access;
 pub mod address;
+pub mod calendar;
 pub mod cloudevents;
 pub mod codec;
 pub mod money;

@@ -47,7 +47,7 @@ const PURE: [&str; 42] = [
     "enforcer/src/policy.rs",
     "gateway/src/cache",
     "gateway/src/cache.rs",
-    "gateway/src/calendar.rs",
+    "schemas/src/calendar.rs",
     "gateway/src/check",
     "gateway/src/check.rs",
     "gateway/src/hash.rs",

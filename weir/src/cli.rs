@@ -53,7 +53,12 @@ enum Command {
 #[derive(Debug, Args)]
 struct CommonArgs {
     /// Folder for what this process keeps
-    #[arg(long, value_name = "DIR", env = "WEIR_DATA", default_value = "weir-data")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "WEIR_DATA",
+        default_value = "weir-data"
+    )]
     data: PathBuf,
     /// Configuration file (TOML); every setting has a default
     #[arg(long, value_name = "FILE", env = "WEIR_CONFIG")]

@@ -50,7 +50,11 @@ pub struct Listen {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { data: local(8080), management: local(8081), connections_max: 4096 }
+        Self {
+            data: local(8080),
+            management: local(8081),
+            connections_max: 4096,
+        }
     }
 }
 
@@ -75,7 +79,10 @@ pub struct LogSection {
 
 impl Default for LogSection {
     fn default() -> Self {
-        Self { listen: local(9092), fsync: Fsync::default() }
+        Self {
+            listen: local(9092),
+            fsync: Fsync::default(),
+        }
     }
 }
 
@@ -150,7 +157,10 @@ fn check(mut file: File, overrides: Overrides) -> anyhow::Result<Config> {
         file.kafka.bootstrap = bootstrap;
     }
     let log = file.kafka.bootstrap.is_empty().then_some(file.log);
-    let store_url = file.store.url.unwrap_or_else(|| sqlite_url(&overrides.data));
+    let store_url = file
+        .store
+        .url
+        .unwrap_or_else(|| sqlite_url(&overrides.data));
     Ok(Config {
         data: overrides.data,
         listen: file.listen,
@@ -191,12 +201,22 @@ mod tests {
     #[track_caller]
     fn check_error(text: &str, fragment: &str) {
         let error = load(text, Overrides::default()).unwrap_err().to_string();
-        assert!(error.contains(fragment), "`{error}` does not say `{fragment}`");
+        assert!(
+            error.contains(fragment),
+            "`{error}` does not say `{fragment}`"
+        );
     }
 
     #[test]
     fn everything_has_a_default() {
-        let config = load("", Overrides { data: "d".into(), ..Overrides::default() }).unwrap();
+        let config = load(
+            "",
+            Overrides {
+                data: "d".into(),
+                ..Overrides::default()
+            },
+        )
+        .unwrap();
         assert_eq!(config.listen.data, local(8080));
         assert_eq!(config.store_url, "sqlite://d/weir.db?mode=rwc");
         assert_eq!(config.log.unwrap().listen, local(9092));
@@ -205,7 +225,10 @@ mod tests {
     #[test]
     fn flags_win_over_the_file() {
         let text = "[listen]\ndata = \"127.0.0.1:1\"\nmanagement = \"127.0.0.1:2\"\n";
-        let overrides = Overrides { port_data: Some(0), ..Overrides::default() };
+        let overrides = Overrides {
+            port_data: Some(0),
+            ..Overrides::default()
+        };
         let config = load(text, overrides).unwrap();
         assert_eq!(config.listen.data, local(0));
         assert_eq!(config.listen.management, local(2));
@@ -214,7 +237,14 @@ mod tests {
     #[test]
     fn with_kafka_there_is_no_log_of_our_own() {
         let kafka = Some("127.0.0.1:29092".to_owned());
-        let config = load("", Overrides { kafka, ..Overrides::default() }).unwrap();
+        let config = load(
+            "",
+            Overrides {
+                kafka,
+                ..Overrides::default()
+            },
+        )
+        .unwrap();
         assert!(config.log.is_none());
         assert_eq!(config.bus.bootstrap, "127.0.0.1:29092");
     }

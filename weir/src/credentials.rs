@@ -35,7 +35,10 @@ impl Credentials {
         let path = folder.join(FILE);
         match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
-                format!("{} is damaged; restore it, or remove it to get new ones", path.display())
+                format!(
+                    "{} is damaged; restore it, or remove it to get new ones",
+                    path.display()
+                )
             }),
             Err(error) if error.kind() == ErrorKind::NotFound => Self::make(folder),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -43,8 +46,10 @@ impl Credentials {
     }
 
     fn make(folder: &Path) -> anyhow::Result<Self> {
-        let credentials =
-            Self { operator_token: new_secret(Role::Operator), ingest_key: new_secret(Role::Ingest) };
+        let credentials = Self {
+            operator_token: new_secret(Role::Operator),
+            ingest_key: new_secret(Role::Ingest),
+        };
         let mut json = serde_json::to_vec_pretty(&credentials).context("credentials as JSON")?;
         json.push(b'\n');
         write_atomically(folder, FILE, &json, 0o600)?;
@@ -53,8 +58,14 @@ impl Credentials {
 
     /// Makes the log know their hashes, if it does not yet. Done at each start: the log may be a new one.
     pub async fn publish(&self, bus: &Bus, clock: &SharedClock) -> anyhow::Result<()> {
-        let known = bus.read_all(&topic::KEYS).await.context("reading the keys from the log")?;
-        let ours = [(&self.operator_token, Role::Operator), (&self.ingest_key, Role::Ingest)];
+        let known = bus
+            .read_all(&topic::KEYS)
+            .await
+            .context("reading the keys from the log")?;
+        let ours = [
+            (&self.operator_token, Role::Operator),
+            (&self.ingest_key, Role::Ingest),
+        ];
         for (secret, role) in ours {
             let key = key_of(secret, role, None, clock.now());
             if !known.iter().any(|(id, _)| *id == key.id) {
@@ -69,7 +80,11 @@ impl Credentials {
 /// A new secret of 256 random bits; its beginning tells a person, and a secret scanner, what it is for.
 #[must_use]
 pub fn new_secret(role: Role) -> String {
-    format!("weir_{}_{}", role_name(role), URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
+    format!(
+        "weir_{}_{}",
+        role_name(role),
+        URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
+    )
 }
 
 #[must_use]
@@ -113,9 +128,20 @@ pub async fn follow_keys(
         match followed {
             Followed::Put { key, value, .. } => keys.write().apply(&key, Some(value)),
             Followed::Lifted { key, .. } => keys.write().apply(&key, None),
-            Followed::Unreadable { key, partition, offset, reason } => {
+            Followed::Unreadable {
+                key,
+                partition,
+                offset,
+                reason,
+            } => {
                 // Whoever held that key is refused, which is the safe side.
-                tracing::error!(key, partition, offset, reason, "a key in the log is unreadable");
+                tracing::error!(
+                    key,
+                    partition,
+                    offset,
+                    reason,
+                    "a key in the log is unreadable"
+                );
             }
             Followed::CaughtUp | Followed::Lost | Followed::Back => {}
         }
@@ -134,7 +160,10 @@ mod tests {
         let made = Credentials::load_or_make(folder.path()).unwrap();
         assert_eq!(Credentials::load_or_make(folder.path()).unwrap(), made);
         assert_ne!(made.operator_token, made.ingest_key);
-        let mode = std::fs::metadata(folder.path().join(FILE)).unwrap().permissions().mode();
+        let mode = std::fs::metadata(folder.path().join(FILE))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
@@ -142,7 +171,9 @@ mod tests {
     fn damaged_ones_are_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(FILE), "{").unwrap();
-        let error = Credentials::load_or_make(folder.path()).unwrap_err().to_string();
+        let error = Credentials::load_or_make(folder.path())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("is damaged"), "{error}");
     }
 

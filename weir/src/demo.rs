@@ -45,7 +45,9 @@ pub struct DemoArgs {
 /// `30s`, `2m`, `1h`.
 fn read_span(text: &str) -> Result<Duration, String> {
     let error = || format!("`{text}` is no span of time such as 30s or 2m");
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(error)?;
+    let (number, unit) = text
+        .split_at_checked(text.len().saturating_sub(1))
+        .ok_or_else(error)?;
     let number: u64 = number.parse().map_err(|_| error())?;
     let seconds = match unit {
         "s" => number,
@@ -59,7 +61,9 @@ fn read_span(text: &str) -> Result<Duration, String> {
 /// Runs the demo. Succeeds when calls were admitted, some were refused, and Weir stopped well.
 pub async fn demo(args: DemoArgs) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port")?;
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .context("no free port")?;
     let config = configure(folder.path(), listener.local_addr()?.port())?;
     telemetry::start(&config.telemetry)?;
     let policy = folder.path().join("policy.toml");
@@ -165,7 +169,10 @@ async fn show(
 
 fn addresses(running: &Running) -> anyhow::Result<view::Addresses> {
     let listening = running.listening.clone();
-    let credentials = running.credentials.clone().context("a process without credentials")?;
+    let credentials = running
+        .credentials
+        .clone()
+        .context("a process without credentials")?;
     Ok(view::Addresses {
         data: listening.data.context("a process without a data plane")?,
         management: listening.management,

@@ -53,14 +53,24 @@ pub fn hold(folder: &Path) -> anyhow::Result<Held> {
 }
 
 /// Writes `content` to `folder/name` so that a reader, and a crash, sees either the old file or the whole new one.
-pub fn write_atomically(folder: &Path, name: &str, content: &[u8], mode: u32) -> anyhow::Result<()> {
+pub fn write_atomically(
+    folder: &Path,
+    name: &str,
+    content: &[u8],
+    mode: u32,
+) -> anyhow::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
 
     let path = folder.join(name);
     let draft = folder.join(format!("{name}.tmp"));
     let write = || -> std::io::Result<()> {
         let mut options = OpenOptions::new();
-        let mut file = options.create(true).write(true).truncate(true).mode(mode).open(&draft)?;
+        let mut file = options
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&draft)?;
         file.write_all(content)?;
         file.sync_all()?;
         std::fs::rename(&draft, &path)?;
@@ -79,7 +89,10 @@ mod tests {
         let data = folder.path().join("a/b");
         let held = hold(&data).unwrap();
         let error = hold(&data).unwrap_err().to_string();
-        assert!(error.contains(&format!("held by process {}", std::process::id())), "{error}");
+        assert!(
+            error.contains(&format!("held by process {}", std::process::id())),
+            "{error}"
+        );
         drop(held);
         hold(&data).unwrap();
     }
@@ -103,6 +116,9 @@ mod tests {
         write_atomically(folder.path(), "f", b"2", 0o600).unwrap();
         let path = folder.path().join("f");
         assert_eq!(std::fs::read(&path).unwrap(), b"2");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 }

@@ -49,7 +49,10 @@ struct Guard {
 }
 
 async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
-    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let header = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
     let now = guard.clock.now();
     let caller = guard.keys.read().authorize(header, &MANAGEMENT_ROLES, now);
     match caller {
@@ -68,7 +71,9 @@ fn refuse(denied: Denied) -> Response {
     };
     let mut response: Response = Problem::new(status, denied.to_string()).into_response::<Body>();
     if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        response
+            .headers_mut()
+            .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
 }
@@ -102,7 +107,9 @@ async fn ready(State(status): State<Status>) -> Response {
         return Response::new(Body::from("ready\n"));
     }
     let detail = format!("not ready yet: {}", waiting.join(", "));
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_retry_after(1).into_response()
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        .with_retry_after(1)
+        .into_response()
 }
 
 async fn metrics(State(status): State<Status>) -> Response {
@@ -113,7 +120,9 @@ async fn metrics(State(status): State<Status>) -> Response {
     }
     let mut response = Response::new(Body::from(text));
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 
@@ -154,7 +163,10 @@ mod tests {
     fn plane(ready: bool) -> Router {
         let who = |Extension(caller): Extension<Caller>| async move { caller.key_id };
         let routes = Router::new().route("/v1/who", get(who));
-        let status = Status::new(Registry::default(), vec![("gateway", Box::new(move || ready))]);
+        let status = Status::new(
+            Registry::default(),
+            vec![("gateway", Box::new(move || ready))],
+        );
         let clock = Arc::new(ManualClock::new(Timestamp::default()));
         management(routes, keys(), clock, status)
     }
@@ -165,11 +177,19 @@ mod tests {
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         let (got, body) = runtime.block_on(async {
-            let response = plane(false).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            let response = plane(false)
+                .oneshot(request.body(Body::empty()).unwrap())
+                .await
+                .unwrap();
             let (head, body) = response.into_parts();
-            (head.status.as_u16(), axum::body::to_bytes(body, 1 << 20).await.unwrap())
+            (
+                head.status.as_u16(),
+                axum::body::to_bytes(body, 1 << 20).await.unwrap(),
+            )
         });
         let body = String::from_utf8(body.to_vec()).unwrap();
         assert_eq!(got, status, "{body}");

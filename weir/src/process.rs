@@ -45,32 +45,53 @@ pub struct Parts {
 impl Parts {
     #[must_use]
     pub fn all(policy: PathBuf) -> Self {
-        Self { ingest: true, aggregator: true, enforcer: Some(policy), notifier: true, gateway: true }
+        Self {
+            ingest: true,
+            aggregator: true,
+            enforcer: Some(policy),
+            notifier: true,
+            gateway: true,
+        }
     }
 
     #[must_use]
     pub fn ingest() -> Self {
-        Self { ingest: true, ..Self::default() }
+        Self {
+            ingest: true,
+            ..Self::default()
+        }
     }
 
     #[must_use]
     pub fn aggregator() -> Self {
-        Self { aggregator: true, ..Self::default() }
+        Self {
+            aggregator: true,
+            ..Self::default()
+        }
     }
 
     #[must_use]
     pub fn enforcer(policy: PathBuf) -> Self {
-        Self { enforcer: Some(policy), ..Self::default() }
+        Self {
+            enforcer: Some(policy),
+            ..Self::default()
+        }
     }
 
     #[must_use]
     pub fn notifier() -> Self {
-        Self { notifier: true, ..Self::default() }
+        Self {
+            notifier: true,
+            ..Self::default()
+        }
     }
 
     #[must_use]
     pub fn gateway() -> Self {
-        Self { gateway: true, ..Self::default() }
+        Self {
+            gateway: true,
+            ..Self::default()
+        }
     }
 
     const fn serves_data(&self) -> bool {
@@ -96,7 +117,9 @@ pub struct Listening {
 
 impl Listening {
     pub fn read(data_folder: &Path) -> anyhow::Result<Self> {
-        Ok(serde_json::from_slice(&std::fs::read(data_folder.join(LISTENING))?)?)
+        Ok(serde_json::from_slice(&std::fs::read(
+            data_folder.join(LISTENING),
+        )?)?)
     }
 }
 
@@ -112,7 +135,11 @@ pub async fn run(config: Config, parts: Parts) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    writeln!(std::io::stdout(), "{}", serde_json::to_string(&running.listening)?)?;
+    writeln!(
+        std::io::stdout(),
+        "{}",
+        serde_json::to_string(&running.listening)?
+    )?;
     running.until(asked).await
 }
 
@@ -203,11 +230,19 @@ impl Listeners {
             Some(listener) => Some(listener.local_addr()?.to_string()),
             None => None,
         };
-        Ok(Listening { data, management: self.management.local_addr()?.to_string(), log })
+        Ok(Listening {
+            data,
+            management: self.management.local_addr()?.to_string(),
+            log,
+        })
     }
 }
 
-async fn bind(plane: &str, address: std::net::SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+async fn bind(
+    plane: &str,
+    address: std::net::SocketAddr,
+    flag: &str,
+) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address} for the {plane} plane; choose another port with {flag}")
     })
@@ -242,7 +277,11 @@ async fn build(config: Config, parts: Parts, supervisor: &mut Supervisor) -> any
     }
     let follower = bus.follow(&topic::KEYS)?;
     let stop = supervisor.token(Stage::Service);
-    supervisor.start(Stage::Service, "keys", follow_keys(follower, Arc::clone(&keys), stop));
+    supervisor.start(
+        Stage::Service,
+        "keys",
+        follow_keys(follower, Arc::clone(&keys), stop),
+    );
 
     let data_folder = config.data.clone();
     let connections_max = config.listen.connections_max;
@@ -260,7 +299,11 @@ async fn build(config: Config, parts: Parts, supervisor: &mut Supervisor) -> any
         log = listening.log,
         "ready"
     );
-    Ok(Built { listening, credentials, data_folder })
+    Ok(Built {
+        listening,
+        credentials,
+        data_folder,
+    })
 }
 
 async fn start_log(
@@ -275,7 +318,9 @@ async fn start_log(
         Fsync::Named(FsyncName::Never) => broker::Fsync::Never,
         Fsync::EveryMillis(millis) => broker::Fsync::Every(Duration::from_millis(millis)),
     };
-    let log = Broker::open(config).await.context("cannot open the log; --port-log chooses its port")?;
+    let log = Broker::open(config)
+        .await
+        .context("cannot open the log; --port-log chooses its port")?;
     let address = log.address().to_string();
     let stop = supervisor.token(Stage::Ground);
     supervisor.start(Stage::Ground, "log", log.run(stop.cancelled_owned()));
@@ -310,11 +355,15 @@ struct Assembly<'a> {
 /// Adds one service: builds it, takes its routes and readiness, and starts its loop.
 macro_rules! add {
     ($assembly:ident, $name:literal, $service:expr, $plane:ident) => {{
-        let service = $service.await.context(concat!("cannot start the ", $name))?;
+        let service = $service
+            .await
+            .context(concat!("cannot start the ", $name))?;
         $assembly.$plane = std::mem::take(&mut $assembly.$plane).merge(service.router());
         $assembly.parts.push(($name, Box::new(service.readiness())));
         let stop = $assembly.supervisor.token(Stage::Service);
-        $assembly.supervisor.start(Stage::Service, $name, service.run(stop));
+        $assembly
+            .supervisor
+            .start(Stage::Service, $name, service.run(stop));
     }};
 }
 
@@ -346,29 +395,50 @@ impl<'a> Assembly<'a> {
         let (bus, clock) = (self.bus.clone(), Arc::clone(&self.clock));
         let (bus, clock) = (|| bus.clone(), || Arc::clone(&clock));
         if let Some(policy) = parts.enforcer {
-            let deps = enforcer::Deps { bus: bus(), clock: clock(), store: self.rows()?, policy };
+            let deps = enforcer::Deps {
+                bus: bus(),
+                clock: clock(),
+                store: self.rows()?,
+                policy,
+            };
             let service = enforcer::Service::build(config.enforcer, deps, &mut self.registry);
             add!(self, "enforcer", service, management);
         }
         if parts.aggregator {
             let snapshots = config.data.join("snapshots");
-            let deps =
-                aggregator::Deps { bus: bus(), clock: clock(), store: self.rows()?, snapshots };
+            let deps = aggregator::Deps {
+                bus: bus(),
+                clock: clock(),
+                store: self.rows()?,
+                snapshots,
+            };
             let service = aggregator::Service::build(config.aggregator, deps, &mut self.registry);
             add!(self, "aggregator", service, management);
         }
         if parts.notifier {
-            let deps = notifier::Deps { bus: bus(), clock: clock(), store: self.rows()? };
+            let deps = notifier::Deps {
+                bus: bus(),
+                clock: clock(),
+                store: self.rows()?,
+            };
             let service = notifier::Service::build(config.notifier, deps, &mut self.registry);
             add!(self, "notifier", service, management);
         }
         if parts.gateway {
-            let deps = gateway::Deps { bus: bus(), clock: clock(), keys: Arc::clone(&self.keys) };
+            let deps = gateway::Deps {
+                bus: bus(),
+                clock: clock(),
+                keys: Arc::clone(&self.keys),
+            };
             let service = gateway::Service::build(config.gateway, deps, &mut self.registry);
             add!(self, "gateway", service, data);
         }
         if parts.ingest {
-            let deps = ingest::Deps { bus: bus(), clock: clock(), keys: Arc::clone(&self.keys) };
+            let deps = ingest::Deps {
+                bus: bus(),
+                clock: clock(),
+                keys: Arc::clone(&self.keys),
+            };
             let service = ingest::Service::build(config.ingest, deps, &mut self.registry);
             add!(self, "ingest", service, data);
         }
@@ -376,14 +446,15 @@ impl<'a> Assembly<'a> {
     }
 
     fn rows(&self) -> anyhow::Result<AnyPool> {
-        self.store.clone().context("a service that keeps rows runs without a store: a bug")
+        self.store
+            .clone()
+            .context("a service that keeps rows runs without a store: a bug")
     }
 
     /// Starts the HTTP planes.
     fn serve(self, listeners: Listeners, connections_max: usize) -> Status {
         let status = Status::new(self.registry, self.parts);
-        let management =
-            plane::management(self.management, self.keys, self.clock, status.clone());
+        let management = plane::management(self.management, self.keys, self.clock, status.clone());
         let planes = [
             ("management plane", Some(listeners.management), management),
             ("data plane", listeners.data, plane::data(self.data)),

@@ -39,9 +39,13 @@ pub async fn serve(
             () = shutdown.cancelled() => break,
             accepted = accept(&listener, &room) => accepted,
         };
-        let Some((stream, permit)) = accepted else { continue };
+        let Some((stream, permit)) = accepted else {
+            continue;
+        };
         let service = TowerToHyperService::new(router.clone());
-        let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = server
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned();
         let connection = graceful.watch(connection);
         connections.spawn(async move {
             // A client that goes away or speaks nonsense is its own affair, and common.
@@ -52,16 +56,28 @@ pub async fn serve(
         });
     }
     drop(listener);
-    if tokio::time::timeout(FINISH_PATIENCE, graceful.shutdown()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "cut off requests that did not finish");
+    if tokio::time::timeout(FINISH_PATIENCE, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            connections = connections.len(),
+            "cut off requests that did not finish"
+        );
     }
     Ok(())
 }
 
 fn server() -> Builder<TokioExecutor> {
     let mut server = Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
-    server.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_PATIENCE);
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEAD_PATIENCE);
     server
 }
 
@@ -93,7 +109,10 @@ mod tests {
 
     async fn ask(address: std::net::SocketAddr) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
@@ -111,8 +130,7 @@ mod tests {
             "done"
         };
         let router = Router::new().route("/", get(slow));
-        let (served, answer) =
-            tokio::join!(serve(listener, router, 2, shutdown), ask(address));
+        let (served, answer) = tokio::join!(serve(listener, router, 2, shutdown), ask(address));
         served.unwrap();
         assert!(answer.ends_with("done"), "{answer}");
         assert!(TcpStream::connect(address).await.is_err());

@@ -15,7 +15,9 @@ pub async fn open(url: &str) -> anyhow::Result<AnyPool> {
     sqlx::any::install_default_drivers();
     let sqlite = url.starts_with("sqlite:");
     // SQLite has one writer at a time; more connections only serve readers.
-    let options = AnyPoolOptions::new().max_connections(8).acquire_timeout(WAIT);
+    let options = AnyPoolOptions::new()
+        .max_connections(8)
+        .acquire_timeout(WAIT);
     let options = options.after_connect(move |connection, _| {
         Box::pin(async move {
             if sqlite {
@@ -32,7 +34,9 @@ pub async fn open(url: &str) -> anyhow::Result<AnyPool> {
         format!("cannot open the store {place}; [store] url in the configuration names it")
     })?;
     let answer = sqlx::query("SELECT 1").fetch_one(&pool).await;
-    answer.and_then(|row| row.try_get::<i32, _>(0)).with_context(|| format!("asking the store {place}"))?;
+    answer
+        .and_then(|row| row.try_get::<i32, _>(0))
+        .with_context(|| format!("asking the store {place}"))?;
     Ok(pool)
 }
 
@@ -54,23 +58,41 @@ mod tests {
     #[test]
     fn a_password_is_not_shown() {
         let check = |url: &str, shown: &str| assert_eq!(without_password(url), shown);
-        check("postgres://weir:s3cret@db:5432/weir", "postgres://weir@db:5432/weir");
+        check(
+            "postgres://weir:s3cret@db:5432/weir",
+            "postgres://weir@db:5432/weir",
+        );
         check("postgres://weir:p@ss@db/weir", "postgres://weir@db/weir");
-        check("sqlite://data/weir.db?mode=rwc", "sqlite://data/weir.db?mode=rwc");
+        check(
+            "sqlite://data/weir.db?mode=rwc",
+            "sqlite://data/weir.db?mode=rwc",
+        );
     }
 
     #[tokio::test]
     async fn opens_a_new_sqlite_file_in_wal_mode() {
         let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}?mode=rwc", folder.path().join("weir.db").display());
+        let url = format!(
+            "sqlite://{}?mode=rwc",
+            folder.path().join("weir.db").display()
+        );
         let pool = open(&url).await.unwrap();
-        let row = sqlx::query("PRAGMA journal_mode").fetch_one(&pool).await.unwrap();
+        let row = sqlx::query("PRAGMA journal_mode")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
         assert_eq!(row.get::<String, _>(0), "wal");
     }
 
     #[tokio::test]
     async fn says_which_store_it_cannot_open() {
-        let error = open("sqlite://nowhere/at/all.db").await.unwrap_err().to_string();
-        assert!(error.contains("cannot open the store sqlite://nowhere/at/all.db"), "{error}");
+        let error = open("sqlite://nowhere/at/all.db")
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("cannot open the store sqlite://nowhere/at/all.db"),
+            "{error}"
+        );
     }
 }

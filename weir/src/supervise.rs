@@ -52,7 +52,9 @@ impl Supervisor {
     ) where
         E: Into<anyhow::Error>,
     {
-        let handle = self.tasks.spawn(async move { task.await.map_err(Into::into) });
+        let handle = self
+            .tasks
+            .spawn(async move { task.await.map_err(Into::into) });
         self.names.insert(handle.id(), (stage, name));
     }
 
@@ -78,7 +80,11 @@ impl Supervisor {
                     return Err(anyhow!("not stopped in time: {}", late.join(", ")));
                 };
                 if let Some((name, Err(error))) = joined {
-                    tracing::error!(task = name, error = format!("{error:#}"), "did not stop well");
+                    tracing::error!(
+                        task = name,
+                        error = format!("{error:#}"),
+                        "did not stop well"
+                    );
                     first_error.get_or_insert(error.context(format!("stopping {name}")));
                 }
             }
@@ -91,7 +97,10 @@ impl Supervisor {
             Ok((id, result)) => (id, result),
             Err(error) => (error.id(), Err(error).context("panicked")),
         };
-        let name = self.names.remove(&id).map_or("a task without a name", |(_, name)| name);
+        let name = self
+            .names
+            .remove(&id)
+            .map_or("a task without a name", |(_, name)| name);
         Some((name, result))
     }
 }
@@ -116,7 +125,11 @@ mod tests {
     /// Starts one task a stage that notes when it is told to stop.
     fn three(log: &Arc<Mutex<Vec<&'static str>>>) -> Supervisor {
         let mut supervisor = Supervisor::default();
-        let named = [(Stage::Ground, "log"), (Stage::Service, "counter"), (Stage::Front, "http")];
+        let named = [
+            (Stage::Ground, "log"),
+            (Stage::Service, "counter"),
+            (Stage::Front, "http"),
+        ];
         for (stage, name) in named {
             let (token, log) = (supervisor.token(stage), Arc::clone(log));
             supervisor.start(stage, name, async move {
@@ -139,16 +152,33 @@ mod tests {
     async fn a_task_that_ends_early_is_named() {
         let mut supervisor = three(&Arc::default());
         supervisor.start(Stage::Service, "weak", async { Err(anyhow!("disk full")) });
-        assert_eq!(format!("{:#}", supervisor.failure().await), "weak failed: disk full");
+        assert_eq!(
+            format!("{:#}", supervisor.failure().await),
+            "weak failed: disk full"
+        );
         supervisor.start(Stage::Service, "lazy", async { anyhow::Ok(()) });
-        assert!(supervisor.failure().await.to_string().contains("lazy stopped by itself"));
+        assert!(
+            supervisor
+                .failure()
+                .await
+                .to_string()
+                .contains("lazy stopped by itself")
+        );
     }
 
     #[tokio::test]
     async fn a_task_that_does_not_stop_is_named() {
         let mut supervisor = three(&Arc::default());
-        supervisor.start(Stage::Service, "stuck", std::future::pending::<anyhow::Result<()>>());
-        let error = supervisor.stop(Duration::from_millis(50)).await.unwrap_err().to_string();
+        supervisor.start(
+            Stage::Service,
+            "stuck",
+            std::future::pending::<anyhow::Result<()>>(),
+        );
+        let error = supervisor
+            .stop(Duration::from_millis(50))
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("stuck"), "{error}");
     }
 }

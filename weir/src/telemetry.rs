@@ -24,7 +24,10 @@ pub enum Format {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { format: Format::Text, filter: "info".to_owned() }
+        Self {
+            format: Format::Text,
+            filter: "info".to_owned(),
+        }
     }
 }
 
@@ -36,7 +39,12 @@ pub fn start(config: &Config) -> anyhow::Result<()> {
     };
     let filter = EnvFilter::try_new(&filter)
         .with_context(|| format!("`{filter}` is no log filter; write for example `info`"))?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // The client library's own crate logs each close as a failure; `bus` tells what matters in words of its own.
+    let quiet = "rdkafka=off".parse().context("a directive of our own")?;
+    let filter = filter.add_directive(quiet);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let started = match config.format {
         Format::Text => logs.try_init(),
         Format::Json => logs.json().flatten_event(true).try_init(),

@@ -11,6 +11,7 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use schemas::access::Caller;
+use schemas::calendar::bounds;
 use schemas::money::format_usd;
 use schemas::policy::{HARD, Limit, Meter, Policy, Window};
 use schemas::record::Amount;
@@ -21,7 +22,6 @@ use serde_json::{Value, json};
 
 use super::{App, Refusal, ask};
 use crate::store::{Filter, Span};
-use crate::window::calendar_bounds;
 
 /// How far back the filling of a bucket is looked at.
 const BUCKET_REACH_SECONDS: i64 = 86_400;
@@ -92,10 +92,7 @@ async fn used(
             let head = now.second().div_euclid(slice) * slice;
             (head - i64::from(seconds), slice)
         }
-        Window::Calendar(period) => (
-            calendar_bounds(period, zone, now).0.second(),
-            i64::from(u32::MAX),
-        ),
+        Window::Calendar(period) => (bounds(period, zone, now).0.second(), i64::from(u32::MAX)),
         Window::Bucket { .. } => (to - BUCKET_REACH_SECONDS, 1),
     };
     let sums = app.store.usage(&filter, Span { from, to, step }).await?;
@@ -104,7 +101,7 @@ async fn used(
         Window::Sliding { seconds } => sliding(&sums, limit.hard(), i64::from(seconds) + step),
         Window::Calendar(period) => Used {
             sum: Some(sums.values().sum()),
-            reset_at: Some(calendar_bounds(period, zone, now).1),
+            reset_at: Some(bounds(period, zone, now).1),
         },
         Window::Bucket {
             amount, seconds, ..

@@ -2,11 +2,11 @@
 
 use chrono_tz::Tz;
 use proptest::prelude::*;
+use schemas::calendar;
 use schemas::policy::{Period, Window};
 use schemas::time::Timestamp;
 
 use super::{Intent, Item, Rule, Tally, Windows};
-use crate::calendar;
 
 const SECOND: i64 = 1_000_000;
 const START: i64 = 1_709_999_990 * SECOND;
@@ -32,7 +32,7 @@ impl Model {
             }
             Window::Calendar(period) => {
                 let now = Timestamp::from_micros(now);
-                calendar::span(period, ZONE, now).0.as_micros()
+                calendar::bounds(period, ZONE, now).0.as_micros()
             }
             Window::Bucket {
                 amount, seconds, ..
@@ -93,7 +93,7 @@ impl Real {
     fn take(&self, now: i64, amount: u64, intent: Intent) -> (bool, Tally) {
         let mut items = [Item {
             key: 42,
-            rule: &self.rule,
+            limit: &self.rule,
             amount,
             refuses: true,
             zone: ZONE,

@@ -10,10 +10,10 @@ fn rule(window: &str, hard: i128) -> Rule {
     Rule::new(window.parse().unwrap(), hard)
 }
 
-fn item(rule: &Rule, key: u128, amount: u64) -> Item<'_> {
+fn item(rule: &Rule, key: u128, amount: u64) -> Item<'_, Rule> {
     Item {
         key,
-        rule,
+        limit: rule,
         amount,
         refuses: true,
         zone: Tz::UTC,

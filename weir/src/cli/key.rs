@@ -45,7 +45,12 @@ pub(super) enum KeyCommand {
 #[derive(Debug, Args)]
 pub(super) struct Place {
     /// Data folder of a running `weir up`
-    #[arg(long, value_name = "DIR", env = "WEIR_DATA", default_value = "weir-data")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "WEIR_DATA",
+        default_value = "weir-data"
+    )]
     data: PathBuf,
     /// Or its Kafka cluster (host:port,…)
     #[arg(long, value_name = "BOOTSTRAP", env = "WEIR_KAFKA")]
@@ -81,7 +86,12 @@ impl From<RoleName> for Role {
 impl KeyCommand {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Create { place, role, tenant, note } => create(&place, role.into(), tenant, note).await,
+            Self::Create {
+                place,
+                role,
+                tenant,
+                note,
+            } => create(&place, role.into(), tenant, note).await,
             Self::List { place } => list(&place).await,
             Self::Revoke { place, id } => revoke(&place, &id).await,
         }
@@ -94,7 +104,10 @@ impl Place {
             Some(bootstrap) => bootstrap.clone(),
             None => log_of(&self.data)?,
         };
-        let config = bus::Config { bootstrap, ..bus::Config::default() };
+        let config = bus::Config {
+            bootstrap,
+            ..bus::Config::default()
+        };
         Ok(Bus::connect(config, Arc::new(SystemClock)).await?)
     }
 }
@@ -107,16 +120,26 @@ fn log_of(folder: &Path) -> anyhow::Result<String> {
             folder.display()
         )
     })?;
-    listening.log.context("this weir uses a Kafka cluster: name it with --kafka")
+    listening
+        .log
+        .context("this weir uses a Kafka cluster: name it with --kafka")
 }
 
-async fn create(place: &Place, role: Role, tenant: Option<String>, note: String) -> anyhow::Result<()> {
+async fn create(
+    place: &Place,
+    role: Role,
+    tenant: Option<String>,
+    note: String,
+) -> anyhow::Result<()> {
     if role == Role::Tenant && tenant.is_none() {
         bail!("a tenant's token needs --tenant");
     }
     let bus = place.connect().await?;
     let secret = new_secret(role);
-    let key = Key { note, ..key_of(&secret, role, tenant, SystemClock.now()) };
+    let key = Key {
+        note,
+        ..key_of(&secret, role, tenant, SystemClock.now())
+    };
     bus.producer().send(&topic::KEYS, &key.id, &key).await?;
     super::say(&serde_json::json!({ "id": key.id, "secret": secret }).to_string())
 }
@@ -143,6 +166,15 @@ async fn revoke(place: &Place, id: &str) -> anyhow::Result<()> {
     let Some((_, key)) = known.into_iter().find(|(known, _)| known == id) else {
         bail!("no key has the id {id}; `weir key list` shows them");
     };
-    bus.producer().send(&topic::KEYS, id, &Key { revoked: true, ..key }).await?;
+    bus.producer()
+        .send(
+            &topic::KEYS,
+            id,
+            &Key {
+                revoked: true,
+                ..key
+            },
+        )
+        .await?;
     super::say(&format!("{id} is revoked"))
 }

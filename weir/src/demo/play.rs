@@ -61,8 +61,12 @@ fn trace(speed: u32) -> anyhow::Result<Vec<Call>> {
     let mut first = None;
     let mut calls = Vec::new();
     for (number, line) in TRACE.lines().enumerate() {
-        let event: Value = serde_json::from_str(line).with_context(|| format!("trace line {number}"))?;
-        let at = event.get("time").and_then(Value::as_str).and_then(Timestamp::parse);
+        let event: Value =
+            serde_json::from_str(line).with_context(|| format!("trace line {number}"))?;
+        let at = event
+            .get("time")
+            .and_then(Value::as_str)
+            .and_then(Timestamp::parse);
         let at = at.with_context(|| format!("trace line {number} has no time"))?;
         let due = at.since(*first.get_or_insert(at)) / speed;
         calls.push(Call { due, event });
@@ -85,7 +89,9 @@ pub(super) async fn play(client: &Client, played: &Played, speed: u32) -> anyhow
             events.extend(try_password(client, played, beat).await?);
         }
         if beat % VIOLATION_BEATS == 0 {
-            client.violation("tenant-02", &violation(beat / VIOLATION_BEATS)).await?;
+            client
+                .violation("tenant-02", &violation(beat / VIOLATION_BEATS))
+                .await?;
         }
         if !events.is_empty() {
             client.report(&events).await?;
@@ -115,8 +121,14 @@ async fn ask(
         .await?;
     let mut totals = played.0.lock();
     if answer["verdict"] != "allow" {
-        let limit = answer.pointer("/causes/0/limit").and_then(Value::as_str).unwrap_or("?");
-        *totals.refused.entry((tenant, limit.to_owned())).or_default() += 1;
+        let limit = answer
+            .pointer("/causes/0/limit")
+            .and_then(Value::as_str)
+            .unwrap_or("?");
+        *totals
+            .refused
+            .entry((tenant, limit.to_owned()))
+            .or_default() += 1;
         totals.first_refusal.get_or_insert(start.elapsed());
         return Ok(None);
     }
@@ -129,7 +141,11 @@ async fn ask(
 }
 
 /// One try at an account's password, which fails; none once the account is blocked.
-async fn try_password(client: &Client, played: &Played, beat: u32) -> anyhow::Result<Option<Value>> {
+async fn try_password(
+    client: &Client,
+    played: &Played,
+    beat: u32,
+) -> anyhow::Result<Option<Value>> {
     let look = json!({ "tenant": ATTACKED_TENANT, "account": ATTACKED_ACCOUNT, "consume": {} });
     let answer = client.check(&look).await?;
     let mut totals = played.0.lock();
@@ -151,7 +167,11 @@ fn violation(number: u32) -> Value {
         1 => "inline",
         _ => "https://fonts.example/f.woff2",
     };
-    let directive = if number % 3 == 2 { "font-src" } else { "script-src-elem" };
+    let directive = if number % 3 == 2 {
+        "font-src"
+    } else {
+        "script-src-elem"
+    };
     json!({ "csp-report": {
         "document-uri": "https://shop.example/checkout", "violated-directive": directive,
         "effective-directive": directive, "blocked-uri": blocked, "disposition": "enforce",

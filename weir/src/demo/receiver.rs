@@ -41,13 +41,20 @@ impl Receiver {
         listener: TcpListener,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        let routes = Router::new().route("/alerts", post(take)).with_state(self.clone());
-        serve(listener, routes, 16, stop).await.context("the demo's receiver of alerts")
+        let routes = Router::new()
+            .route("/alerts", post(take))
+            .with_state(self.clone());
+        serve(listener, routes, 16, stop)
+            .await
+            .context("the demo's receiver of alerts")
     }
 }
 
 async fn take(State(receiver): State<Receiver>, Json(alert): Json<Value>) -> StatusCode {
-    let title = alert.pointer("/data/title").and_then(Value::as_str).unwrap_or("an alert");
+    let title = alert
+        .pointer("/data/title")
+        .and_then(Value::as_str)
+        .unwrap_or("an alert");
     let mut received = receiver.0.lock();
     received.count += 1;
     received.titles.push(title.to_owned());

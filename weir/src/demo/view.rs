@@ -25,7 +25,10 @@ pub(super) fn frame(state: &State, addresses: &Addresses, colour: bool) -> Strin
     let paint = Paint(colour);
     let mut text = String::new();
     let totals = &state.totals;
-    line(&mut text, &paint.bold("weir demo: a real LLM trace, many times faster than life"));
+    line(
+        &mut text,
+        &paint.bold("weir demo: a real LLM trace, many times faster than life"),
+    );
     line(&mut text, "");
     line(
         &mut text,
@@ -33,7 +36,11 @@ pub(super) fn frame(state: &State, addresses: &Addresses, colour: bool) -> Strin
             "counted   {} events · {} tokens · {} USD · late {} · duplicate {} · unreadable {}",
             thousands(state.counted),
             thousands(state.tokens),
-            if state.cost_usd.is_empty() { "0" } else { &state.cost_usd },
+            if state.cost_usd.is_empty() {
+                "0"
+            } else {
+                &state.cost_usd
+            },
             state.late,
             state.duplicate,
             state.dead,
@@ -41,7 +48,10 @@ pub(super) fn frame(state: &State, addresses: &Addresses, colour: bool) -> Strin
     );
     let admitted = paint.green(&format!("{} admitted", thousands(totals.admitted)));
     let refused = paint.red(&format!("{} refused", thousands(totals.refused())));
-    line(&mut text, &format!("calls     {admitted} · {refused}{}", refusals(state)));
+    line(
+        &mut text,
+        &format!("calls     {admitted} · {refused}{}", refusals(state)),
+    );
     line(
         &mut text,
         &format!(
@@ -59,7 +69,10 @@ pub(super) fn frame(state: &State, addresses: &Addresses, colour: bool) -> Strin
     for at in 0..STANDING_LINES {
         let standing = state.standing.get(at).map(|d| {
             let verdict = paint.red(&format!("{} {}", d.verdict, d.status));
-            format!("  {:<34} {verdict}  {}, again in {} s", d.subject, d.limit, d.retry_after)
+            format!(
+                "  {:<34} {verdict}  {}, again in {} s",
+                d.subject, d.limit, d.retry_after
+            )
         });
         line(&mut text, &standing.unwrap_or_default());
     }
@@ -73,25 +86,53 @@ pub(super) fn frame(state: &State, addresses: &Addresses, colour: bool) -> Strin
 
 /// Commands to copy, while everything is still up.
 fn try_it(text: &mut String, addresses: &Addresses, paint: &Paint) {
-    let Addresses { data, management, log, operator_token, ingest_key } = addresses;
+    let Addresses {
+        data,
+        management,
+        log,
+        operator_token,
+        ingest_key,
+    } = addresses;
     line(text, "");
-    line(text, &paint.bold("the trace is played; try it yourself, then end with Ctrl-C"));
-    line(text, &format!("  export TOKEN={operator_token} KEY={ingest_key}"));
-    for path in ["/v1/decisions", "/v1/limits?subject=tenant/tenant-00", "/v1/alerts"] {
-        line(text, &format!("  curl -H \"Authorization: Bearer $TOKEN\" 'http://{management}{path}'"));
+    line(
+        text,
+        &paint.bold("the trace is played; try it yourself, then end with Ctrl-C"),
+    );
+    line(
+        text,
+        &format!("  export TOKEN={operator_token} KEY={ingest_key}"),
+    );
+    for path in [
+        "/v1/decisions",
+        "/v1/limits?subject=tenant/tenant-00",
+        "/v1/alerts",
+    ] {
+        line(
+            text,
+            &format!("  curl -H \"Authorization: Bearer $TOKEN\" 'http://{management}{path}'"),
+        );
     }
     let check = format!("http://{data}/v1/check");
     let body = r#"{"tenant":"tenant-00","key":"key-00-1"}"#;
     let json = "-H 'content-type: application/json'";
-    line(text, &format!("  curl -H \"Authorization: Bearer $KEY\" {json} -d '{body}' {check}"));
-    line(text, &format!("  kcat -b {log} -t weir.decisions.v1 -C -e -K ' '"));
+    line(
+        text,
+        &format!("  curl -H \"Authorization: Bearer $KEY\" {json} -d '{body}' {check}"),
+    );
+    line(
+        text,
+        &format!("  kcat -b {log} -t weir.decisions.v1 -C -e -K ' '"),
+    );
 }
 
 fn alerts(text: &mut String, state: &State, paint: &Paint) {
     let heading = format!("alerts that arrived by webhook: {}", state.alerts.count);
     line(text, &paint.bold(&heading));
     let newest = state.alerts.titles.iter().rev();
-    let mut shown: Vec<_> = newest.take(ALERT_LINES).map(|title| format!("  {title}")).collect();
+    let mut shown: Vec<_> = newest
+        .take(ALERT_LINES)
+        .map(|title| format!("  {title}"))
+        .collect();
     shown.resize(ALERT_LINES, String::new());
     for title in &shown {
         line(text, title);
@@ -101,7 +142,13 @@ fn alerts(text: &mut String, state: &State, paint: &Paint) {
 fn browsers(text: &mut String, state: &State, paint: &Paint) {
     line(text, &paint.bold("browsers report"));
     for group in &state.groups {
-        line(text, &format!("  {} blocked {} × {}", group.directive, group.blocked_host, group.count));
+        line(
+            text,
+            &format!(
+                "  {} blocked {} × {}",
+                group.directive, group.blocked_host, group.count
+            ),
+        );
     }
 }
 
@@ -115,8 +162,15 @@ fn refusals(state: &State) -> String {
         }
     }
     by_limit.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let parts: Vec<_> = by_limit.iter().map(|(limit, count)| format!("{limit} {count}")).collect();
-    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+    let parts: Vec<_> = by_limit
+        .iter()
+        .map(|(limit, count)| format!("{limit} {count}"))
+        .collect();
+    if parts.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", parts.join(", "))
+    }
 }
 
 fn draw(bar: &Bar, paint: &Paint) -> String {
@@ -197,7 +251,11 @@ struct Paint(bool);
 
 impl Paint {
     fn with(&self, code: u8, text: &str) -> String {
-        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.0 {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     fn bold(&self, text: &str) -> String {
@@ -232,9 +290,17 @@ mod tests {
 
     #[test]
     fn a_bar_is_as_full_as_its_limit() {
-        let bar = |used| Bar { subject: "s".into(), limit: "l".into(), used, max: 300 };
+        let bar = |used| Bar {
+            subject: "s".into(),
+            limit: "l".into(),
+            used,
+            max: 300,
+        };
         let full = |used| draw(&bar(used), &Paint(false)).matches('█').count();
-        assert_eq!([full(0), full(150), full(300), full(10_000)], [0, 15, 30, 30]);
+        assert_eq!(
+            [full(0), full(150), full(300), full(10_000)],
+            [0, 15, 30, 30]
+        );
         assert!(draw(&bar(310), &Paint(false)).contains(" 103 %"));
         assert!(draw(&Bar { max: 0, ..bar(5) }, &Paint(true)).contains("500 %"));
     }
@@ -261,6 +327,9 @@ mod tests {
     #[test]
     fn an_empty_state_has_a_frame_without_colours() {
         let text = frame(&State::default(), &addresses(), false);
-        assert!(text.contains("0 admitted") && !text.contains('\x1b'), "{text}");
+        assert!(
+            text.contains("0 admitted") && !text.contains('\x1b'),
+            "{text}"
+        );
     }
 }

@@ -7,7 +7,13 @@ use super::play::{Played, Totals};
 use super::receiver::{Received, Receiver};
 
 /// Tenants whose limits are shown: the busiest of the trace.
-const TENANTS: [&str; 5] = ["tenant-00", "tenant-01", "tenant-02", "tenant-03", "tenant-05"];
+const TENANTS: [&str; 5] = [
+    "tenant-00",
+    "tenant-01",
+    "tenant-02",
+    "tenant-03",
+    "tenant-05",
+];
 
 /// One look at everything.
 #[derive(Clone, Debug, Default)]
@@ -59,14 +65,23 @@ pub(super) async fn look(
 ) -> anyhow::Result<State> {
     let metrics = client.metrics().await?;
     let events = |outcome: &str| sum(&metrics, &format!("weir_aggregator_events_{outcome}_total"));
-    let tokens = client.ask("/v1/usage?subject=platform&meter=tokens").await?;
+    let tokens = client
+        .ask("/v1/usage?subject=platform&meter=tokens")
+        .await?;
     let cost = client.ask("/v1/usage?subject=platform&meter=cost").await?;
     let decisions = client.ask("/v1/decisions?standing=true").await?;
     let groups = client.ask("/v1/csp/groups").await?;
     let mut bars = Vec::new();
     for tenant in TENANTS {
-        let limits = client.ask(&format!("/v1/limits?subject=tenant/{tenant}")).await?;
-        bars.extend(list(&limits).iter().filter(|l| l["meter"] == "tokens").map(bar));
+        let limits = client
+            .ask(&format!("/v1/limits?subject=tenant/{tenant}"))
+            .await?;
+        bars.extend(
+            list(&limits)
+                .iter()
+                .filter(|l| l["meter"] == "tokens")
+                .map(bar),
+        );
     }
     Ok(State {
         totals: played.totals(),
@@ -75,9 +90,15 @@ pub(super) async fn look(
         duplicate: events("duplicate"),
         dead: events("dead"),
         tokens: tokens.pointer("/series/0/total").map_or(0, number),
-        cost_usd: cost.pointer("/series/0/total_usd").map_or_else(String::new, word),
+        cost_usd: cost
+            .pointer("/series/0/cost_usd")
+            .map_or_else(String::new, word),
         bars,
-        standing: list(&decisions).iter().filter(|d| d["verdict"] != "allow").map(standing).collect(),
+        standing: list(&decisions)
+            .iter()
+            .filter(|d| d["verdict"] != "allow")
+            .map(standing)
+            .collect(),
         groups: list(&groups).iter().map(group).collect(),
         alerts: receiver.received(),
     })
@@ -87,7 +108,9 @@ pub(super) async fn look(
 fn sum(metrics: &str, name: &str) -> u64 {
     let lines = metrics.lines().filter(|line| line.starts_with(name));
     let values = lines.filter_map(|line| line.rsplit_once(' '));
-    values.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
+    values
+        .filter_map(|(_, value)| value.parse::<u64>().ok())
+        .sum()
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -95,12 +118,17 @@ fn list(value: &Value) -> &[Value] {
 }
 
 fn word(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// A whole number, which travels as a string where it may be large.
 fn number(value: &Value) -> u64 {
-    value.as_u64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0)
+    value
+        .as_u64()
+        .or_else(|| value.as_str()?.parse().ok())
+        .unwrap_or(0)
 }
 
 fn bar(limit: &Value) -> Bar {
@@ -118,7 +146,9 @@ fn standing(decision: &Value) -> Standing {
         verdict: word(&decision["verdict"]),
         status: word(&decision["status"]),
         retry_after: word(&decision["retry_after_s"]),
-        limit: decision.pointer("/causes/0/limit").map_or_else(String::new, word),
+        limit: decision
+            .pointer("/causes/0/limit")
+            .map_or_else(String::new, word),
     }
 }
 
