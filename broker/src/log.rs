@@ -92,6 +92,7 @@ pub(crate) struct PartitionLog {
     /// The last segment's file, once something was appended to it.
     active: Option<Arc<File>>,
     start: i64,
+    /// The offset the next record gets.
     next: i64,
     synced: i64,
     producers: Producers,
@@ -102,11 +103,6 @@ impl PartitionLog {
     /// The first offset that is still there.
     pub(crate) fn start(&self) -> i64 {
         self.start
-    }
-
-    /// The offset the next record gets.
-    pub(crate) fn next(&self) -> i64 {
-        self.next
     }
 
     /// The offset up to which readers may see.

@@ -121,6 +121,7 @@ impl Connection {
         let (mut reader, mut writer) = stream.split();
         loop {
             let frame = tokio::select! {
+                biased;
                 () = self.core.stop.cancelled() => return Ok(()),
                 frame = self.read_frame(&mut reader) => frame?,
             };

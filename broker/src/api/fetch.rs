@@ -31,10 +31,11 @@ pub(super) async fn fetch(core: &Core, request: FetchRequest) -> FetchResponse {
     let deadline = Instant::from_std(crate::clock::monotonic()) + wait;
     let find = |t: &FetchTopic| {
         let find = |p: &FetchPartition| core.topics.partition(&t.topic, p.partition);
-        t.partitions.iter().map(find).collect()
+        t.partitions.iter().map(find).collect::<Vec<_>>()
     };
-    let partitions: Vec<Vec<Option<Arc<Partition>>>> = request.topics.iter().map(find).collect();
     loop {
+        // Looked up every time: a topic may have been deleted while it was waited for.
+        let partitions: Vec<_> = request.topics.iter().map(find).collect();
         // Registered before looking, so that a write in between is not missed.
         let grown: Vec<_> = partitions
             .iter()

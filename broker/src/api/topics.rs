@@ -199,7 +199,7 @@ fn delete_before(core: &Core, topic: &str, index: i32, offset: i64) -> Result<i6
     if log.compacts() && !log.deletes() {
         return Err(ResponseError::PolicyViolation);
     }
-    if offset > log.next() || offset < -1 {
+    if offset > log.visible_end() || offset < -1 {
         return Err(ResponseError::OffsetOutOfRange);
     }
     log.delete_before(offset).map_err(|e| {

@@ -185,19 +185,36 @@ pub(crate) fn first_since(log: &Mutex<PartitionLog>, timestamp: i64) -> io::Resu
             if header.max_timestamp < timestamp || header.last_offset() < from {
                 continue;
             }
-            let wanted =
-                |r: &Record| r.timestamp >= timestamp && r.offset >= from && r.offset < limit;
-            let records = records::decode(&header, &batch).map_err(io::Error::other)?;
-            if let Some(r) = records.iter().find(|r| wanted(r)) {
-                return Ok(Some(Stamp {
-                    offset: r.offset,
-                    timestamp: r.timestamp,
-                }));
+            if let Some(stamp) = first_in(&header, &batch, timestamp, from..limit) {
+                return Ok(Some(stamp));
             }
         }
         from = place.next.max(from + 1);
     }
     Ok(None)
+}
+
+/// The first record of a batch that is as new and within the offsets. Of a batch that cannot be
+/// looked into, only the whole can be named.
+fn first_in(
+    header: &Header,
+    batch: &Bytes,
+    timestamp: i64,
+    offsets: std::ops::Range<i64>,
+) -> Option<Stamp> {
+    let Ok(records) = records::decode(header, batch) else {
+        let offset = header.base_offset.max(offsets.start);
+        return Some(Stamp {
+            offset,
+            timestamp: header.max_timestamp,
+        });
+    };
+    let is_wanted = |r: &&Record| r.timestamp >= timestamp && offsets.contains(&r.offset);
+    let record = records.iter().find(is_wanted)?;
+    Some(Stamp {
+        offset: record.offset,
+        timestamp: record.timestamp,
+    })
 }
 
 /// The first record with the newest timestamp of the log.

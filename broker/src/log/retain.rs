@@ -9,11 +9,8 @@ use crate::files;
 impl PartitionLog {
     /// Makes `offset` (or the end, for -1) the first that can be read. Returns the new start.
     pub(crate) fn delete_before(&mut self, offset: i64) -> io::Result<i64> {
-        let to = if offset < 0 {
-            self.next
-        } else {
-            offset.min(self.next)
-        };
+        let end = self.visible_end();
+        let to = if offset < 0 { end } else { offset.min(end) };
         if to > self.start {
             files::replace(&self.folder.join(START_FILE), to.to_string().as_bytes())?;
             self.start = to;

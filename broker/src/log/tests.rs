@@ -131,7 +131,7 @@ fn a_tail_cut_at_any_byte_loses_only_the_batches_that_it_cut() {
         fs::write(first_segment(folder.path()), &whole[..cut]).unwrap();
         let kept = ends.iter().filter(|end| **end <= cut).count() - 1;
         let (log, cuts) = PartitionLog::open(folder.path().to_owned(), settings()).unwrap();
-        assert_eq!(log.next() as usize, kept, "cut at {cut}");
+        assert_eq!(log.next as usize, kept, "cut at {cut}");
         let torn: u64 = cuts.iter().map(|c| c.bytes).sum();
         assert_eq!(torn as usize, cut - ends[kept], "cut at {cut}");
         let log = Mutex::new(log);
@@ -178,7 +178,7 @@ fn a_checkpoint_that_is_not_intact_or_too_new_is_not_believed() {
     fs::write(&file, &whole[..whole.len() - 1]).unwrap();
     let (log, cuts) = PartitionLog::open(folder.path().to_owned(), settings()).unwrap();
     assert_eq!(
-        (log.next(), cuts.len()),
+        (log.next, cuts.len()),
         (2, 1),
         "the checkpoint knew more than there is"
     );
@@ -259,7 +259,7 @@ fn what_is_no_new_batch_is_refused_and_leaves_nothing() {
             .to_string();
         assert!(error.contains(why), "{error} instead of {why}");
     }
-    assert_eq!(log.lock().next(), 0);
+    assert_eq!(log.lock().next, 0);
     assert_eq!(put(&log, "k", Some("v"), NOW), 0);
 }
 

@@ -47,7 +47,7 @@ fn check(script: &str, after_ms: i64, expected: &str) {
     pass(&log, NOW, KEYS_MAX);
     pass(&log, NOW + after_ms, KEYS_MAX);
     assert_eq!(contents(&log).join(" "), expected, "{script}");
-    let end = log.lock().next();
+    let end = log.lock().next;
     assert_eq!(
         end as usize,
         script.split_whitespace().count(),
@@ -56,7 +56,7 @@ fn check(script: &str, after_ms: i64, expected: &str) {
     drop(log);
     let log = open(folder.path(), compacted());
     assert_eq!(contents(&log).join(" "), expected, "{script}, opened again");
-    assert_eq!(log.lock().next(), end);
+    assert_eq!(log.lock().next, end);
 }
 
 #[test]
@@ -211,7 +211,7 @@ proptest! {
                 }
             }
             prop_assert_eq!(standing(&contents(&log)), model.clone());
-            prop_assert_eq!(log.lock().next(), end);
+            prop_assert_eq!(log.lock().next, end);
         }
         pass(&log, now, KEYS_MAX);
         pass(&log, now + KEEP_TOMBSTONES_MS, KEYS_MAX);
