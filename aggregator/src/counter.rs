@@ -116,6 +116,22 @@ impl Counter {
         falls.min()
     }
 
+    /// When the hard level of the limit `name` falls, if it stands and nothing more comes.
+    pub(crate) fn hard_falls<'p>(
+        &self,
+        rules: Rules<'p>,
+        name: &str,
+    ) -> Option<(&'p Limit, Timestamp)> {
+        let mut limits = self.standing.iter();
+        let standing = limits.find(|standing| rules.limits[standing.limit].name == name)?;
+        let limit = &rules.limits[standing.limit];
+        let stands = standing.levels == limit.levels.len();
+        let falls_at = stands
+            .then(|| self.window.falls_below(rules.terms, limit.hard(), Timestamp::MAX))
+            .flatten()?;
+        Some((limit, falls_at))
+    }
+
     pub(crate) fn stands(&self) -> bool {
         self.standing.iter().any(|standing| standing.levels != 0)
     }

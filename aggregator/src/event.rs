@@ -142,6 +142,8 @@ pub(crate) enum Cause {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
     Crossing(Box<Crossing>),
+    /// A hard level that stands will fall later than was told.
+    Prolonged(Prolonged),
     Group(Group),
     Rollup(Rollup),
     Partial(PartialSum),
@@ -168,6 +170,16 @@ pub(crate) struct Crossing {
     pub(crate) event: Option<(String, String)>,
     /// The record that did it, or that let time pass.
     pub(crate) offset: i64,
+}
+
+/// The crossing of a hard level said again, since more came and it falls later now. A decision that rests on it would
+/// end too early otherwise: nothing crosses upward while the level stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Prolonged {
+    /// As it was, with what the sum is now and when it falls now, by the record that made it so.
+    pub(crate) crossing: Box<Crossing>,
+    /// The record that crossed.
+    pub(crate) crossed_by: i64,
 }
 
 /// Reports of one tenant with the same directive and blocked host.

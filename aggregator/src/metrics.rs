@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use schemas::topic::PARTIALS;
 
 use crate::engine::Sizes;
 use crate::ledger::Ledger;
@@ -130,10 +131,12 @@ impl Metrics {
     }
 }
 
-/// A column of the ledger: name, help, value.
+/// A column of what a shard tells: name, help, value.
 type Column = (&'static str, &'static str, fn(&Figures) -> u64);
 
-const COUNTERS: [Column; 7] = [
+/// The ledger of a shard of events. That of a shard of partials has the same columns under another name: sums are no
+/// events, and a total over all shards must not count anything twice.
+const LEDGER: [Column; 7] = [
     (
         "accepted",
         "Records that were counted, late, duplicate or dead",
@@ -199,12 +202,18 @@ impl Collector for Board {
             topic: partition.topic,
             partition: partition.index,
         };
-        for (name, help, value) in COUNTERS {
-            let name = format!("weir_aggregator_events_{name}");
-            let mut metric = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
-            for (partition, figures) in &figures {
-                let counter = ConstCounter::new(value(figures));
-                counter.encode(metric.encode_family(&labels(partition))?)?;
+        for (what, is_of_partials) in [("events", false), ("partials", true)] {
+            let of_kind = |(partition, _): &&(Partition, Figures)| {
+                (partition.topic == PARTIALS.name()) == is_of_partials
+            };
+            for (name, help, value) in LEDGER {
+                let name = format!("weir_aggregator_{what}_{name}");
+                let mut metric =
+                    encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
+                for (partition, figures) in figures.iter().filter(of_kind) {
+                    let counter = ConstCounter::new(value(figures));
+                    counter.encode(metric.encode_family(&labels(partition))?)?;
+                }
             }
         }
         for (name, help, value) in GAUGES {
@@ -229,27 +238,30 @@ mod tests {
     fn a_ledger_is_shown_by_partition() {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        let partition = Partition {
-            topic: "weir.usage.v1",
-            index: 3,
-        };
+        let partition = |topic| Partition { topic, index: 3 };
         let ledger = Ledger {
             accepted: 5,
             counted: 4,
             late: 1,
             ..Ledger::default()
         };
-        metrics.set_ledger(partition, ledger);
-        let mut text = String::new();
-        encode(&mut text, &registry).unwrap();
-        let labels = r#"{topic="weir.usage.v1",partition="3"}"#;
-        for (name, value) in [("accepted", 5), ("counted", 4), ("late", 1), ("dead", 0)] {
-            let line = format!("weir_aggregator_events_{name}_total{labels} {value}\n");
-            assert!(text.contains(&line), "{line} is missing in\n{text}");
+        for topic in ["weir.usage.v1", PARTIALS.name()] {
+            metrics.set_ledger(partition(topic), ledger);
         }
-        metrics.remove(partition);
-        let mut text = String::new();
-        encode(&mut text, &registry).unwrap();
-        assert!(!text.contains(labels), "{text}");
+        let shown = || {
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            text
+        };
+        for (what, topic) in [("events", "weir.usage.v1"), ("partials", PARTIALS.name())] {
+            for (name, value) in [("accepted", 5), ("counted", 4), ("late", 1), ("dead", 0)] {
+                let labels = format!(r#"{{topic="{topic}",partition="3"}}"#);
+                let line = format!("weir_aggregator_{what}_{name}_total{labels} {value}\n");
+                assert_eq!(shown().matches(&line).count(), 1, "{line} in\n{}", shown());
+            }
+        }
+        assert_eq!(shown().matches("events_counted_total{").count(), 1);
+        metrics.remove(partition("weir.usage.v1"));
+        assert!(!shown().contains(r#"topic="weir.usage.v1""#), "{}", shown());
     }
 }

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 use hashbrown::{Equivalent, HashMap};
+use schemas::policy::{HARD, Limit};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::counter::{Change, Counter, Direction, Reform};
-use crate::event::{Crossing, Output};
+use crate::counter::{Change, Counter, Direction, Reform, Rules};
+use crate::event::{Crossing, Output, Prolonged};
 use crate::plan::{Plan, Series};
 use crate::rollup::MINUTE_SECONDS;
 use crate::window::Terms;
@@ -46,7 +47,23 @@ struct Kept {
     counter: Counter,
     /// When it is to be looked at, in [`Owner::falls`]: when its first level falls, or before.
     falls_at: Option<Timestamp>,
+    /// What was told of the hard levels that stand on it.
+    told: Vec<Told>,
 }
+
+/// What was told of a hard level that stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Told {
+    limit: String,
+    /// The crossing: when, and by which record.
+    at: Timestamp,
+    offset: i64,
+    /// When it falls, as was told last.
+    falls_at: Timestamp,
+}
+
+/// A level that falls later than was told by less than this is not told again: a bucket's fall moves with every event.
+const PROLONGED_BY_MIN: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Owner {
@@ -99,29 +116,88 @@ pub(crate) struct Teller<'a> {
 impl Teller<'_> {
     fn tell(&mut self, subject: &Subject, changes: Vec<Change<'_>>) {
         for change in changes {
-            let owned = |(source, id): (&str, &str)| (source.to_owned(), id.to_owned());
-            let crossing = Crossing {
-                subject: subject.clone(),
-                limit: change.limit.name.clone(),
-                policy_version: self.plan.policy.version,
-                meter: change.limit.meter.clone(),
-                window: change.limit.window,
-                mode: change.limit.mode,
-                level: change.level.name.clone(),
-                threshold: change.level.threshold,
-                direction: change.direction,
-                at: change.at,
-                sum: change.sum,
-                max: change.limit.hard(),
-                falls_at: change.falls_at,
-                event: self
-                    .event
-                    .filter(|_| change.direction == Direction::Up)
-                    .map(owned),
-                offset: self.offset,
-            };
+            let crossing = self.crossing(subject, &change);
             self.out.push(Output::Crossing(Box::new(crossing)));
         }
+    }
+
+    fn crossing(&self, subject: &Subject, change: &Change<'_>) -> Crossing {
+        let owned = |(source, id): (&str, &str)| (source.to_owned(), id.to_owned());
+        Crossing {
+            subject: subject.clone(),
+            limit: change.limit.name.clone(),
+            policy_version: self.plan.policy.version,
+            meter: change.limit.meter.clone(),
+            window: change.limit.window,
+            mode: change.limit.mode,
+            level: change.level.name.clone(),
+            threshold: change.level.threshold,
+            direction: change.direction,
+            at: change.at,
+            sum: change.sum,
+            max: change.limit.hard(),
+            falls_at: change.falls_at,
+            event: self
+                .event
+                .filter(|_| change.direction == Direction::Up)
+                .map(owned),
+            offset: self.offset,
+        }
+    }
+}
+
+impl Kept {
+    fn new(counter: Counter) -> Self {
+        Self {
+            counter,
+            falls_at: None,
+            told: Vec::new(),
+        }
+    }
+
+    /// Takes note of what is being told, by the record at `offset`.
+    fn note(&mut self, changes: &[Change<'_>], offset: i64) {
+        for change in changes.iter().filter(|change| change.level.name == HARD) {
+            self.told.retain(|told| told.limit != change.limit.name);
+            if let (Direction::Up, Some(falls_at)) = (change.direction, change.falls_at) {
+                self.told.push(Told {
+                    limit: change.limit.name.clone(),
+                    at: change.at,
+                    offset,
+                    falls_at,
+                });
+            }
+        }
+    }
+
+    /// Says again what falls later than was told.
+    fn prolong(&mut self, subject: &Subject, rules: Rules<'_>, teller: &mut Teller<'_>) {
+        let (counter, sum) = (&self.counter, self.counter.sum(rules.terms));
+        for told in &mut self.told {
+            let Some((limit, falls_at)) = counter.hard_falls(rules, &told.limit) else {
+                debug_assert!(false, "{} was told to stand, and does not", told.limit);
+                continue;
+            };
+            if falls_at < told.falls_at.plus(PROLONGED_BY_MIN) {
+                continue;
+            }
+            told.falls_at = falls_at;
+            let change = still_up(limit, told, sum);
+            let crossing = Box::new(teller.crossing(subject, &change));
+            let crossed_by = told.offset;
+            teller.out.push(Output::Prolonged(Prolonged { crossing, crossed_by }));
+        }
+    }
+}
+
+fn still_up<'p>(limit: &'p Limit, told: &Told, sum: i128) -> Change<'p> {
+    Change {
+        limit,
+        level: limit.levels.last().expect("a limit has a hard level"),
+        direction: Direction::Up,
+        at: told.at,
+        sum,
+        falls_at: Some(told.falls_at),
     }
 }
 
@@ -180,10 +256,7 @@ impl Owner {
             if limits.is_empty() {
                 return;
             }
-            let kept = Kept {
-                counter: Counter::new(rules.terms, deposit.at, &limits),
-                falls_at: None,
-            };
+            let kept = Kept::new(Counter::new(rules.terms, deposit.at, &limits));
             let subject = Subject::parse(deposit.subject).expect("a pattern writes whole subjects");
             let series = deposit.series.id;
             self.counters.insert(CounterKey { series, subject }, kept);
@@ -196,10 +269,12 @@ impl Owner {
         kept.counter
             .add(rules, deposit.at, deposit.amount, &mut changes);
         if !changes.is_empty() {
+            kept.note(&changes, teller.offset);
             teller.tell(&key.subject, changes);
             let next = kept.counter.next_fall(rules, Timestamp::MAX);
             reschedule(&mut self.falls, key, kept, next);
         }
+        kept.prolong(&key.subject, rules, teller);
     }
 
     /// Lets fall what falls by the owner's clock at append time `now`.
@@ -217,6 +292,7 @@ impl Owner {
             let rules = teller.plan.rules(series, teller.zone);
             let mut changes = Vec::new();
             kept.counter.fall(rules, by, &mut changes);
+            kept.note(&changes, teller.offset);
             teller.tell(&key.subject, changes);
             let next = kept.counter.next_fall(rules, Timestamp::MAX);
             reschedule(&mut self.falls, &key, kept, next);
@@ -269,7 +345,8 @@ impl Owner {
                         at,
                     };
                     counter.reform(reform, &mut changes);
-                    next = counter.next_fall(rules, Timestamp::MAX);
+                    kept.note(&changes, teller.offset);
+                    next = kept.counter.next_fall(rules, Timestamp::MAX);
                     reschedule(&mut self.falls, &key, &mut kept, next);
                     self.counters.insert(key.clone(), kept);
                 }

@@ -70,3 +70,6 @@ pub(crate) fn policy_to_record(policy: &Policy) -> PolicyVersion {
         default_zone: policy.default_zone.map(|zone| zone.name().to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests;
