@@ -1,7 +1,7 @@
 //! Why a request was not taken, and how that is told. Only this file knows status codes.
 
 use axum::body::Body;
-use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::header::{CONNECTION, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bus::SendError;
@@ -109,6 +109,14 @@ impl Refusal {
         }
     }
 
+    /// Whether the body may not have been read to its end: no other request can follow on its connection then.
+    const fn leaves_body_unread(&self) -> bool {
+        matches!(
+            self,
+            Self::TooLarge { .. } | Self::InflatesTooLarge { .. } | Self::BrokenBody { .. }
+        )
+    }
+
     /// Its name on metrics.
     pub(crate) const fn reason(&self) -> &'static str {
         match self {
@@ -153,6 +161,10 @@ impl IntoResponse for Refusal {
             _ => {}
         }
         let mut response = self.problem().into_response::<Body>();
+        if self.leaves_body_unread() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
         if response.status() == StatusCode::UNAUTHORIZED {
             response
                 .headers_mut()
