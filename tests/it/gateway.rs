@@ -208,9 +208,17 @@ async fn foreign_records_are_counted_moved_or_set_aside() {
         }
     })
     .await;
-    let query = [("subject", "tenant/foreign"), ("meter", "tokens")];
-    let tokens = client.get("/v1/usage", &query).await["series"][0]["total"].clone();
-    assert_eq!(tokens, 120);
+    eventually("the tenant's tokens", SOON, async || {
+        let query = [("subject", "tenant/foreign"), ("meter", "tokens")];
+        let usage = client.get("/v1/usage", &query).await;
+        let tokens = &usage["series"][0]["total"];
+        if *tokens == 120 {
+            Ok(())
+        } else {
+            Err(tokens.to_string())
+        }
+    })
+    .await;
     let dead = kcat(&scene.weir.bootstrap(), "weir.dead.v1");
     assert_eq!(
         dead.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(),
