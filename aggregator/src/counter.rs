@@ -127,7 +127,10 @@ impl Counter {
         let limit = &rules.limits[standing.limit];
         let stands = standing.levels == limit.levels.len();
         let falls_at = stands
-            .then(|| self.window.falls_below(rules.terms, limit.hard(), Timestamp::MAX))
+            .then(|| {
+                self.window
+                    .falls_below(rules.terms, limit.hard(), Timestamp::MAX)
+            })
             .flatten()?;
         Some((limit, falls_at))
     }

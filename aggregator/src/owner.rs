@@ -185,7 +185,10 @@ impl Kept {
             let change = still_up(limit, told, sum);
             let crossing = Box::new(teller.crossing(subject, &change));
             let crossed_by = told.offset;
-            teller.out.push(Output::Prolonged(Prolonged { crossing, crossed_by }));
+            teller.out.push(Output::Prolonged(Prolonged {
+                crossing,
+                crossed_by,
+            }));
         }
     }
 }

@@ -2,7 +2,7 @@ use schemas::policy::Stream;
 
 use super::*;
 use crate::counter::Direction;
-use crate::event::{Amounts, Report};
+use crate::event::{Amounts, Partial, Report};
 use crate::model::{MINUTE, call, policy, reborn, settings, usage_engine};
 
 fn at(seconds: i64) -> Timestamp {
@@ -453,5 +453,56 @@ fn a_restored_engine_is_the_one_that_was_saved() {
             "down tokens/hard tenant/acme@161 0",
             "down tokens/80% tenant/acme@161 0"
         ]
+    );
+}
+
+/// Plays calls of ten tokens under [`MINUTELY`] at these seconds, and shows what is said of the hard level:
+/// `up@AT until FALLS`, `again@AT until FALLS`, `down@AT`.
+#[track_caller]
+fn check_block(script: &str, said: &str) {
+    let mut shard = Shard::under(MINUTELY);
+    for (place, word) in script.split_ascii_whitespace().enumerate() {
+        let seconds: i64 = word.parse().unwrap();
+        let id = place.to_string();
+        shard.step(
+            seconds,
+            Input::Event(call(("a", "u"), &id, at(seconds), 10)),
+        );
+    }
+    let mut crossed_by = None;
+    let shown = shard.out.drain(..).filter_map(|output| {
+        let (way, crossing) = match output {
+            Output::Crossing(c) if c.level != "hard" => return None,
+            Output::Crossing(c) if c.direction == Direction::Down => {
+                return Some(format!("down@{}", c.at.second()));
+            }
+            Output::Crossing(c) => {
+                crossed_by = Some(c.offset);
+                ("up", c)
+            }
+            Output::Prolonged(prolonged) => {
+                assert_eq!(Some(prolonged.crossed_by), crossed_by);
+                ("again", prolonged.crossing)
+            }
+            _ => return None,
+        };
+        let until = crossing.falls_at.unwrap().second();
+        Some(format!("{way}@{} until {until}", crossing.at.second()))
+    });
+    assert_eq!(shown.collect::<Vec<_>>().join(", "), said);
+}
+
+#[test]
+fn a_block_lasts_as_long_as_the_sum() {
+    check_block("100", "up@100 until 161");
+    // In the same second nothing falls later.
+    check_block("100 100", "up@100 until 161");
+    check_block(
+        "100 130 160",
+        "up@100 until 161, again@100 until 191, again@100 until 221",
+    );
+    check_block(
+        "100 130 200",
+        "up@100 until 161, again@100 until 191, down@191, up@200 until 261",
     );
 }

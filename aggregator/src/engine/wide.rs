@@ -7,7 +7,7 @@ use schemas::subject::Subject;
 
 use super::*;
 use crate::counter::Direction;
-use crate::event::PartialSum;
+use crate::event::{Partial, PartialSum};
 use crate::model::{call, policy, reborn, settings, usage_engine};
 
 const LIMITS: &str = "all platform tokens hard=50 : sliding 10s
@@ -134,15 +134,18 @@ impl Receiver {
 
     /// `up limit@second sum` of every crossing so far.
     fn crossings(&self) -> Vec<String> {
-        let shown = self.out.iter().map(|output| match output {
+        let shown = self.out.iter().filter_map(|output| match output {
             Output::Crossing(c) => {
-                let direction = if c.direction == Direction::Up {
-                    "up"
-                } else {
-                    "down"
-                };
-                format!("{direction} {}@{} {}", c.limit, c.at.second(), c.sum)
+                let up = c.direction == Direction::Up;
+                let direction = if up { "up" } else { "down" };
+                Some(format!(
+                    "{direction} {}@{} {}",
+                    c.limit,
+                    c.at.second(),
+                    c.sum
+                ))
             }
+            Output::Prolonged(_) => None,
             other => panic!("{other:?} is no crossing"),
         });
         shown.collect()

@@ -52,11 +52,12 @@ pub(super) fn origin(partition: Partition, offset: i64) -> Origin {
 pub(crate) fn outgoing(partition: Partition, output: Output) -> Outgoing {
     match output {
         Output::Crossing(crossing) => {
-            let crossing = crossing_record(partition, *crossing);
-            Outgoing::Signal {
-                key: crossing.subject.partition_key(),
-                signal: Box::new(Signal::Crossing(crossing)),
-            }
+            let crossed_by = crossing.offset;
+            crossing_signal(crossing_record(partition, *crossing, crossed_by))
+        }
+        Output::Prolonged(prolonged) => {
+            let crossed_by = prolonged.crossed_by;
+            crossing_signal(crossing_record(partition, *prolonged.crossing, crossed_by))
         }
         Output::Group(group) => Outgoing::Signal {
             key: group.tenant.clone(),
@@ -77,7 +78,15 @@ pub(crate) fn outgoing(partition: Partition, output: Output) -> Outgoing {
     }
 }
 
-fn crossing_record(partition: Partition, crossing: event::Crossing) -> Crossing {
+fn crossing_signal(crossing: Crossing) -> Outgoing {
+    Outgoing::Signal {
+        key: crossing.subject.partition_key(),
+        signal: Box::new(Signal::Crossing(crossing)),
+    }
+}
+
+/// The record of a crossing, with the id that the record at `crossed_by` gave it.
+fn crossing_record(partition: Partition, crossing: event::Crossing, crossed_by: i64) -> Crossing {
     let direction = match crossing.direction {
         counter::Direction::Up => Direction::Up,
         counter::Direction::Down => Direction::Down,
@@ -93,7 +102,7 @@ fn crossing_record(partition: Partition, crossing: event::Crossing) -> Crossing 
         &at_us,
     ];
     Crossing {
-        id: signal_id(partition, crossing.offset, &parts),
+        id: signal_id(partition, crossed_by, &parts),
         subject: crossing.subject,
         limit: crossing.limit,
         policy_version: i64::try_from(crossing.policy_version).unwrap_or(i64::MAX),
