@@ -4,9 +4,11 @@ mod commits;
 mod configs;
 mod consume;
 mod fetch;
+mod layout;
 mod members;
 mod metadata;
 mod produce;
+mod table;
 mod topics;
 
 use std::sync::Arc;
@@ -19,38 +21,10 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 use crate::core::Core;
+use table::{APIS, Api};
 
-/// The APIs and the first and last version of each. What is advertised is what is implemented.
-const APIS: &[(ApiKey, i16, i16)] = &[
-    (ApiKey::Produce, 3, 9),
-    (ApiKey::Fetch, 4, 12),
-    (ApiKey::ListOffsets, 1, 7),
-    (ApiKey::Metadata, 0, 12),
-    (ApiKey::OffsetCommit, 2, 8),
-    (ApiKey::OffsetFetch, 1, 8),
-    (ApiKey::FindCoordinator, 0, 4),
-    (ApiKey::JoinGroup, 0, 9),
-    (ApiKey::Heartbeat, 0, 4),
-    (ApiKey::LeaveGroup, 0, 5),
-    (ApiKey::SyncGroup, 0, 5),
-    (ApiKey::DescribeGroups, 0, 5),
-    (ApiKey::ListGroups, 0, 4),
-    (ApiKey::ApiVersions, 0, 3),
-    (ApiKey::CreateTopics, 2, 7),
-    (ApiKey::DeleteTopics, 1, 6),
-    (ApiKey::DeleteRecords, 0, 2),
-    (ApiKey::InitProducerId, 0, 4),
-    (ApiKey::OffsetForLeaderEpoch, 2, 4),
-    (ApiKey::DescribeConfigs, 1, 4),
-    (ApiKey::AlterConfigs, 0, 2),
-    (ApiKey::CreatePartitions, 0, 3),
-    (ApiKey::DeleteGroups, 0, 2),
-    (ApiKey::IncrementalAlterConfigs, 0, 1),
-    (ApiKey::OffsetDelete, 0, 0),
-    (ApiKey::DescribeCluster, 0, 1),
-    // Only to be refused: librdkafka would wait for ever for a broker that has it.
-    (ApiKey::ConsumerGroupHeartbeat, 0, 1),
-];
+/// The version of the request header that comes with compact lengths and tagged fields.
+const FLEXIBLE_HEADER: i16 = 2;
 
 /// Why a request cannot be answered at all; its connection is closed, as Kafka does.
 #[derive(Debug, thiserror::Error)]
@@ -94,10 +68,10 @@ pub(crate) async fn answer(
     let key = i16::from_be_bytes([head[0], head[1]]);
     let version = i16::from_be_bytes([head[2], head[3]]);
     let api = ApiKey::try_from(key).map_err(|()| RequestError::UnknownApi(key))?;
-    let supported = APIS
+    let known = APIS
         .iter()
-        .any(|(a, min, max)| *a == api && (*min..=*max).contains(&version));
-    if !supported && api != ApiKey::ApiVersions {
+        .find(|a| a.key == api && (a.min..=a.max).contains(&version));
+    if known.is_none() && api != ApiKey::ApiVersions {
         return Err(RequestError::Unsupported { api, version });
     }
     let header =
@@ -107,10 +81,18 @@ pub(crate) async fn answer(
                 reason: format!("{e:#}"),
             }
         })?;
-    if !supported {
+    let Some(known) = known else {
         // A client that is newer than this broker learns from version 0 what it may ask.
         let refusal = ResponseKind::ApiVersions(versions(ResponseError::UnsupportedVersion.code()));
         return encode(header.correlation_id, api, 0, &refusal).map(Some);
+    };
+    let flexible = api.request_header_version(version) >= FLEXIBLE_HEADER;
+    if layout::skip(known.request, version, flexible, &frame).is_none() {
+        let reason = "it ends too early or announces too much".to_owned();
+        return Err(RequestError::Malformed {
+            what: "request",
+            reason,
+        });
     }
     let request =
         RequestKind::decode(api, &mut frame, version).map_err(|e| RequestError::Malformed {
@@ -196,11 +178,11 @@ fn encode(
 
 fn versions(error_code: i16) -> ApiVersionsResponse {
     use kafka_protocol::messages::api_versions_response::ApiVersion;
-    let version = |(api, min, max): &(ApiKey, i16, i16)| {
+    let version = |api: &Api| {
         ApiVersion::default()
-            .with_api_key(*api as i16)
-            .with_min_version(*min)
-            .with_max_version(*max)
+            .with_api_key(api.key as i16)
+            .with_min_version(api.min)
+            .with_max_version(api.max)
     };
     ApiVersionsResponse::default()
         .with_error_code(error_code)

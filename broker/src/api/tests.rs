@@ -351,10 +351,93 @@ async fn ask(core: &Arc<Core>, api: ApiKey, version: i16) -> ResponseKind {
 async fn every_advertised_version_is_answered() {
     let folder = tempfile::tempdir().unwrap();
     let core = core(folder.path());
-    for (api, min, max) in APIS {
-        for version in *min..=*max {
-            ask(&core, *api, version).await;
+    for api in APIS {
+        for version in api.min..=api.max {
+            ask(&core, api.key, version).await;
         }
+    }
+}
+
+/// An independent encoder wrote the requests: the layouts fit them to the last byte.
+#[test]
+fn layouts_are_those_of_the_protocol() {
+    for api in APIS {
+        for version in api.min..=api.max {
+            let mut body = BytesMut::new();
+            sample(api.key, version).encode(&mut body, version).unwrap();
+            let flexible = api.key.request_header_version(version) >= FLEXIBLE_HEADER;
+            let skip = |body| layout::skip(api.request, version, flexible, body).map(<[u8]>::len);
+            assert_eq!(skip(&body), Some(0), "{:?} version {version}", api.key);
+            for cut in 0..body.len() {
+                assert_eq!(
+                    skip(&body[..cut]),
+                    None,
+                    "{:?} version {version} at {cut}",
+                    api.key
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_announces_too_much_is_refused_before_room_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let core = core(folder.path());
+    // The list of topics is the first thing after the header.
+    let metadata = |version: i16, count: &[u8]| {
+        let whole = frame(
+            ApiKey::Metadata,
+            version,
+            &sample(ApiKey::Metadata, version),
+        );
+        let mut body = BytesMut::new();
+        sample(ApiKey::Metadata, version)
+            .encode(&mut body, version)
+            .unwrap();
+        let header = &whole[..whole.len() - body.len()];
+        Bytes::from([header, count, &[0; 400]].concat())
+    };
+    let announced = [
+        metadata(1, &i32::MAX.to_be_bytes()),
+        metadata(1, &200_001_i32.to_be_bytes()),
+        metadata(1, &(-2_i32).to_be_bytes()),
+        metadata(12, &[0xff, 0xff, 0xff, 0xff, 0x0f]),
+        metadata(12, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+    ];
+    for frame in announced {
+        let refused = answer(&core, frame).await;
+        assert!(
+            matches!(refused, Err(RequestError::Malformed { .. })),
+            "{refused:?}"
+        );
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 300, ..Default::default() })]
+
+    /// Requests with some bytes changed: an answer or an error, never a panic, and never room for more than was sent.
+    #[test]
+    fn changed_requests_do_no_harm(
+        api in 0..APIS.len(),
+        version in 0i16..13,
+        changes in proptest::collection::vec((0usize..200, proptest::prelude::any::<u8>()), 1..6),
+    ) {
+        let api = &APIS[api];
+        let version = version.clamp(api.min, api.max);
+        let mut bytes = frame(api.key, version, &sample(api.key, version)).to_vec();
+        for (at, byte) in changes {
+            let at = 4 + at % (bytes.len() - 4);
+            bytes[at] = byte;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let core = core(folder.path());
+            // A changed join may have to wait for others, who never come.
+            let _ = tokio::time::timeout(Duration::from_millis(20), answer(&core, bytes.into())).await;
+        });
     }
 }
 
