@@ -35,10 +35,8 @@ const INGEST_BATCH: usize = 100;
 const INGEST_TIME: Duration = Duration::from_secs(10);
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all();
-    let runtime = { runtime }.build().expect("a runtime");
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         decision_latency().await;
         ingest_rate().await;
