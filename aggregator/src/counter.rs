@@ -1,8 +1,7 @@
 //! A counter: one window of one subject, and which levels of which limits stand on it.
 //!
-//! A level *stands* from the amount that takes the sum to its threshold until the sum falls below; between two calls
-//! a level stands exactly when the sum at the window's head is at or above its threshold. Both ways are told as a
-//! [`Change`], in the order of time.
+//! A level *stands* from the amount that takes the sum to its threshold until the sum falls below: while it stands, the
+//! sum at the window's head is at or above its threshold. Both ways are told as a [`Change`], in the order of time.
 
 use schemas::policy::{Level, Limit};
 use schemas::time::Timestamp;
@@ -42,6 +41,8 @@ pub(crate) struct Reform<'p, 'l> {
     pub(crate) limits: &'l [usize],
     /// From when on the new policy holds.
     pub(crate) at: Timestamp,
+    /// Time has passed at least to here: it is judged by what is in the window then.
+    pub(crate) passed: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +89,7 @@ impl Counter {
         self.fall(rules, at, changes);
         self.window.advance(rules.terms, at);
         if self.window.add(rules.terms, at, amount) {
-            self.raise(rules, at, changes);
+            self.raise(rules, at, self.window.sum(rules.terms), changes);
         }
     }
 
@@ -153,9 +154,10 @@ impl Counter {
             new,
             limits,
             at,
+            passed,
         } = reform;
         let ends_anew = self.window.change_zone(new.terms);
-        let sum = self.sum(new.terms);
+        let sum = self.window.sum_by(new.terms, passed);
         let stood: Vec<(&Limit, &Level)> = self.standing_levels(old).collect();
         for (limit, level) in stood.iter().rev().copied() {
             let here = limits.iter().map(|&place| &new.limits[place]);
@@ -171,7 +173,7 @@ impl Counter {
         let none = |&limit: &usize| Standing { limit, levels: 0 };
         self.standing = limits.iter().map(none).collect();
         let first = changes.len();
-        self.raise(new, at, changes);
+        self.raise(new, at, sum, changes);
         let risen = changes.split_off(first).into_iter().filter(|change| {
             let as_before = |(limit, level): &(&Limit, &Level)| {
                 limit.name == change.limit.name && *level == change.level
@@ -181,9 +183,15 @@ impl Counter {
         changes.extend(risen);
     }
 
-    /// Tells that nothing stands any more: the counter is about to be dropped.
-    pub(crate) fn retire<'p>(self, old: Rules<'p>, at: Timestamp, changes: &mut Vec<Change<'p>>) {
-        let sum = self.sum(old.terms);
+    /// Tells that nothing stands any more as of `at`, when time has passed to `passed`: the counter is about to be
+    /// dropped.
+    pub(crate) fn retire<'p>(
+        self,
+        old: Rules<'p>,
+        (at, passed): (Timestamp, Timestamp),
+        changes: &mut Vec<Change<'p>>,
+    ) {
+        let sum = self.window.sum_by(old.terms, passed);
         let stood: Vec<_> = self.standing_levels(old.limits).collect();
         let downs = stood.into_iter().rev();
         changes.extend(downs.map(|(limit, level)| Change::down(limit, level, at, sum)));
@@ -201,8 +209,14 @@ impl Counter {
         })
     }
 
-    fn raise<'p>(&mut self, rules: Rules<'p>, at: Timestamp, changes: &mut Vec<Change<'p>>) {
-        let sum = self.window.sum(rules.terms);
+    /// Tells the levels that `sum` reaches and that do not stand yet.
+    fn raise<'p>(
+        &mut self,
+        rules: Rules<'p>,
+        at: Timestamp,
+        sum: i128,
+        changes: &mut Vec<Change<'p>>,
+    ) {
         for standing in &mut self.standing {
             let limit = &rules.limits[standing.limit];
             let reached = limit.levels[standing.levels..].iter();

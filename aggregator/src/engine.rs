@@ -25,7 +25,7 @@ use thiserror::Error;
 use crate::event::{Cause, Event, Input, Outcome, Output, Place};
 use crate::groups::Groups;
 use crate::ledger::Ledger;
-use crate::owner::{Deposit, Owner, Patience, Teller};
+use crate::owner::{Deposit, Owner, Patience, Teller, When};
 use crate::partial::{Contributions, Parts};
 use crate::plan::{Kind, Plan, SeriesIds};
 use crate::rollup::Rollups;
@@ -334,6 +334,11 @@ impl Engine {
         }
         let plan = Plan::new(policy, self.shard.kind, &mut self.state.series);
         let old = std::mem::replace(&mut self.plan, plan);
+        let when = When {
+            at,
+            now: self.state.now,
+            lateness: self.settings.patience.lateness,
+        };
         let mut names: Vec<Arc<str>> = self.state.owners.keys().cloned().collect();
         names.sort();
         for name in &names {
@@ -347,7 +352,7 @@ impl Engine {
             };
             let owner = self.state.owners.get_mut(name).expect("it was listed");
             let old_zone = old.policy.zone(tenant);
-            owner.reform((&old, old_zone), tenant, at, &mut teller);
+            owner.reform((&old, old_zone), tenant, when, &mut teller);
             self.schedule(name);
         }
         let feeds = &self.plan.feeds;

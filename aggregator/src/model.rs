@@ -176,6 +176,11 @@ impl NaiveCounter {
         Some(Timestamp::from_micros(below))
     }
 
+    /// When the sum falls below `threshold` if nothing more comes.
+    pub(crate) fn falls_below(&self, threshold: i128) -> Option<Timestamp> {
+        self.first_below(threshold, self.head.plus(FOREVER))
+    }
+
     pub(crate) fn fall(&mut self, limits: &[&Limit], by: Timestamp, out: &mut Vec<Told>) {
         if by <= self.head {
             return;
@@ -228,28 +233,27 @@ impl NaiveCounter {
         let is_bucket = matches!(self.terms.window, Window::Bucket { .. });
         let place = if is_bucket { self.head } else { at };
         self.amounts.push((place, amount));
-        self.raise(limits, at, out);
+        self.raise(limits, at, self.sum(), out);
     }
 
-    fn raise(&mut self, limits: &[&Limit], at: Timestamp, out: &mut Vec<Told>) {
-        let sum = self.sum();
+    fn raise(&mut self, limits: &[&Limit], at: Timestamp, sum: i128, out: &mut Vec<Told>) {
         for limit in limits {
             for level in limit.levels.iter().filter(|level| level.threshold <= sum) {
                 let name = (limit.name.clone(), level.name.clone());
                 if self.standing.insert(name.clone()) {
-                    let falls = self.first_below(level.threshold, self.head.plus(FOREVER));
+                    let falls = self.falls_below(level.threshold);
                     out.push((name.0, name.1, Direction::Up, at, sum, falls));
                 }
             }
         }
     }
 
-    /// Stands under the second limits instead of the first, as of `at`.
+    /// Stands under the second limits instead of the first, as of `at`, when time has passed to `passed`.
     pub(crate) fn reform(
         &mut self,
         (old, new): (&[&Limit], &[&Limit]),
         zone: Tz,
-        at: Timestamp,
+        (at, passed): (Timestamp, Timestamp),
         out: &mut Vec<Told>,
     ) {
         let end = |naive: &Self| match naive.terms.window {
@@ -264,7 +268,7 @@ impl NaiveCounter {
             let level = limit.levels.iter().find(|level| level.name == name.1)?;
             Some(level.threshold)
         };
-        let sum = self.sum();
+        let sum = self.sum_at(self.head.max(passed));
         for name in self.standing.clone() {
             let now = threshold(new, &name);
             if now.is_none_or(|now| sum < now) {
@@ -274,7 +278,7 @@ impl NaiveCounter {
                 self.standing.remove(&name);
             }
         }
-        self.raise(new, at, out);
+        self.raise(new, at, sum, out);
     }
 }
 

@@ -102,6 +102,16 @@ pub(crate) struct Deposit<'a> {
     pub(crate) amount: i128,
 }
 
+/// When a new policy comes to hold.
+#[derive(Clone, Copy)]
+pub(crate) struct When {
+    /// As the policy says.
+    pub(crate) at: Timestamp,
+    /// Append time.
+    pub(crate) now: Timestamp,
+    pub(crate) lateness: Duration,
+}
+
 /// Under which policy, by which record and into what crossings are told.
 pub(crate) struct Teller<'a> {
     pub(crate) plan: &'a Plan,
@@ -315,15 +325,17 @@ impl Owner {
         ))
     }
 
-    /// Puts every counter under a new plan (the teller's) as of `at`, in the order of series and subject.
+    /// Puts every counter under a new plan (the teller's), in the order of series and subject.
     pub(crate) fn reform(
         &mut self,
         old: (&Plan, Tz),
         tenant: Option<&str>,
-        at: Timestamp,
+        when: When,
         teller: &mut Teller<'_>,
     ) {
         let (old, old_zone) = old;
+        let When { at, now, lateness } = when;
+        let passed = self.clock(now).minus(lateness);
         let mut keys: Vec<CounterKey> = self.counters.keys().cloned().collect();
         keys.sort();
         for key in keys {
@@ -346,6 +358,7 @@ impl Owner {
                         new: rules,
                         limits: &limits,
                         at,
+                        passed,
                     };
                     counter.reform(reform, &mut changes);
                     kept.note(&changes, teller.offset);
@@ -357,7 +370,7 @@ impl Owner {
                     reschedule(&mut self.falls, &key, &mut kept, next);
                     let before = old.series_of(key.series).expect("it was counted before");
                     let rules = old.rules(before, old_zone);
-                    kept.counter.retire(rules, at, &mut changes);
+                    kept.counter.retire(rules, (at, passed), &mut changes);
                 }
             }
             teller.tell(&key.subject, changes);

@@ -52,6 +52,13 @@ impl WindowState {
         }
     }
 
+    /// What is in the window at `by`, or at its head where that is later, if nothing more comes.
+    pub(crate) fn sum_by(&self, terms: Terms, by: Timestamp) -> i128 {
+        let mut then = self.clone();
+        then.advance(terms, by);
+        then.sum(terms)
+    }
+
     /// Moves the head to `to`, and lets go of what has left the window by then. Nothing when `to` is behind it.
     pub(crate) fn advance(&mut self, terms: Terms, to: Timestamp) {
         match (self, terms.window) {

@@ -284,6 +284,7 @@ fn check_reform(script: &str, from: &str, to: &str, expected: &[&str]) {
         new: new.rules(),
         limits: &[0],
         at: Timestamp::from_seconds(100),
+        passed: Timestamp::from_seconds(0),
     };
     counter.reform(reform, &mut changes);
     let told: Vec<String> = changes.iter().map(|c| shown(&told(c))).collect();
@@ -324,7 +325,8 @@ fn a_retired_counter_tells_that_nothing_stands() {
         &mut Vec::new(),
     );
     let mut changes = Vec::new();
-    counter.retire(case.rules(), Timestamp::from_seconds(9), &mut changes);
+    let (at, passed) = (Timestamp::from_seconds(9), Timestamp::from_seconds(0));
+    counter.retire(case.rules(), (at, passed), &mut changes);
     let told: Vec<String> = changes.iter().map(|c| shown(&told(c))).collect();
     assert_eq!(told, ["down hard@9 10", "down 80%@9 10"]);
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use schemas::policy::{Limit, Policy};
+use schemas::policy::{HARD, Limit, Policy};
 use schemas::subject::{Identity, Subject};
 
 use super::*;
@@ -83,6 +83,14 @@ struct Tenant {
     newest: Timestamp,
     /// Time minus append time of every event that was counted.
     leads: Vec<i64>,
+}
+
+impl Tenant {
+    /// To where its time has passed at append time `now`.
+    fn passed(&self, now: Timestamp) -> Timestamp {
+        let clock = now.as_micros() + self.leads.iter().max().unwrap();
+        Timestamp::from_micros(clock).minus(settings().patience.lateness)
+    }
 }
 
 /// The reference. Remembers everything, looks at everything each time.
@@ -182,18 +190,34 @@ impl Naive {
             if only.is_some_and(|only| only != tenant) {
                 continue;
             }
-            let lead = self.tenants[tenant.as_str()].leads.iter().max().unwrap();
-            let clock = Timestamp::from_micros(now.as_micros() + lead);
-            let by = clock.minus(settings().patience.lateness);
+            let by = self.tenants[tenant.as_str()].passed(now);
             let mut told = Vec::new();
             counter.fall(&limits_of(&self.policy, name, &tenant), by, &mut told);
             out.extend(told.into_iter().map(|told| (subject.clone(), told)));
         }
     }
 
+    /// When each hard level that stands falls if nothing more comes.
+    fn until(&self) -> BTreeMap<(Subject, String), Timestamp> {
+        let mut until = BTreeMap::new();
+        for ((name, subject), counter) in &self.counters {
+            let tenant = subject.tenant_id().unwrap();
+            for limit in limits_of(&self.policy, name, &tenant) {
+                if counter
+                    .standing
+                    .contains(&(limit.name.clone(), HARD.to_owned()))
+                {
+                    let falls_at = counter.falls_below(limit.hard()).unwrap();
+                    until.insert((subject.clone(), limit.name.clone()), falls_at);
+                }
+            }
+        }
+        until
+    }
+
     fn reform(&mut self, new: Policy, at: Timestamp, out: &mut Crossings) {
         let old = std::mem::replace(&mut self.policy, new);
-        let new = &self.policy;
+        let (new, tenants) = (&self.policy, &self.tenants);
         self.counters.retain(|(name, subject), counter| {
             let tenant = subject.tenant_id().unwrap();
             let (before, after) = (
@@ -201,7 +225,9 @@ impl Naive {
                 limits_of(new, name, &tenant),
             );
             let mut told = Vec::new();
-            counter.reform((&before, &after), new.zone(Some(&tenant)), at, &mut told);
+            let zone = new.zone(Some(&tenant));
+            let passed = tenants[tenant.as_str()].passed(at);
+            counter.reform((&before, &after), zone, (at, passed), &mut told);
             out.extend(told.into_iter().map(|told| (subject.clone(), told)));
             !after.is_empty()
         });
@@ -236,14 +262,29 @@ fn sorted(mut crossings: Crossings) -> Crossings {
 #[derive(Default)]
 struct Store {
     seconds: BTreeMap<(String, String, i64), (i64, i128)>,
+    /// When each hard level that stands falls, by subject and limit, as was told last.
+    until: BTreeMap<(Subject, String), Timestamp>,
 }
 
 impl Store {
+    fn note(&mut self, crossing: &Crossing) {
+        if crossing.level == HARD {
+            let key = (crossing.subject.clone(), crossing.limit.clone());
+            match crossing.falls_at {
+                Some(falls_at) => self.until.insert(key, falls_at),
+                None => self.until.remove(&key),
+            };
+        }
+    }
+
     fn apply(&mut self, out: &mut Vec<Output>) -> Crossings {
         let mut crossings = Vec::new();
         for output in out.drain(..) {
             match output {
-                Output::Crossing(crossing) => crossings.push(told(&crossing)),
+                Output::Crossing(crossing) => {
+                    self.note(&crossing);
+                    crossings.push(told(&crossing));
+                }
                 Output::Rollup(rollup) => {
                     for (second, sums) in rollup.seconds {
                         let user = rollup.dims.ids[1].as_deref().unwrap();
@@ -252,8 +293,7 @@ impl Store {
                         self.seconds.insert(key, (sums.events, sums.input_tokens));
                     }
                 }
-                // What is said again is no crossing; see `a_block_lasts_as_long_as_the_sum`.
-                Output::Prolonged(_) => {}
+                Output::Prolonged(prolonged) => self.note(&prolonged.crossing),
                 other => panic!("{other:?} was not asked for"),
             }
         }
@@ -322,6 +362,19 @@ fn run(ops: &[Op]) -> Result<(), TestCaseError> {
         prop_assert_eq!(engine.step(place, input, &mut out).unwrap(), outcome);
         let crossings = store.apply(&mut out);
         prop_assert_eq!(sorted(crossings), sorted(expected), "record {}", offset);
+        let until = naive.until();
+        prop_assert!(
+            until.keys().eq(store.until.keys()),
+            "{until:?} {:?}",
+            store.until
+        );
+        for (falls_at, told) in until.values().zip(store.until.values()) {
+            let most = told.plus(Duration::from_secs(1));
+            prop_assert!(
+                *told <= *falls_at && *falls_at < most,
+                "{told} for {falls_at}"
+            );
+        }
     }
     engine.flush(&mut out);
     store.apply(&mut out);
@@ -333,8 +386,6 @@ fn run(ops: &[Op]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
     #[test]
     fn engines_agree_with_lists_and_loops(ops in prop::collection::vec(op(), 1..120)) {
         run(&ops)?;

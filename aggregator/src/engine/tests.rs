@@ -312,6 +312,20 @@ fn a_policy_holds_from_its_marker_on() {
 }
 
 #[test]
+fn a_policy_judges_by_what_time_has_left_in_a_window() {
+    let limit = |hard: u8| format!("a tenant/* tokens hard={hard} : sliding 60s");
+    let check = |marked: i64, expected: &[&str]| {
+        let mut shard = Shard::under(&limit(15));
+        shard.step(100, Input::Event(call(("acme", "u"), "1", at(100), 10)));
+        shard.policy(2, &limit(10), marked);
+        assert_eq!(shard.crossings(), expected, "marked at {marked}");
+    };
+    // The lateness after the sum has left the window, it is of no matter whether its counter was dropped.
+    check(760, &["up a/hard tenant/acme@760 10"]);
+    check(761, &[]);
+}
+
+#[test]
 fn limits_count_what_they_name() {
     let mut shard = Shard::under(
         "all tenant/* requests hard=3 : sliding 60s
