@@ -15,10 +15,17 @@ const BATCHES_PER_KILL: usize = 4;
 const KILLS: usize = 10;
 /// Longer than a batch takes, so that some kills hit a request and others what comes after it.
 const KILL_AFTER_MAX_MS: u64 = 60;
+/// So often that some restarts go on from a snapshot, and others from the log alone.
+const CONFIG: &str = "[aggregator]\nsnapshot_interval_s = 1\n";
 const COUNTED_WITHIN: Duration = Duration::from_secs(120);
 
 async fn check(log: Log) {
-    let mut scene = Scene::start(log, Store::Sqlite, Options::up(trace::LIMIT)).await;
+    let mut scene = Scene::start(
+        log,
+        Store::Sqlite,
+        Options::up(trace::LIMIT).with_config(CONFIG),
+    )
+    .await;
     let expected = trace::expected();
     let events = trace::events();
     let batch = events.len() / (BATCHES_PER_KILL * kills()) + 1;
