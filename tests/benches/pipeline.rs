@@ -36,7 +36,11 @@ const INGEST_TIME: Duration = Duration::from_secs(10);
 
 fn main() {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime = runtime
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         decision_latency().await;
         ingest_rate().await;
