@@ -9,7 +9,7 @@ use tests::client::{Answer, Client, send};
 use tests::events::{now, usage};
 use tests::eventually;
 use tests::figures::{conserved, events};
-use tests::weir::{Options, Weir, command};
+use tests::weir::{Options, Weir};
 use tokio::io::AsyncWriteExt;
 
 const POLICY: &str = r#"
@@ -193,31 +193,6 @@ async fn check_too_large(client: &Client) {
     check(client, LINES, many.repeat(10_001), 413, &["10000 events"]).await;
 }
 
-/// The secret of a new ingest key for one tenant, by the command that an operator would use.
-async fn key_for(weir: &Weir, tenant: &str) -> String {
-    let mut create = command("key");
-    create.args(["create", "--role", "ingest", "--tenant", tenant, "--data"]);
-    let output = create.arg(weir.data_folder()).output().expect("weir runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let made: Value = serde_json::from_slice(&output.stdout).expect("a line of JSON");
-    let secret = made["secret"].as_str().expect("a secret").to_owned();
-    let client = weir.client().with_secret(&secret);
-    eventually("the new key is known", SOON, async || {
-        let answer = post(&client, LINES, "", Vec::new()).await;
-        if answer.status == 401 {
-            Err(answer.text())
-        } else {
-            Ok(())
-        }
-    })
-    .await;
-    secret
-}
-
 async fn check_callers(weir: &Weir) {
     let client = weir.client();
     check(
@@ -228,7 +203,7 @@ async fn check_callers(weir: &Weir) {
         &["unknown"],
     )
     .await;
-    let acme = client.with_secret(&key_for(weir, "acme").await);
+    let acme = client.with_secret(&weir.create_key("ingest", "acme").await);
     let other = event(&[("subject", json!("other"))]);
     check(&acme, BATCH, format!("[{other}]"), 403, &["another", "/0"]).await;
     // An ingest key reads nothing, and an operator's token is not for events.

@@ -1,5 +1,6 @@
 //! End-to-end tests: one target, linked once.
 
+mod apart;
 mod bad_input;
 mod bus;
 mod conformance;
@@ -14,4 +15,5 @@ mod limits;
 mod notify;
 mod pipeline;
 mod policy;
+mod queries;
 mod tidy;

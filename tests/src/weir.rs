@@ -5,10 +5,11 @@ use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::client::Client;
+use crate::client::{Client, send};
 use crate::installed::project;
 use crate::process::{Process, Signal};
 
@@ -127,6 +128,33 @@ impl Weir {
     pub fn client_at(&self, other: &Weir) -> Client {
         let own = self.client();
         other.client_with(own.ingest_key(), own.operator_token())
+    }
+
+    /// Makes a key or token of `role` for `tenant`, by the command that an operator would use, and gives its secret
+    /// once it is known.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub async fn create_key(&self, role: &str, tenant: &str) -> String {
+        let mut create = command("key");
+        create.args(["create", "--role", role, "--tenant", tenant, "--data"]);
+        let output = create.arg(self.data_folder()).output().expect("weir runs");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let made: Value = serde_json::from_slice(&output.stdout).expect("a line of JSON");
+        let secret = made["secret"].as_str().expect("a secret").to_owned();
+        let client = self.client().with_secret(&secret);
+        crate::eventually("the new key is known", READY_WITHIN, async || {
+            match send(client.data(Method::GET, "/v1/key")).await? {
+                answer if answer.status == 401 => Err(answer.text()),
+                _ => Ok(()),
+            }
+        })
+        .await;
+        secret
     }
 
     /// The addresses it listens on, as it wrote them down.
