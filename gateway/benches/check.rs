@@ -33,6 +33,8 @@ fn keys(count: usize) -> Vec<String> {
     keys
 }
 
+static ONE_REQUEST: Consume = Consume::ONE_REQUEST;
+
 fn limit() -> Limit {
     Limit {
         name: "rate".to_owned(),
@@ -78,7 +80,7 @@ fn gate() -> Gate {
     });
     for n in 0..DECISIONS {
         let standing = decision(Subject::tenant(&format!("blocked-{n}")));
-        gate.cache.put(gate.hasher(), standing, 0, Timestamp::MIN);
+        gate.put(standing, 0, Timestamp::MIN);
     }
     gate
 }
@@ -90,17 +92,19 @@ fn check(gate: &Gate, tenant: &str) -> bool {
             ..Identity::default()
         },
         tier: None,
-        consume: &Consume::ONE_REQUEST,
+        consume: &ONE_REQUEST,
     };
     let now = SystemClock.now();
     let view = gate.view(now);
     let answer = gate.check(&view, &request, now);
-    !black_box(answer).verdict().refuses()
+    !black_box(&answer).verdict().refuses()
 }
 
 fn benches(c: &mut Criterion) {
     let mut group = c.benchmark_group("check");
-    group.measurement_time(Duration::from_secs(5));
+    group
+        .measurement_time(Duration::from_secs(4))
+        .warm_up_time(Duration::from_secs(1));
     for count in KEYS {
         let keys = keys(count);
         let gate = gate();

@@ -1,13 +1,13 @@
 //! The decisions that stand, by subject.
 //!
-//! A lookup takes one hash per shape (set of dimensions) that any decision stands for, and no more: a request is not
-//! asked about keys when no key is blocked, and a decision about a subject that no limit names is found as well.
+//! A lookup asks once per shape (set of dimensions) that any decision stands for, and no more: a request is not asked
+//! about keys when no key is blocked, and a decision about a subject that no limit names is found as well. Most
+//! questions end at a filter, without a lock.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use arc_swap::{ArcSwap, Guard};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::{Mutex, RwLock};
@@ -19,6 +19,9 @@ use crate::hash::{Hasher, Hashes, SHAPES, Shape};
 
 /// Parts of the table, each behind a lock of its own.
 pub const SHARDS: usize = 64;
+
+/// Bits of the filter, a power of two: 8 KiB, of which 1,000 decisions set 1.5 %.
+const FILTER_BITS: usize = 1 << 16;
 
 /// What a gateway does with a request, mildest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,18 +134,30 @@ pub struct Shapes {
 /// Holds every decision that stands. What it is told comes in the log's order, subject by subject.
 pub struct Cache {
     shards: Box<[RwLock<HashTable<Kept>>]>,
-    shapes: ArcSwap<Shapes>,
-    /// How many decisions stand for each shape.
-    counts: Mutex<Box<[u32]>>,
+    /// A bit that is not set: nothing stands for any subject whose hash leads to it.
+    filter: Box<[AtomicU64]>,
+    counts: Mutex<Counts>,
+    /// Changes of the shapes so far.
+    shapes_version: AtomicU64,
     len: AtomicUsize,
+}
+
+/// How many decisions stand.
+struct Counts {
+    by_shape: Box<[u32]>,
+    by_bit: Box<[u32]>,
 }
 
 impl Default for Cache {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
-            shapes: ArcSwap::default(),
-            counts: Mutex::new(vec![0; SHAPES].into()),
+            filter: (0..FILTER_BITS / 64).map(|_| AtomicU64::new(0)).collect(),
+            counts: Mutex::new(Counts {
+                by_shape: vec![0; SHAPES].into(),
+                by_bit: vec![0; FILTER_BITS].into(),
+            }),
+            shapes_version: AtomicU64::new(0),
             len: AtomicUsize::new(0),
         }
     }
@@ -175,14 +190,14 @@ impl Cache {
                 }
                 if ended {
                     entry.remove();
-                    self.count(shape, -1);
+                    self.count(shape, hash, -1);
                     return Applied::Ended;
                 }
                 *kept = newer;
             }
             Entry::Vacant(_) if ended => return Applied::Ended,
             Entry::Vacant(entry) => {
-                self.count(shape, 1);
+                self.count(shape, hash, 1);
                 entry.insert(newer);
             }
         }
@@ -197,16 +212,30 @@ impl Cache {
         match found {
             Ok(entry) if entry.get().offset < offset => {
                 entry.remove();
-                self.count(shape, -1);
+                self.count(shape, hash, -1);
                 Applied::Lifted
             }
             _ => Applied::Ignored,
         }
     }
 
-    /// What stands for the request's subjects is found through these.
-    pub fn shapes(&self) -> Guard<Arc<Shapes>> {
-        self.shapes.load()
+    /// The shapes of all decisions that stand.
+    #[must_use]
+    pub fn shapes(&self) -> Shapes {
+        let counts = self.counts.lock();
+        let standing = counts.by_shape.iter().enumerate();
+        let standing = standing.filter(|(_, count)| **count != 0);
+        let list: Vec<Shape> = standing.map(|(n, _)| Shape::from_index(n)).collect();
+        let dimensions = list
+            .iter()
+            .fold(Shape::PLATFORM, |all, shape| all.with(*shape));
+        Shapes { list, dimensions }
+    }
+
+    /// Becomes another number whenever the shapes change.
+    #[must_use]
+    pub fn shapes_version(&self) -> u64 {
+        self.shapes_version.load(Ordering::Acquire)
     }
 
     /// Calls `found` with each decision that stands at `now` for a subject of the request.
@@ -215,18 +244,16 @@ impl Cache {
         shapes: &Shapes,
         hashes: &Hashes,
         now: Timestamp,
-        mut found: impl FnMut(&Arc<Standing>),
+        mut found: impl FnMut(Arc<Standing>),
     ) {
-        for hash in shapes
-            .list
-            .iter()
-            .filter_map(|shape| hashes.subject(*shape))
-        {
-            let shard = self.shard(hash).read();
-            if let Some(kept) = shard.find(table_hash(hash), |kept| kept.hash == hash)
-                && !kept.standing.has_ended(now)
+        for shape in &shapes.list {
+            let Some(hash) = hashes.subject(*shape) else {
+                continue;
+            };
+            if self.may_stand(hash)
+                && let Some(standing) = self.standing(hash, now)
             {
-                found(&kept.standing);
+                found(standing);
             }
         }
     }
@@ -235,6 +262,10 @@ impl Cache {
     #[must_use]
     pub fn get(&self, hasher: &Hasher, subject: &Subject, now: Timestamp) -> Option<Arc<Standing>> {
         let (_, hash) = hasher.subject(subject);
+        self.standing(hash, now)
+    }
+
+    fn standing(&self, hash: u128, now: Timestamp) -> Option<Arc<Standing>> {
         let shard = self.shard(hash).read();
         let kept = shard.find(table_hash(hash), |kept| kept.hash == hash)?;
         (!kept.standing.has_ended(now)).then(|| Arc::clone(&kept.standing))
@@ -262,7 +293,7 @@ impl Cache {
         shard.retain(|kept| {
             let ended = kept.standing.has_ended(now);
             if ended {
-                self.count(kept.shape, -1);
+                self.count(kept.shape, kept.hash, -1);
             }
             !ended
         });
@@ -286,29 +317,36 @@ impl Cache {
         &self.shards[(hash >> 122) as usize]
     }
 
-    /// Keeps the shapes in step. The caller holds the shard's lock for writing, so that a decision is found as soon
-    /// as it is put.
-    fn count(&self, shape: Shape, change: i32) {
-        let mut counts = self.counts.lock();
-        let count = &mut counts[shape.index()];
-        let before = *count;
-        *count = before.saturating_add_signed(change);
-        self.len.store(
-            self.len().saturating_add_signed(change as isize),
-            Ordering::Relaxed,
-        );
-        if (before == 0) == (*count == 0) {
-            return;
-        }
-        let standing = counts.iter().enumerate().filter(|(_, count)| **count != 0);
-        let list: Vec<Shape> = standing
-            .map(|(index, _)| Shape::from_index(index))
-            .collect();
-        let dimensions = list
-            .iter()
-            .fold(Shape::PLATFORM, |all, shape| all.with(*shape));
-        self.shapes.store(Arc::new(Shapes { list, dimensions }));
+    fn may_stand(&self, hash: u128) -> bool {
+        let bit = filter_bit(hash);
+        self.filter[bit / 64].load(Ordering::Relaxed) & (1 << (bit % 64)) != 0
     }
+
+    /// Keeps counts, filter and shapes in step. The caller holds the shard's lock for writing.
+    fn count(&self, shape: Shape, hash: u128, change: i32) {
+        let mut counts = self.counts.lock();
+        let len = self.len().saturating_add_signed(change as isize);
+        self.len.store(len, Ordering::Relaxed);
+        let bit = filter_bit(hash);
+        if turns(&mut counts.by_bit[bit], change) {
+            self.filter[bit / 64].fetch_xor(1 << (bit % 64), Ordering::Relaxed);
+        }
+        if turns(&mut counts.by_shape[shape.index()], change) {
+            self.shapes_version.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// Changes a count, and says whether it became zero or ceased to be.
+fn turns(count: &mut u32, change: i32) -> bool {
+    let before = *count;
+    *count = before.saturating_add_signed(change);
+    (before == 0) != (*count == 0)
+}
+
+/// Other bits than those that choose the shard and the place in its table.
+fn filter_bit(hash: u128) -> usize {
+    (hash >> 64) as usize % FILTER_BITS
 }
 
 fn table_hash(hash: u128) -> u64 {

@@ -15,39 +15,45 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use chrono_tz::Tz;
 use schemas::policy::{Mode, Policy, Stale, Window};
-use schemas::subject::Identity;
+use schemas::subject::{Identity, Subject};
 use schemas::time::Timestamp;
-use smallvec::SmallVec;
 
 pub use answer::{Answer, CauseOf, LimitOf, Why, seconds_until};
 pub use freshness::{Feed, Freshness};
 
-use crate::cache::{Cache, Cause, Shapes, Standing};
+use crate::cache::{self, Applied, Cache, Cause, Shapes, Standing};
 use crate::hash::Hasher;
 use crate::plan::{Plan, Planned};
 use crate::request::Request;
-use crate::window::{Intent, Item, Tally, Windows};
+use crate::window::{self, Intent, Item, Tally, Windows};
 
 /// Everything that a gateway knows. Shared by all threads; no call waits for another longer than a lookup.
 pub struct Gate {
     hasher: Hasher,
-    plan: ArcSwap<Plan>,
-    pub cache: Cache,
+    known: ArcSwap<Known>,
+    cache: Cache,
     pub windows: Windows,
     pub freshness: Freshness,
 }
 
+/// What changes seldom, and together.
+#[derive(Clone, Default)]
+struct Known {
+    plan: Arc<Plan>,
+    shapes: Shapes,
+    shapes_version: u64,
+}
+
 /// What holds at one moment; an [`Answer`] refers to it.
 pub struct View {
-    plan: Guard<Arc<Plan>>,
-    shapes: Guard<Arc<Shapes>>,
+    known: Guard<Arc<Known>>,
     stale: Option<Duration>,
 }
 
 impl View {
     #[must_use]
     pub fn policy_version(&self) -> u64 {
-        self.plan.policy().version
+        self.known.plan.policy().version
     }
 }
 
@@ -59,7 +65,7 @@ impl Gate {
     pub fn new(seed: [u64; 2], windows_bytes_max: usize, freshness: Freshness) -> Self {
         Self {
             hasher: Hasher::new(seed),
-            plan: ArcSwap::default(),
+            known: ArcSwap::default(),
             cache: Cache::default(),
             windows: Windows::new(windows_bytes_max),
             freshness,
@@ -73,76 +79,109 @@ impl Gate {
 
     /// From here on `policy` holds. Counters of limits that keep name, meter and window keep their counts.
     pub fn set_policy(&self, policy: Policy) {
-        self.plan.store(Arc::new(Plan::new(policy, &self.hasher)));
+        let plan = Arc::new(Plan::new(policy, &self.hasher));
+        self.known.rcu(|known| Known {
+            plan: Arc::clone(&plan),
+            ..Known::clone(known)
+        });
+    }
+
+    /// Takes a decision in, unless a newer one stands.
+    pub fn put(&self, standing: Standing, offset: i64, now: Timestamp) -> Applied {
+        let applied = self.cache.put(&self.hasher, standing, offset, now);
+        self.renew_shapes();
+        applied
+    }
+
+    /// Forgets what stands for `subject`, if that is older than `offset`.
+    pub fn lift(&self, subject: &Subject, offset: i64) -> Applied {
+        let applied = self.cache.lift(&self.hasher, subject, offset);
+        self.renew_shapes();
+        applied
+    }
+
+    /// Forgets decisions that have ended, and counters that hold nothing, in one part of each table.
+    pub fn sweep(&self, part: usize, now: Timestamp) {
+        self.cache.sweep(part % cache::SHARDS, now);
+        self.windows.sweep(part % window::SHARDS, now);
+        self.renew_shapes();
+    }
+
+    /// What stands for `subject` itself.
+    #[must_use]
+    pub fn standing(&self, subject: &Subject, now: Timestamp) -> Option<Arc<Standing>> {
+        self.cache.get(&self.hasher, subject, now)
+    }
+
+    #[must_use]
+    pub fn decisions(&self) -> &Cache {
+        &self.cache
     }
 
     #[must_use]
     pub fn view(&self, now: Timestamp) -> View {
         View {
-            plan: self.plan.load(),
-            shapes: self.cache.shapes(),
+            known: self.known.load(),
             stale: self.freshness.stale_for(now),
         }
     }
 
+    fn renew_shapes(&self) {
+        if self.known.load().shapes_version == self.cache.shapes_version() {
+            return;
+        }
+        self.known.rcu(|known| {
+            // Read first: should the shapes change in between, they are renewed once more.
+            let shapes_version = self.cache.shapes_version();
+            Known {
+                plan: Arc::clone(&known.plan),
+                shapes: self.cache.shapes(),
+                shapes_version,
+            }
+        });
+    }
+
     /// Judges `request`, and counts it if it is admitted and uses anything.
     pub fn check<'v>(&self, view: &'v View, request: &Request<'_>, now: Timestamp) -> Answer<'v> {
-        let plan: &'v Plan = &view.plan;
-        let wanted = plan.dimensions.with(view.shapes.dimensions);
+        let Known { plan, shapes, .. } = &**view.known;
+        let wanted = plan.dimensions.with(shapes.dimensions);
         let hashes = self.hasher.identity(&request.identity, wanted);
         let mut answer = Answer::new(view.stale);
-        self.cache.find(&view.shapes, &hashes, now, |standing| {
-            answer.stand(standing, self.obeyed(view, standing, now));
+        self.cache.find(shapes, &hashes, now, |standing| {
+            let obeyed = self.obeyed(view, &standing, now);
+            answer.stand(standing, obeyed);
         });
         let only_looks = request.consume.is_empty();
-        let mut limits: SmallVec<[&Planned; 4]> = SmallVec::new();
-        let mut items: SmallVec<[Item<'_>; 4]> = SmallVec::new();
-        for planned in plan.limits_of(&request.identity, request.tier) {
+        for (planned, subject) in plan.limits_of(&request.identity, request.tier, &hashes) {
             if view.stale.is_some() && planned.limit.stale == Stale::Closed {
                 answer.close(planned);
             }
             let amount = request.consume.amount(&planned.limit.meter);
             let amount = amount.or(only_looks.then_some(0));
-            let amount = amount.filter(|_| planned.counts_requests);
-            if let (Some(amount), Some(subject)) = (amount, hashes.subject(planned.shape)) {
-                limits.push(planned);
-                items.push(self.item(plan, planned, subject, (amount, request.identity)));
+            if let Some(amount) = amount.filter(|_| planned.counts_requests) {
+                let zone = zone(plan, planned, &request.identity);
+                answer.counted.push(Item {
+                    key: subject.wrapping_add(planned.hash),
+                    limit: planned,
+                    amount,
+                    refuses: planned.limit.mode == Mode::Block,
+                    zone,
+                    full: false,
+                    tally: Tally::default(),
+                });
             }
         }
-        let refused = answer.is_refused();
-        let intent = if refused || only_looks {
+        let intent = if answer.is_refused() || only_looks {
             Intent::Look
         } else {
             Intent::Charge
         };
-        let admitted = self.windows.take(&mut items, now, intent);
+        let admitted = self.windows.take(&mut answer.counted, now, intent);
         answer.charged = admitted && intent == Intent::Charge;
-        for (planned, item) in limits.into_iter().zip(items) {
-            answer.count(planned, &item);
+        if !answer.charged {
+            answer.settle(now);
         }
-        answer.settle(now);
         answer
-    }
-
-    fn item<'p>(
-        &self,
-        plan: &'p Plan,
-        planned: &'p Planned,
-        subject: u128,
-        (amount, identity): (u64, Identity<'_>),
-    ) -> Item<'p> {
-        Item {
-            key: subject.wrapping_add(planned.hash),
-            rule: &planned.rule,
-            amount,
-            refuses: planned.limit.mode == Mode::Block,
-            zone: match planned.limit.window {
-                Window::Calendar(_) => plan.policy().zone(identity.tenant),
-                _ => Tz::UTC,
-            },
-            full: false,
-            tally: Tally::default(),
-        }
     }
 
     /// Whether a decision is obeyed: always, unless what is known of it is stale and each limit behind its refusal
@@ -151,7 +190,7 @@ impl Gate {
         let overdue = standing.overdue(now);
         let stale = view.stale.or(overdue);
         let open = |cause: &Cause| {
-            let mut limits = view.plan.policy().limits_on(&standing.subject);
+            let mut limits = view.known.plan.policy().limits_on(&standing.subject);
             let limit = limits.find(|limit| limit.name == cause.limit);
             limit.is_some_and(|limit| limit.stale == Stale::Open)
         };
@@ -166,6 +205,14 @@ impl Gate {
             refuses: standing.verdict.refuses() && !left_open,
             overdue,
         }
+    }
+}
+
+/// The time zone that calendar windows go by; others do without.
+fn zone(plan: &Plan, planned: &Planned, identity: &Identity<'_>) -> Tz {
+    match planned.limit.window {
+        Window::Calendar(_) => plan.policy().zone(identity.tenant),
+        _ => Tz::UTC,
     }
 }
 

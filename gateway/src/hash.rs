@@ -20,15 +20,6 @@ pub(crate) const SHAPES: usize = 1 << DIMENSIONS;
 impl Shape {
     pub const PLATFORM: Shape = Shape(0);
 
-    /// The dimensions that `identity` has an id for.
-    #[must_use]
-    pub fn of_identity(identity: &Identity<'_>) -> Self {
-        let known = Dimension::ALL
-            .into_iter()
-            .filter(|dimension| identity.get(*dimension).is_some());
-        Self::of(known)
-    }
-
     #[must_use]
     pub fn of(dimensions: impl IntoIterator<Item = Dimension>) -> Self {
         let bits = dimensions

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use schemas::policy::{Limit, Policy, Stream};
 use schemas::subject::{Dimension, Identity};
 
-use crate::hash::{Hasher, Shape};
+use crate::hash::{Hasher, Hashes, Shape};
 use crate::window::Rule;
 
 /// One limit, ready.
@@ -21,6 +21,12 @@ pub struct Planned {
     /// Whether its pattern asks for more than having the dimensions.
     names_ids: bool,
     depends_on_tier: bool,
+}
+
+impl AsRef<Rule> for Planned {
+    fn as_ref(&self) -> &Rule {
+        &self.rule
+    }
 }
 
 /// One version of the policy, ready.
@@ -51,16 +57,20 @@ impl Plan {
         &self.policy
     }
 
-    /// The limits that a request falls under. `tier` stands in for what the policy says of its tenant.
+    /// The limits that a request falls under, with the hash of its subject there. `tier` stands in for what the
+    /// policy says of its tenant.
     pub fn limits_of<'p>(
         &'p self,
         identity: &Identity<'_>,
         tier: Option<&str>,
-    ) -> impl Iterator<Item = &'p Planned> {
-        let known = Shape::of_identity(identity);
-        self.limits.iter().filter(move |planned| {
-            known.covers(planned.shape)
-                && (!planned.depends_on_tier || self.tier_allows(planned, identity.tenant, tier))
+        hashes: &Hashes,
+    ) -> impl Iterator<Item = (&'p Planned, u128)> {
+        let shaped = self
+            .limits
+            .iter()
+            .filter_map(|planned| Some((planned, hashes.subject(planned.shape)?)));
+        shaped.filter(move |(planned, _)| {
+            (!planned.depends_on_tier || self.tier_allows(planned, identity.tenant, tier))
                 && (!planned.names_ids || accepts(planned, identity))
         })
     }
@@ -149,9 +159,10 @@ pub(crate) mod tests {
     #[track_caller]
     fn check(limits: &[Limit], identity: Identity<'_>, tier: Option<&str>, expected: &[&str]) {
         let plan = plan(limits.to_vec());
+        let hashes = Hasher::new([1, 2]).identity(&identity, plan.dimensions);
         let names: Vec<String> = plan
-            .limits_of(&identity, tier)
-            .map(|p| format!("{} {}", p.limit.name, p.limit.hard()))
+            .limits_of(&identity, tier, &hashes)
+            .map(|(p, _)| format!("{} {}", p.limit.name, p.limit.hard()))
             .collect();
         assert_eq!(names, expected);
     }

@@ -157,7 +157,7 @@ impl Mirror {
         let now = self.handle.shared().clock.now();
         let mut pipeline = ::redis::pipe();
         for subject in subjects {
-            match gate.cache.get(gate.hasher(), subject, now) {
+            match gate.standing(subject, now) {
                 Some(standing) => put(&mut pipeline, &standing, now),
                 None => {
                     pipeline.del(name(subject)).ignore();
@@ -179,7 +179,7 @@ impl Mirror {
             self.delete_ended(connection).await?;
         }
         for shard in 0..cache::SHARDS {
-            let standings = self.handle.shared().gate.cache.all(shard);
+            let standings = self.handle.shared().gate.decisions().all(shard);
             let subjects: Vec<Subject> = standings.iter().map(|s| s.subject.clone()).collect();
             for batch in subjects.chunks(BATCH_MAX) {
                 self.write(connection, batch).await?;
@@ -204,8 +204,7 @@ impl Mirror {
             let stands = |name: &str| {
                 let subject = name.strip_prefix(PREFIX).map(Subject::parse);
                 let subject = subject.and_then(Result::ok);
-                subject
-                    .is_some_and(|subject| gate.cache.get(gate.hasher(), &subject, now).is_some())
+                subject.is_some_and(|subject| gate.standing(&subject, now).is_some())
             };
             let mut pipeline = ::redis::pipe();
             for name in names.iter().filter(|name| !stands(name)) {

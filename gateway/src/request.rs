@@ -32,7 +32,7 @@ impl Consume {
     /// Whether it uses nothing, and so only looks.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Consume::default()
+        self.requests.is_none() && *self == Consume::default()
     }
 
     /// What is used of `meter`, if it is spoken of.

@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{self, Applied};
+use crate::cache::Applied;
 use crate::check::{Feed, Freshness, Gate};
 use crate::config::{Config, ConfigError};
 use crate::handle::{Handle, Shared};
@@ -30,7 +30,6 @@ use crate::metrics::{Metrics, level};
 use crate::recent::Recent;
 use crate::redis::{Changes, Mirror};
 use crate::reports::Reports;
-use crate::window;
 use crate::wire::{self, Decision, PolicyRecord};
 use sender::{Sender, Sent};
 
@@ -256,7 +255,7 @@ impl<'a> Loop<'a> {
                     .caught_up(Feed::Decisions);
                 self.changes.note_all();
                 tracing::info!(
-                    decisions = self.handle.shared().gate.cache.len(),
+                    decisions = self.handle.shared().gate.decisions().len(),
                     "decisions are in memory"
                 );
             }
@@ -277,7 +276,7 @@ impl<'a> Loop<'a> {
         let now = self.handle.shared().clock.now();
         let (subject, issued_at) = (standing.subject.clone(), standing.issued_at);
         let gate = &self.handle.shared().gate;
-        let applied = gate.cache.put(gate.hasher(), standing, offset, now);
+        let applied = gate.put(standing, offset, now);
         // What is replayed at start says nothing of how long decisions take.
         if applied == Applied::Stands && self.started_at <= issued_at {
             self.handle.shared().metrics.applied(issued_at, now);
@@ -291,7 +290,7 @@ impl<'a> Loop<'a> {
         let gate = &self.handle.shared().gate;
         match wire::subject(key) {
             Ok(subject) => {
-                let applied = gate.cache.lift(gate.hasher(), &subject, offset);
+                let applied = gate.lift(&subject, offset);
                 if self.mirrors && applied == Applied::Lifted {
                     self.changes.note(subject);
                 }
@@ -350,8 +349,7 @@ impl<'a> Loop<'a> {
         let (gate, metrics) = (&self.handle.shared().gate, &self.handle.shared().metrics);
         for n in 0..SHARDS_A_TICK {
             let shard = self.ticks * SHARDS_A_TICK + n;
-            gate.windows.sweep(shard % window::SHARDS, now);
-            gate.cache.sweep(shard % cache::SHARDS, now);
+            gate.sweep(shard, now);
         }
         self.ticks = self.ticks.wrapping_add(1);
         let dropped = gate.windows.dropped();
@@ -360,7 +358,7 @@ impl<'a> Loop<'a> {
             .inc_by(dropped - self.dropped_before);
         self.dropped_before = dropped;
         metrics.counters.set(level(gate.windows.len()));
-        metrics.decisions.set(level(gate.cache.len()));
+        metrics.decisions.set(level(gate.decisions().len()));
         metrics
             .reports_queued
             .set(level(self.handle.shared().reports.len()));

@@ -11,26 +11,27 @@
 mod counter;
 #[cfg(test)]
 mod model;
+mod slices;
+mod table;
 #[cfg(test)]
 mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono_tz::Tz;
-use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
 use schemas::time::Timestamp;
 use smallvec::SmallVec;
 
-use counter::Counter;
+use counter::{Ask, Counter};
 pub use counter::{Rule, Tally};
+use table::Table;
 
 /// Parts of the table, each behind a lock of its own. At most 64, so that a set of them is one word.
 pub const SHARDS: usize = 64;
 
-/// What one counter takes at most in its table, which may be grown to four times its content by churn. Its slices
-/// come on top.
-pub const COUNTER_BYTES: usize = 4 * (size_of::<Counter>() + 1);
+/// What one counter takes in its table at most, just after that has grown. Its slices come on top.
+pub const COUNTER_BYTES: usize = size_of::<Counter>() * 8 / 3;
 
 /// Counters that are looked at to drop one of them.
 const DROP_SAMPLE: usize = 8;
@@ -38,12 +39,12 @@ const DROP_SAMPLE: usize = 8;
 /// A full shard looks for idle counters at most this often.
 const SWEEP_MICROS: i64 = 1_000_000;
 
-/// One limit that a request falls under.
+/// One limit that a request falls under. `L` is a [`Rule`], or what has one.
 #[derive(Clone, Debug)]
-pub struct Item<'r> {
+pub struct Item<'l, L> {
     /// The hash of the subject plus that of the limit.
     pub key: u128,
-    pub rule: &'r Rule,
+    pub limit: &'l L,
     /// What the request adds.
     pub amount: u64,
     /// Whether being full refuses; in mode `open` it is only counted and told.
@@ -66,7 +67,7 @@ pub enum Intent {
 
 #[derive(Default)]
 struct Shard {
-    counters: HashTable<Counter>,
+    counters: Table<Counter>,
     /// [`COUNTER_BYTES`] a counter, and the slices.
     bytes: usize,
     /// Where the search for a counter to drop goes on.
@@ -102,40 +103,49 @@ impl Windows {
 
     /// Judges a request against all its limits at once, and counts it under all of them or none. Returns whether
     /// it was admitted; the items' tallies say by how much or until when. Keys must differ from one another.
-    pub fn take(&self, items: &mut [Item<'_>], now: Timestamp, intent: Intent) -> bool {
+    pub fn take<L: AsRef<Rule>>(
+        &self,
+        items: &mut [Item<'_, L>],
+        now: Timestamp,
+        intent: Intent,
+    ) -> bool {
+        let (admitted, dropped) = match items {
+            [] => (true, 0),
+            [item] => {
+                let mut shard = self.shards[shard_of(item.key)].0.lock();
+                let admitted = shard.take(item, now, intent);
+                (admitted, shard.fit(self.shard_bytes_max, now))
+            }
+            items => self.take_all(items, now, intent),
+        };
+        if 0 < dropped {
+            self.dropped.fetch_add(dropped, Ordering::Relaxed);
+        }
+        admitted
+    }
+
+    fn take_all<L: AsRef<Rule>>(
+        &self,
+        items: &mut [Item<'_, L>],
+        now: Timestamp,
+        intent: Intent,
+    ) -> (bool, u64) {
         let set = items
             .iter()
             .fold(0_u64, |set, item| set | 1 << shard_of(item.key));
         let mut guards = self.lock(set);
-        let mut slots: SmallVec<[Option<usize>; 4]> = SmallVec::with_capacity(items.len());
         let mut admitted = true;
         for item in items.iter_mut() {
-            let slot = guards[position(set, item.key)].look(item, now);
-            slots.push(slot);
-            item.full = item.tally.is_full(item.rule);
-            admitted &= !(item.refuses && item.full);
+            admitted &= guards[position(set, item.key)].take(item, now, Intent::Look);
         }
-        if !admitted || intent == Intent::Look {
-            return admitted;
-        }
-        // Counters that exist first: a new one may move all others.
-        for (item, slot) in items.iter_mut().zip(&slots) {
-            if let Some(slot) = *slot {
-                guards[position(set, item.key)].charge(slot, item, now);
+        if admitted && intent == Intent::Charge {
+            for item in items.iter_mut() {
+                guards[position(set, item.key)].take(item, now, Intent::Charge);
             }
         }
-        for (item, slot) in items.iter_mut().zip(&slots) {
-            if slot.is_none() && 0 < item.amount {
-                guards[position(set, item.key)].insert(item, now);
-            }
-        }
-        for guard in &mut guards {
-            let dropped = guard.fit(self.shard_bytes_max, now);
-            if 0 < dropped {
-                self.dropped.fetch_add(dropped, Ordering::Relaxed);
-            }
-        }
-        true
+        let shards = guards.iter_mut();
+        let dropped = shards.map(|shard| shard.fit(self.shard_bytes_max, now));
+        (admitted, dropped.sum())
     }
 
     /// Drops the counters of one shard that hold nothing any more.
@@ -175,8 +185,8 @@ impl Windows {
     }
 }
 
-fn shard_of(key: u128) -> u32 {
-    (key >> 122) as u32
+fn shard_of(key: u128) -> usize {
+    (key >> 122) as usize
 }
 
 /// Where the guard of `key`'s shard stands among those of `set`.
@@ -185,49 +195,44 @@ fn position(set: u64, key: u128) -> usize {
     (set & before).count_ones() as usize
 }
 
-fn table_hash(key: u128) -> u64 {
-    key as u64
-}
-
 // === impl Shard ===
 
 impl Shard {
-    /// Tells the item what its counter holds, and returns where that is.
-    fn look(&mut self, item: &mut Item<'_>, now: Timestamp) -> Option<usize> {
-        let found = self
-            .counters
-            .find_bucket_index(table_hash(item.key), |counter| counter.key() == item.key);
-        let counter = found.and_then(|index| self.counters.get_bucket_mut(index));
-        item.tally = match counter {
-            Some(counter) => {
-                let before = counter.heap_bytes();
-                counter.advance(item.rule, now, item.zone);
-                self.bytes -= before - counter.heap_bytes();
-                counter.tally(item.rule, now)
-            }
-            None => Tally::default(),
+    /// Judges one item by itself, and counts it if that is intended and it is admitted.
+    fn take<L: AsRef<Rule>>(
+        &mut self,
+        item: &mut Item<'_, L>,
+        now: Timestamp,
+        intent: Intent,
+    ) -> bool {
+        let rule = item.limit.as_ref();
+        let ask = Ask {
+            amount: item.amount,
+            refuses: item.refuses,
+            charges: intent == Intent::Charge,
+            zone: item.zone,
         };
-        found
-    }
-
-    fn charge(&mut self, slot: usize, item: &mut Item<'_>, now: Timestamp) {
-        let Some(counter) = self.counters.get_bucket_mut(slot) else {
-            debug_assert!(false, "nothing moves between look and charge");
-            return;
+        let Some(counter) = self.counters.get_mut(item.key) else {
+            let taken = self.insert(item.key, rule, ask, now);
+            (item.full, item.tally) = (false, taken.unwrap_or_default());
+            return true;
         };
         let before = counter.heap_bytes();
-        counter.add(item.rule, item.amount, now);
-        self.bytes += counter.heap_bytes() - before;
-        item.tally = counter.tally(item.rule, now);
+        let taken = counter.take(rule, ask, now);
+        self.bytes = self.bytes + counter.heap_bytes() - before;
+        (item.full, item.tally) = (taken.full, taken.tally);
+        !(item.refuses && item.full)
     }
 
-    fn insert(&mut self, item: &mut Item<'_>, now: Timestamp) {
-        let mut counter = Counter::new(item.key, item.rule, now, item.zone);
-        counter.add(item.rule, item.amount, now);
-        item.tally = counter.tally(item.rule, now);
-        self.bytes += COUNTER_BYTES;
-        self.counters
-            .insert_unique(table_hash(item.key), counter, |c| table_hash(c.key()));
+    fn insert(&mut self, key: u128, rule: &Rule, ask: Ask, now: Timestamp) -> Option<Tally> {
+        if ask.amount == 0 || !ask.charges {
+            return None;
+        }
+        let mut counter = Counter::new(key, rule, now, ask.zone);
+        let taken = counter.take(rule, ask, now);
+        self.bytes += COUNTER_BYTES + counter.heap_bytes();
+        self.counters.insert(counter);
+        Some(taken.tally)
     }
 
     /// Drops counters until the shard is within its bound; returns how many of them held something.
@@ -250,11 +255,11 @@ impl Shard {
 
     /// Drops the one of a few counters that ends soonest.
     fn drop_one(&mut self) -> Option<Counter> {
-        let buckets = self.counters.num_buckets();
+        let slots = self.counters.slots();
         let mut sample = SmallVec::<[(i64, usize); DROP_SAMPLE]>::new();
-        for _ in 0..buckets {
-            self.cursor = (self.cursor + 1) % buckets;
-            if let Some(counter) = self.counters.get_bucket(self.cursor) {
+        for _ in 0..slots {
+            self.cursor = (self.cursor + 1) % slots;
+            if let Some(counter) = self.counters.at(self.cursor) {
                 sample.push((counter.idle_at(), self.cursor));
             }
             if sample.len() == DROP_SAMPLE {
@@ -262,8 +267,7 @@ impl Shard {
             }
         }
         let (_, soonest) = sample.into_iter().min()?;
-        let entry = self.counters.get_bucket_entry(soonest).ok()?;
-        let counter = entry.remove().0;
+        let counter = self.counters.remove(soonest)?;
         self.bytes -= COUNTER_BYTES + counter.heap_bytes();
         Some(counter)
     }
@@ -279,8 +283,5 @@ impl Shard {
             stays
         });
         self.bytes -= freed;
-        if self.counters.len() < self.counters.capacity() / 8 {
-            self.counters.shrink_to_fit(|c| table_hash(c.key()));
-        }
     }
 }

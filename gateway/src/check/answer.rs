@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::Obeyed;
 use crate::cache::{Standing, Verdict};
 use crate::plan::Planned;
-use crate::window::{Item, Tally};
+use crate::window::Item;
 
 /// A closed limit is tried again after this: whether the view is fresh again cannot be known beforehand.
 const CLOSED_RETRY: Duration = Duration::from_secs(5);
@@ -40,21 +40,14 @@ struct Ruling<'v> {
     why: Why<'v>,
 }
 
-/// What the gateway's own window of one limit says.
-#[derive(Clone, Copy, Debug)]
-struct Counted<'v> {
-    planned: &'v Planned,
-    tally: Tally,
-    full: bool,
-}
-
 /// The answer to one request.
 #[derive(Clone, Debug)]
 pub struct Answer<'v> {
     ruling: Option<Ruling<'v>>,
     closed: Option<&'v Planned>,
     standings: SmallVec<[Arc<Standing>; 1]>,
-    counted: SmallVec<[Counted<'v>; 4]>,
+    /// What the gateway's own windows say.
+    pub(super) counted: SmallVec<[Item<'v, Planned>; 2]>,
     /// Latest end of all refusals.
     ends_at: Option<Timestamp>,
     retry_after_s: Option<u64>,
@@ -106,8 +99,7 @@ impl<'v> Answer<'v> {
     }
 
     /// A decision stands for the request.
-    pub(super) fn stand(&mut self, standing: &Arc<Standing>, obeyed: Obeyed) {
-        self.standings.push(Arc::clone(standing));
+    pub(super) fn stand(&mut self, standing: Arc<Standing>, obeyed: Obeyed) {
         self.stale = self.stale.max(obeyed.overdue);
         if obeyed.refuses {
             let ends_at = standing.until.filter(|_| !standing.terminal);
@@ -115,9 +107,10 @@ impl<'v> Answer<'v> {
                 verdict: standing.verdict,
                 status: standing.status,
                 ends_at: ends_at.unwrap_or(Timestamp::MAX),
-                why: Why::Decision(Arc::clone(standing)),
+                why: Why::Decision(Arc::clone(&standing)),
             });
         }
+        self.standings.push(standing);
     }
 
     /// The view is stale and `planned` closed.
@@ -129,25 +122,20 @@ impl<'v> Answer<'v> {
         self.ruling.is_some() || self.closed.is_some()
     }
 
-    /// What the gateway's own window says.
-    pub(super) fn count(&mut self, planned: &'v Planned, item: &Item<'_>) {
-        self.counted.push(Counted {
-            planned,
-            tally: item.tally,
-            full: item.full,
-        });
-        if item.full && item.refuses {
-            self.refuse(Ruling {
-                verdict: Verdict::Block,
-                status: planned.limit.status.unwrap_or(TOO_MANY_REQUESTS),
-                ends_at: item.tally.frees_at.unwrap_or(Timestamp::MAX),
-                why: Why::Window(planned),
-            });
-        }
-    }
-
     /// Everything has been told.
     pub(super) fn settle(&mut self, now: Timestamp) {
+        for n in 0..self.counted.len() {
+            let item = &self.counted[n];
+            if item.full && item.refuses {
+                let ruling = Ruling {
+                    verdict: Verdict::Block,
+                    status: item.limit.limit.status.unwrap_or(TOO_MANY_REQUESTS),
+                    ends_at: item.tally.frees_at.unwrap_or(Timestamp::MAX),
+                    why: Why::Window(item.limit),
+                };
+                self.refuse(ruling);
+            }
+        }
         if let (None, Some(planned)) = (&self.ruling, self.closed) {
             self.refuse(Ruling {
                 verdict: Verdict::Block,
@@ -250,7 +238,7 @@ impl Answer<'_> {
             }));
         }
         for counted in self.counted.iter().filter(|counted| counted.full) {
-            let limit = &counted.planned.limit;
+            let limit = &counted.limit.limit;
             let Some(subject) = limit.pattern.subject_of(identity) else {
                 continue;
             };
@@ -284,18 +272,18 @@ impl Answer<'_> {
     pub fn limits(&self, identity: &Identity<'_>) -> Vec<LimitOf> {
         let counted = self.counted.iter().filter(|counted| {
             // Used elsewhere, perhaps: what was never counted here is not known to be free.
-            counted.planned.limit.meter == Meter::Requests || counted.tally.used != 0
+            counted.limit.limit.meter == Meter::Requests || counted.tally.used != 0
         });
         let mut limits: Vec<LimitOf> = counted
             .filter_map(|counted| {
-                let limit = &counted.planned.limit;
+                let limit = &counted.limit.limit;
                 Some(LimitOf {
                     name: limit.name.clone(),
                     subject: limit.pattern.subject_of(identity)?,
                     meter: limit.meter.clone(),
                     window: limit.window,
-                    max: amount(counted.planned.rule.hard()),
-                    remaining: amount(counted.tally.remaining(&counted.planned.rule)),
+                    max: amount(counted.limit.rule.hard()),
+                    remaining: amount(counted.tally.remaining(&counted.limit.rule)),
                     reset_at: counted.tally.frees_at,
                 })
             })

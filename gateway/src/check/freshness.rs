@@ -1,6 +1,6 @@
 //! How old the gateway's view may be.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use schemas::time::Timestamp;
@@ -23,6 +23,8 @@ pub struct Freshness {
     started_at: Timestamp,
     stale_after: Duration,
     lost_at: [AtomicI64; 2],
+    /// Whether any of these is not fresh, so that a check reads one word.
+    any: AtomicBool,
 }
 
 impl Freshness {
@@ -33,11 +35,13 @@ impl Freshness {
             started_at,
             stale_after,
             lost_at: [AtomicI64::new(UNREAD), AtomicI64::new(UNREAD)],
+            any: AtomicBool::new(true),
         }
     }
 
     pub fn caught_up(&self, feed: Feed) {
         self.lost_at[feed as usize].store(FRESH, Ordering::Release);
+        self.sum_up();
     }
 
     /// Does nothing for a feed that was not read to its end: that says more already.
@@ -65,8 +69,12 @@ impl Freshness {
     }
 
     /// For how long the view has been out of date, if it is.
+    #[inline]
     #[must_use]
     pub fn stale_for(&self, now: Timestamp) -> Option<Duration> {
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
         let feeds = self.lost_at.iter();
         let ages = feeds.filter_map(|lost_at| match lost_at.load(Ordering::Acquire) {
             FRESH => None,
@@ -81,8 +89,15 @@ impl Freshness {
 
     fn change(&self, feed: Feed, from: i64, to: i64) {
         let cell = &self.lost_at[feed as usize];
-        // Only one thread follows a feed, so losing this race cannot happen; the state then stays as it is.
+        // One thread follows both feeds, so nobody else changes this in between.
         let _ = cell.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        self.sum_up();
+    }
+
+    fn sum_up(&self) {
+        let mut feeds = self.lost_at.iter();
+        let any = feeds.any(|lost_at| lost_at.load(Ordering::Acquire) != FRESH);
+        self.any.store(any, Ordering::Release);
     }
 }
 

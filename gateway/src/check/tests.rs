@@ -56,7 +56,7 @@ fn block(subject: &str, limit: &str, until: Option<i64>) -> Standing {
 }
 
 fn put(gate: &Gate, standing: Standing) {
-    gate.cache.put(gate.hasher(), standing, 0, at(0));
+    gate.put(standing, 0, at(0));
 }
 
 /// `verdict status retry[ decision][ stale][ charged]`.

@@ -7,6 +7,7 @@ use schemas::policy::{Period, Window};
 use schemas::time::Timestamp;
 
 use super::slices::{Few, Many, Run};
+use super::table::Keyed;
 
 const MICROS_PER_SECOND: u64 = 1_000_000;
 
@@ -49,6 +50,27 @@ pub struct Tally {
     pub frees_at: Option<Timestamp>,
 }
 
+/// What is asked of a counter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    pub(super) amount: u64,
+    /// Whether being full refuses.
+    pub(super) refuses: bool,
+    /// Whether to count what is not refused.
+    pub(super) charges: bool,
+    /// The tenant's, for calendar windows.
+    pub(super) zone: Tz,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    /// Whether it was full before.
+    pub(super) full: bool,
+    /// What it says now.
+    pub(super) tally: Tally,
+}
+
 /// A `u128` that asks for no more than eight bytes' alignment, which would cost a counter sixteen.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, packed(8))]
@@ -68,6 +90,7 @@ enum State {
 }
 
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Counter {
     key: Wide,
     /// From this microsecond on it holds nothing.
@@ -75,7 +98,7 @@ pub(super) struct Counter {
     state: State,
 }
 
-const _: () = assert!(size_of::<Counter>() <= 64);
+const _: () = assert!(size_of::<Option<Counter>>() == 64);
 
 // === impl Rule ===
 
@@ -134,11 +157,6 @@ impl AsRef<Rule> for Rule {
 
 impl Tally {
     #[must_use]
-    pub const fn is_full(&self, rule: &Rule) -> bool {
-        rule.hard <= self.used
-    }
-
-    #[must_use]
     pub const fn remaining(&self, rule: &Rule) -> u128 {
         rule.hard.saturating_sub(self.used)
     }
@@ -164,15 +182,12 @@ impl Counter {
         }
     }
 
-    pub(super) fn key(&self) -> u128 {
-        self.key.0
-    }
-
     pub(super) fn idle_at(&self) -> i64 {
         self.idle_at
     }
 
     /// What it holds outside of itself.
+    #[inline]
     pub(super) fn heap_bytes(&self) -> usize {
         match &self.state {
             State::Many(many) => many.heap_bytes(),
@@ -180,78 +195,99 @@ impl Counter {
         }
     }
 
-    /// Lets go of what has left the window at `now`. Time that goes back lets go of nothing.
-    pub(super) fn advance(&mut self, rule: &Rule, now: Timestamp, zone: Tz) {
-        match (&mut self.state, rule.span) {
-            (State::Few(few), Span::Sliding(sliding)) => few.expire(sliding.oldest(now)),
-            (State::Many(many), Span::Sliding(sliding)) => {
-                if many.expire(sliding.oldest(now))
-                    && let Some(few) = many.as_few()
-                {
-                    self.state = State::Few(few);
-                }
-            }
-            (State::Calendar { used }, Span::Calendar(period))
-                if self.idle_at <= now.as_micros() =>
-            {
-                *used = Wide(0);
-                self.idle_at = calendar::bounds(period, zone, now).1.as_micros();
-            }
-            _ => {}
-        }
-    }
-
-    /// What it holds at `now`, to which it must have been advanced.
-    pub(super) fn tally(&self, rule: &Rule, now: Timestamp) -> Tally {
-        match (&self.state, rule.span) {
-            (State::Few(few), Span::Sliding(sliding)) => {
-                sliding.tally(rule.hard, few.sum(), few.runs())
-            }
-            (State::Many(many), Span::Sliding(sliding)) => {
-                sliding.tally(rule.hard, many.sum(), many.runs())
-            }
-            (State::Bucket { empty_at }, Span::Bucket(bucket)) => {
-                bucket.tally(rule.hard, empty_at.0, now)
-            }
-            (State::Calendar { used }, Span::Calendar(_)) => Tally {
-                used: used.0,
-                frees_at: (0 < used.0).then(|| Timestamp::from_micros(self.idle_at)),
-            },
-            _ => Tally::default(),
-        }
-    }
-
-    /// Counts `amount` more at `now`, to which it must have been advanced.
-    pub(super) fn add(&mut self, rule: &Rule, amount: u64, now: Timestamp) {
+    /// Lets go of what has left the window at `now`, and counts `amount` unless `ask` says that being full refuses or
+    /// nothing is to be counted. Time that goes back lets go of nothing.
+    #[inline]
+    pub(super) fn take(&mut self, rule: &Rule, ask: Ask, now: Timestamp) -> Taken {
         match (&mut self.state, rule.span) {
             (State::Few(few), Span::Sliding(sliding)) => {
                 let head = sliding.slice(now);
-                let slice = match few.add(head, amount) {
-                    Some(slice) => slice,
-                    None => {
-                        let mut many = Box::new(Many::of(few));
-                        let slice = many.add(head, amount);
-                        self.state = State::Many(many);
-                        slice
-                    }
-                };
-                self.idle_at = sliding.leaves_at(slice).as_micros();
+                few.expire(head - sliding.slices);
+                let mut taken = Taken::of(rule, few.sum());
+                if taken.admits(ask) {
+                    let Some(slice) = few.add(head, ask.amount) else {
+                        self.state = State::Many(Box::new(Many::of(few)));
+                        return self.take(rule, ask, now);
+                    };
+                    taken.tally.used += u128::from(ask.amount);
+                    self.idle_at = sliding.leaves_at(slice).as_micros();
+                }
+                taken.tally.frees_at = sliding.frees_at(rule.hard, taken.tally.used, few.runs());
+                taken
             }
             (State::Many(many), Span::Sliding(sliding)) => {
-                let slice = many.add(sliding.slice(now), amount);
-                self.idle_at = sliding.leaves_at(slice).as_micros();
+                let head = sliding.slice(now);
+                if many.expire(head - sliding.slices)
+                    && let Some(few) = many.as_few()
+                {
+                    self.state = State::Few(few);
+                    return self.take(rule, ask, now);
+                }
+                let mut taken = Taken::of(rule, many.sum());
+                if taken.admits(ask) {
+                    let slice = many.add(head, ask.amount);
+                    taken.tally.used += u128::from(ask.amount);
+                    self.idle_at = sliding.leaves_at(slice).as_micros();
+                }
+                taken.tally.frees_at = sliding.frees_at(rule.hard, taken.tally.used, many.runs());
+                taken
             }
             (State::Bucket { empty_at }, Span::Bucket(bucket)) => {
-                let from = empty_at.0.max(bucket.drained_until(now));
-                let until = from.saturating_add(bucket.unit.saturating_mul(amount.into()));
-                *empty_at = Wide(until);
-                self.idle_at = micros(until.div_ceil(bucket.drain));
+                let mut taken = Taken::of(rule, bucket.level(empty_at.0, now));
+                if taken.admits(ask) {
+                    *empty_at = Wide(bucket.pour(empty_at.0, ask.amount, now));
+                    taken.tally.used = bucket.level(empty_at.0, now);
+                    self.idle_at = bucket.falls_to(0, empty_at.0).as_micros();
+                }
+                let next = taken.tally.used.min(rule.hard).checked_sub(1);
+                taken.tally.frees_at = next.map(|next| bucket.falls_to(next, empty_at.0));
+                taken
             }
-            (State::Calendar { used }, Span::Calendar(_)) => {
-                *used = Wide(used.0.saturating_add(amount.into()));
+            (State::Calendar { used }, Span::Calendar(period)) => {
+                if self.idle_at <= now.as_micros() {
+                    *used = Wide(0);
+                    self.idle_at = calendar::bounds(period, ask.zone, now).1.as_micros();
+                }
+                let mut taken = Taken::of(rule, used.0);
+                if taken.admits(ask) {
+                    *used = Wide(used.0.saturating_add(ask.amount.into()));
+                    taken.tally.used = used.0;
+                }
+                let ends_at = Timestamp::from_micros(self.idle_at);
+                taken.tally.frees_at = (0 < taken.tally.used).then_some(ends_at);
+                taken
             }
-            _ => debug_assert!(false, "a counter's key tells its limit, and so its window"),
+            _ => {
+                debug_assert!(false, "a counter's key tells its limit, and so its window");
+                Taken::of(rule, 0)
+            }
         }
+    }
+}
+
+// === impl Taken ===
+
+impl Taken {
+    fn of(rule: &Rule, used: u128) -> Self {
+        let tally = Tally {
+            used,
+            frees_at: None,
+        };
+        Self {
+            full: rule.hard <= used,
+            tally,
+        }
+    }
+
+    fn admits(&self, ask: Ask) -> bool {
+        ask.charges && !(ask.refuses && self.full)
+    }
+}
+
+impl Keyed for Counter {
+    #[inline]
+    fn key(&self) -> u128 {
+        self.key.0
     }
 }
 
@@ -259,6 +295,7 @@ impl Counter {
 
 impl Sliding {
     /// The slice that holds `now`.
+    #[inline]
     fn slice(self, now: Timestamp) -> i64 {
         let second = now.second();
         match self.slice_seconds {
@@ -267,27 +304,29 @@ impl Sliding {
         }
     }
 
-    /// The oldest slice that counts at `now`.
-    fn oldest(self, now: Timestamp) -> i64 {
-        self.slice(now) - self.slices
-    }
-
     /// When `slice` counts no more.
+    #[inline]
     fn leaves_at(self, slice: i64) -> Timestamp {
         Timestamp::from_seconds((slice + self.slices + 1).saturating_mul(self.slice_seconds))
     }
 
-    fn tally(self, hard: u128, sum: u128, mut runs: impl Iterator<Item = Run>) -> Tally {
-        let more_is_left_below = sum.min(hard);
-        let mut left = sum;
-        let freeing = runs.find(|run| {
-            left -= u128::from(run.amount);
-            left < more_is_left_below
-        });
-        Tally {
-            used: sum,
-            frees_at: freeing.map(|run| self.leaves_at(run.slice)),
+    /// When less than `used` is held, and less than `hard`.
+    #[inline]
+    fn frees_at(
+        self,
+        hard: u128,
+        used: u128,
+        mut runs: impl Iterator<Item = Run>,
+    ) -> Option<Timestamp> {
+        if used < hard {
+            return runs.next().map(|oldest| self.leaves_at(oldest.slice));
         }
+        let mut left = used;
+        let freeing = runs.find(|run| {
+            left = left.saturating_sub(run.amount.into());
+            left < hard
+        });
+        freeing.map(|run| self.leaves_at(run.slice))
     }
 }
 
@@ -298,14 +337,22 @@ impl Bucket {
         u128::from(now.as_micros().max(0).unsigned_abs()) * self.drain
     }
 
-    fn tally(self, hard: u128, empty_at: u128, now: Timestamp) -> Tally {
+    /// Adds `amount` to what is empty at `empty_at`, and says when it will be then.
+    fn pour(self, empty_at: u128, amount: u64, now: Timestamp) -> u128 {
+        let from = empty_at.max(self.drained_until(now));
+        from.saturating_add(self.unit.saturating_mul(amount.into()))
+    }
+
+    /// The level at `now`, rounded up.
+    fn level(self, empty_at: u128, now: Timestamp) -> u128 {
         let level = empty_at.saturating_sub(self.drained_until(now));
-        let used = level.div_ceil(self.unit);
-        let frees_at = used.min(hard).checked_sub(1).map(|next| {
-            let at = empty_at.saturating_sub(next.saturating_mul(self.unit));
-            Timestamp::from_micros(micros(at.div_ceil(self.drain)))
-        });
-        Tally { used, frees_at }
+        level.div_ceil(self.unit)
+    }
+
+    /// When the level, rounded up, is `level`.
+    fn falls_to(self, level: u128, empty_at: u128) -> Timestamp {
+        let at = empty_at.saturating_sub(level.saturating_mul(self.unit));
+        Timestamp::from_micros(micros(at.div_ceil(self.drain)))
     }
 }
 

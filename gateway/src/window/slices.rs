@@ -37,11 +37,13 @@ pub(super) struct Many {
 // === impl Few ===
 
 impl Few {
+    #[inline]
     pub(super) fn sum(&self) -> u128 {
         let sum: u64 = self.runs.iter().map(|run| amount_of(*run)).sum();
         sum.into()
     }
 
+    #[inline]
     pub(super) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
         let runs = self.runs.iter().take_while(|run| **run != 0);
         runs.map(|run| Run {
@@ -51,6 +53,7 @@ impl Few {
     }
 
     /// Lets go of slices before `oldest`.
+    #[inline]
     pub(super) fn expire(&mut self, oldest: i64) {
         if oldest <= i64::from(self.base) {
             return;
@@ -67,6 +70,7 @@ impl Few {
 
     /// Counts `amount` in `head`, or in the newest slice should time have gone back; `None` when that does not fit.
     /// Returns the slice.
+    #[inline]
     pub(super) fn add(&mut self, head: i64, amount: u64) -> Option<i64> {
         let len = self.runs.iter().take_while(|run| **run != 0).count();
         let Some(newest) = len.checked_sub(1).map(|last| self.runs[last]) else {
