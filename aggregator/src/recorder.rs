@@ -9,7 +9,7 @@ use bus::{BusError, Followed, Follower};
 use parking_lot::RwLock;
 use schemas::codec::{DecodeError, Wire};
 use schemas::policy::Policy;
-use schemas::record::{Dead, Header, Origin, PolicyRecord, PolicyVersion, Refusal, Rollup, Signal};
+use schemas::record::{PolicyRecord, PolicyVersion, Refusal, Rollup, Signal};
 use schemas::topic::{DEAD, POLICIES, REFUSALS, ROLLUPS, SIGNALS};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -134,24 +134,9 @@ impl Recorder {
         record: &bus::Record,
         error: &DecodeError,
     ) -> Result<bus::Delivery, SendError> {
-        let origin = Origin {
-            topic: batch.partition.topic.to_owned(),
-            partition: batch.partition.index,
-            offset: record.offset,
-        };
-        tracing::warn!(?origin, %error, "a record that cannot be read is set aside");
-        let header = |(name, value): &(String, Option<bytes::Bytes>)| Header {
-            name: name.clone(),
-            value: value.as_ref().map(|value| value.to_vec()),
-        };
-        let dead = Dead {
-            reason: error.to_string(),
-            at: record.appended_at,
-            key: record.key.as_ref().map(|key| key.to_vec()),
-            value: record.value.as_ref().map(|value| value.to_vec()),
-            headers: record.headers.iter().map(header).collect(),
-            origin,
-        };
+        let (partition, offset) = (batch.partition, record.offset);
+        tracing::warn!(%partition, offset, %error, "a record that cannot be read is set aside");
+        let dead = record.to_dead(partition, error.to_string(), record.appended_at);
         self.producer.enqueue(&DEAD, &dead.origin.topic, &dead)
     }
 }

@@ -128,7 +128,8 @@ impl Shard {
             Outcome::Dead(cause) => {
                 let reason = reason.unwrap_or_else(|| cause.to_string());
                 tracing::debug!(%partition, record.offset, reason, "a record is dead");
-                self.bury(wire::dead(partition, record, reason)).await
+                self.bury(record.to_dead(partition, reason, record.appended_at))
+                    .await
             }
             Outcome::Misplaced { partition } => self.pass_on(record, partition).await,
             Outcome::Counted | Outcome::Late | Outcome::Duplicate | Outcome::Marker => Ok(()),

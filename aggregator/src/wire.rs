@@ -5,9 +5,8 @@ mod check;
 mod read;
 mod write;
 
-use bus::Partition;
 use schemas::policy::{Policy, Stream};
-use schemas::record::{Dead, Header, LimitRecord, PolicyVersion, TenantRecord};
+use schemas::record::{LimitRecord, PolicyVersion, TenantRecord};
 use schemas::time::Timestamp;
 use schemas::topic::{AUTH, CSP, PARTIALS, TopicSpec, USAGE};
 
@@ -32,23 +31,6 @@ pub(crate) fn kind_of(topic: &str) -> Option<Kind> {
     ];
     let found = kinds.into_iter().find(|(name, _)| *name == topic);
     found.map(|(_, kind)| kind)
-}
-
-/// A record that is dead, byte for byte, and why.
-pub(crate) fn dead(partition: Partition, record: &bus::Record, reason: String) -> Dead {
-    let bytes = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map(|bytes| bytes.to_vec());
-    let header = |(name, value): &(String, Option<bytes::Bytes>)| Header {
-        name: name.clone(),
-        value: bytes(value),
-    };
-    Dead {
-        origin: write::origin(partition, record.offset),
-        reason,
-        at: record.appended_at,
-        key: bytes(&record.key),
-        value: bytes(&record.value),
-        headers: record.headers.iter().map(header).collect(),
-    }
 }
 
 /// A policy as a snapshot keeps it: what counting needs, without who wrote it and why.

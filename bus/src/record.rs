@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use schemas::record::{Dead, Header, Origin};
 use schemas::time::Timestamp;
 
 /// One partition of one of Weir's topics.
@@ -57,6 +58,28 @@ impl Record {
             key: key.map(|_| both.slice(..key_bytes)),
             value: value.map(|_| both.slice(key_bytes..)),
             headers: message.headers().map(copy_headers).unwrap_or_default(),
+        }
+    }
+
+    /// This record for `weir.dead.v1`, byte for byte: nobody could read it, for `reason`. `at` is when that was found.
+    #[must_use]
+    pub fn to_dead(&self, partition: Partition, reason: String, at: Timestamp) -> Dead {
+        let bytes = |bytes: &Option<Bytes>| bytes.as_ref().map(|bytes| bytes.to_vec());
+        let header = |(name, value): &(String, Option<Bytes>)| Header {
+            name: name.clone(),
+            value: bytes(value),
+        };
+        Dead {
+            origin: Origin {
+                topic: partition.topic.to_owned(),
+                partition: partition.index,
+                offset: self.offset,
+            },
+            reason,
+            at,
+            key: bytes(&self.key),
+            value: bytes(&self.value),
+            headers: self.headers.iter().map(header).collect(),
         }
     }
 

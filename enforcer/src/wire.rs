@@ -289,22 +289,7 @@ fn alert_record(alert: &Alert) -> record::Alert {
 pub(crate) struct Dead(record::Dead);
 
 pub(crate) fn dead(record: &Record, partition: Partition, reason: String, now: Timestamp) -> Dead {
-    let headers = record.headers.iter().map(|(name, value)| record::Header {
-        name: name.clone(),
-        value: value.as_ref().map(|value| value.to_vec()),
-    });
-    Dead(record::Dead {
-        origin: record::Origin {
-            topic: partition.topic.to_owned(),
-            partition: partition.index,
-            offset: record.offset,
-        },
-        reason,
-        at: now,
-        key: record.key.as_ref().map(|key| key.to_vec()),
-        value: record.value.as_ref().map(|value| value.to_vec()),
-        headers: headers.collect(),
-    })
+    Dead(record.to_dead(partition, reason, now))
 }
 
 pub(crate) fn enqueue_dead(producer: &Producer, dead: &Dead) -> Result<Delivery, SendError> {

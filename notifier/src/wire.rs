@@ -70,22 +70,7 @@ fn unreadable(
     now: Timestamp,
     reason: String,
 ) -> Box<Unreadable> {
-    let header = |(name, value): &(String, Option<bytes::Bytes>)| record::Header {
-        name: name.clone(),
-        value: value.as_ref().map(|value| value.to_vec()),
-    };
     Box::new(Unreadable {
-        dead: record::Dead {
-            origin: record::Origin {
-                topic: partition.topic.to_owned(),
-                partition: partition.index,
-                offset: record.offset,
-            },
-            reason,
-            at: now,
-            key: record.key.as_ref().map(|key| key.to_vec()),
-            value: record.value.as_ref().map(|value| value.to_vec()),
-            headers: record.headers.iter().map(header).collect(),
-        },
+        dead: record.to_dead(partition, reason, now),
     })
 }

@@ -7,6 +7,8 @@ use schemas::record::{
 };
 use schemas::subject::Subject;
 
+use bus::Partition;
+
 use super::*;
 use crate::counter;
 use crate::event::{Crossing, Input, Output};
