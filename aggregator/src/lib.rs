@@ -41,12 +41,14 @@
 //!
 //! **Crossings** (`counter`): a level stands from the event that takes the sum from below its threshold to it or
 //! above, until the sum falls below. Up is told with the moment at which it falls if nothing more comes; down with the
-//! moment at which it fell, as soon as a later event of the subject comes or the tenant's clock has passed it. All modes
-//! are counted alike.
+//! moment at which it fell, as soon as a later event of the subject comes or the tenant's clock has passed it. A hard
+//! level that comes to stand longer is told again under the same id, once per second of event time at most: gateways
+//! block until then. All modes are counted alike.
 //!
 //! **A change of policy** holds from its marker on. Limits with the same pattern, meter and window share their counters
 //! (`plan`), which outlive any other change. Levels that no longer stand go down and levels that now do go up, at the
-//! policy's time; one that stands with another threshold goes up again, since it falls at another moment now.
+//! policy's time, judged by what the clock, less the lateness, has left in the window; one that stands with another
+//! threshold goes up again, since it falls at another moment now.
 //!
 //! **Scopes wider than a tenant** (`partial`): shards of events tell their sums per slice, absolute; the shard of the
 //! scope replaces what it knew of each origin by what is newer, and counts the difference at the slice's start.

@@ -232,8 +232,12 @@ impl NaiveCounter {
         // A bucket takes what lies behind it where it is.
         let is_bucket = matches!(self.terms.window, Window::Bucket { .. });
         let place = if is_bucket { self.head } else { at };
+        let before = self.sum();
         self.amounts.push((place, amount));
-        self.raise(limits, at, self.sum(), out);
+        // What the window has left behind crosses nothing.
+        if before < self.sum() {
+            self.raise(limits, at, self.sum(), out);
+        }
     }
 
     fn raise(&mut self, limits: &[&Limit], at: Timestamp, sum: i128, out: &mut Vec<Told>) {
