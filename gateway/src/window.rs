@@ -31,7 +31,7 @@ use table::Table;
 pub const SHARDS: usize = 64;
 
 /// What one counter takes in its table at most, just after that has grown. Its slices come on top.
-pub const COUNTER_BYTES: usize = size_of::<Counter>() * 8 / 3;
+pub const COUNTER_BYTES: usize = size_of::<Counter>() * 2;
 
 /// Counters that are looked at to drop one of them.
 const DROP_SAMPLE: usize = 8;
