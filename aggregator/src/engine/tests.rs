@@ -1,3 +1,7 @@
+//! Engines, record by record.
+
+mod policies;
+
 use schemas::policy::Stream;
 
 use super::*;
@@ -239,90 +243,6 @@ fn unreadable_records_and_ones_of_another_topic_are_dead() {
     let outcome = shard.step(1, Input::Partial(partial));
     assert_eq!(outcome, Outcome::Dead(Cause::WrongTopic));
     assert_eq!(shard.engine.ledger().dead, 2);
-}
-
-/// Calls of acme's user u, 5 tokens each at second 100, before the policy changes from `from` to `to` at second 110.
-#[track_caller]
-fn check_policy(calls: i64, from: &str, to: &str, expected: &[&str]) {
-    let mut shard = Shard::under(from);
-    for id in 0..calls {
-        let id = id.to_string();
-        shard.step(100, Input::Event(call(("acme", "u"), &id, at(100), 5)));
-    }
-    shard.crossings();
-    shard.policy(2, to, 110);
-    assert_eq!(shard.crossings(), expected);
-    // Markers are written at least once: the same again changes nothing, and neither does an older one.
-    shard.policy(2, from, 111);
-    shard.policy(1, from, 111);
-    assert_eq!(shard.crossings(), [""; 0]);
-}
-
-#[test]
-fn a_policy_holds_from_its_marker_on() {
-    let (a, b) = (
-        "a tenant/* tokens hard=10 : sliding 60s",
-        "b tenant/* tokens hard=10 : sliding 60s",
-    );
-    check_policy(2, a, a, &[]);
-    check_policy(2, a, "", &["down a/hard tenant/acme@110 10"]);
-    check_policy(2, "", a, &[]);
-    // Another name, another number: what was counted stays.
-    check_policy(
-        2,
-        a,
-        b,
-        &[
-            "down a/hard tenant/acme@110 10",
-            "up b/hard tenant/acme@110 10",
-        ],
-    );
-    check_policy(
-        1,
-        a,
-        "a tenant/* tokens hard=5 : sliding 60s",
-        &["up a/hard tenant/acme@110 5"],
-    );
-    // Another window, meter or subject: a new counter.
-    check_policy(
-        2,
-        a,
-        "a tenant/* tokens hard=5 : sliding 61s",
-        &["down a/hard tenant/acme@110 10"],
-    );
-    check_policy(
-        2,
-        a,
-        "a tenant/* requests hard=1 : sliding 60s",
-        &["down a/hard tenant/acme@110 10"],
-    );
-    check_policy(
-        2,
-        a,
-        "a tenant/acme tokens hard=5 : sliding 60s",
-        &["down a/hard tenant/acme@110 10"],
-    );
-    // A limit of another tier's holds for nobody here.
-    check_policy(
-        2,
-        a,
-        "a tenant/* tokens tier=gold hard=10 : sliding 60s",
-        &["down a/hard tenant/acme@110 10"],
-    );
-}
-
-#[test]
-fn a_policy_judges_by_what_time_has_left_in_a_window() {
-    let limit = |hard: u8| format!("a tenant/* tokens hard={hard} : sliding 60s");
-    let check = |marked: i64, expected: &[&str]| {
-        let mut shard = Shard::under(&limit(15));
-        shard.step(100, Input::Event(call(("acme", "u"), "1", at(100), 10)));
-        shard.policy(2, &limit(10), marked);
-        assert_eq!(shard.crossings(), expected, "marked at {marked}");
-    };
-    // The lateness after the sum has left the window, it is of no matter whether its counter was dropped.
-    check(760, &["up a/hard tenant/acme@760 10"]);
-    check(761, &[]);
 }
 
 #[test]
