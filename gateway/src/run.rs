@@ -4,6 +4,8 @@
 //! decision still blocks what had crossed its limit, and no more than one limit's worth can pass twice.
 
 mod sender;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
