@@ -283,6 +283,13 @@ mod tests {
         let settings = BTreeMap::from([(name.to_owned(), value.to_owned())]);
         Config {
             settings,
+            ..named()
+        }
+    }
+
+    fn named() -> Config {
+        Config {
+            bootstrap: "127.0.0.1:9092".to_owned(),
             ..Config::default()
         }
     }
@@ -299,7 +306,8 @@ mod tests {
 
     #[test]
     fn refuses_what_would_break_exactness() {
-        check(&Config::default(), Ok(()));
+        check(&named(), Ok(()));
+        check(&Config::default(), Err("`bootstrap`"));
         check(&with("fetch.wait.max.ms", "100"), Ok(()));
         check(&with("security.protocol", "PLAINTEXT"), Ok(()));
         check(&with("security.protocol", "SSL"), Err("OpenSSL"));
@@ -313,7 +321,7 @@ mod tests {
             Err("Weir's own"),
         );
         check(&with("security.protocol", "sasl_ssl"), Err("OpenSSL"));
-        let bare = Config::default;
+        let bare = named;
         check(
             &Config {
                 bootstrap: " ".to_owned(),
