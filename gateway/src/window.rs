@@ -195,6 +195,12 @@ fn position(set: u64, key: u128) -> usize {
     (set & before).count_ones() as usize
 }
 
+/// What an item is known by in its shard. With the bits that chose the shard these are 70 of its key: two of a
+/// million have all in common with a probability below 10^-9, and are then counted as one.
+fn table_key(key: u128) -> u64 {
+    key as u64
+}
+
 // === impl Shard ===
 
 impl Shard {
@@ -212,7 +218,7 @@ impl Shard {
             charges: intent == Intent::Charge,
             zone: item.zone,
         };
-        let Some(counter) = self.counters.get_mut(item.key) else {
+        let Some(counter) = self.counters.get_mut(table_key(item.key)) else {
             let taken = self.insert(item.key, rule, ask, now);
             (item.full, item.tally) = (false, taken.unwrap_or_default());
             return true;
@@ -228,7 +234,7 @@ impl Shard {
         if ask.amount == 0 || !ask.charges {
             return None;
         }
-        let mut counter = Counter::new(key, rule, now, ask.zone);
+        let mut counter = Counter::new(table_key(key), rule, now, ask.zone);
         let taken = counter.take(rule, ask, now);
         self.bytes += COUNTER_BYTES + counter.heap_bytes();
         self.counters.insert(counter);
@@ -246,7 +252,7 @@ impl Shard {
         let mut dropped = 0;
         while bytes_max < self.bytes {
             match self.drop_one() {
-                Some(counter) => dropped += u64::from(now.as_micros() < counter.idle_at()),
+                Some(counter) => dropped += u64::from(now.second() < counter.idle_at().into()),
                 None => break,
             }
         }
@@ -256,7 +262,7 @@ impl Shard {
     /// Drops the one of a few counters that ends soonest.
     fn drop_one(&mut self) -> Option<Counter> {
         let slots = self.counters.slots();
-        let mut sample = SmallVec::<[(i64, usize); DROP_SAMPLE]>::new();
+        let mut sample = SmallVec::<[(u32, usize); DROP_SAMPLE]>::new();
         for _ in 0..slots {
             self.cursor = (self.cursor + 1) % slots;
             if let Some(counter) = self.counters.at(self.cursor) {
@@ -276,7 +282,7 @@ impl Shard {
         let mut freed = 0;
         self.swept_at = now.as_micros();
         self.counters.retain(|counter| {
-            let stays = now.as_micros() < counter.idle_at();
+            let stays = now.second() < counter.idle_at().into();
             if !stays {
                 freed += COUNTER_BYTES + counter.heap_bytes();
             }

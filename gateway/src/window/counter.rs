@@ -1,5 +1,5 @@
-//! One counter: what one subject was admitted under one limit. One line of the processor's cache, because there may
-//! be millions; what does not fit into that is on the heap.
+//! One counter: what one subject was admitted under one limit. Half a line of the processor's cache, because there
+//! may be millions; what does not fit into that is on the heap.
 
 use chrono_tz::Tz;
 use schemas::calendar;
@@ -76,29 +76,37 @@ pub(super) struct Taken {
 #[repr(C, packed(8))]
 pub(super) struct Wide(u128);
 
+/// What is held, and from which second since 1970 on it is nothing.
 #[derive(Debug)]
 enum State {
-    Few(Few),
-    Many(Box<Many>),
-    /// The time at which it is empty, in units: microseconds times the rule's drain.
+    Few {
+        idle_at: u32,
+        few: Few,
+    },
+    Many {
+        idle_at: u32,
+        many: Box<Many>,
+    },
     Bucket {
+        idle_at: u32,
+        /// When it is empty, in units: microseconds times the rule's drain.
         empty_at: Wide,
     },
     Calendar {
+        /// The end of the period.
+        idle_at: u32,
         used: Wide,
     },
 }
 
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(align(32))]
 pub(super) struct Counter {
-    key: Wide,
-    /// From this microsecond on it holds nothing.
-    idle_at: i64,
+    key: u64,
     state: State,
 }
 
-const _: () = assert!(size_of::<Option<Counter>>() == 64);
+const _: () = assert!(size_of::<Option<Counter>>() == 32);
 
 // === impl Rule ===
 
@@ -165,32 +173,39 @@ impl Tally {
 // === impl Counter ===
 
 impl Counter {
-    pub(super) fn new(key: u128, rule: &Rule, now: Timestamp, zone: Tz) -> Self {
-        let mut idle_at = i64::MIN;
+    pub(super) fn new(key: u64, rule: &Rule, now: Timestamp, zone: Tz) -> Self {
         let state = match rule.span {
-            Span::Sliding(_) => State::Few(Few::default()),
-            Span::Bucket(_) => State::Bucket { empty_at: Wide(0) },
-            Span::Calendar(period) => {
-                idle_at = calendar::bounds(period, zone, now).1.as_micros();
-                State::Calendar { used: Wide(0) }
-            }
+            Span::Sliding(_) => State::Few {
+                idle_at: 0,
+                few: Few::default(),
+            },
+            Span::Bucket(_) => State::Bucket {
+                idle_at: 0,
+                empty_at: Wide(0),
+            },
+            Span::Calendar(period) => State::Calendar {
+                idle_at: second_after(calendar::bounds(period, zone, now).1),
+                used: Wide(0),
+            },
         };
-        Self {
-            key: Wide(key),
-            idle_at,
-            state,
-        }
+        Self { key, state }
     }
 
-    pub(super) fn idle_at(&self) -> i64 {
-        self.idle_at
+    /// From this second since 1970 on it holds nothing.
+    pub(super) fn idle_at(&self) -> u32 {
+        match self.state {
+            State::Few { idle_at, .. }
+            | State::Many { idle_at, .. }
+            | State::Bucket { idle_at, .. }
+            | State::Calendar { idle_at, .. } => idle_at,
+        }
     }
 
     /// What it holds outside of itself.
     #[inline]
     pub(super) fn heap_bytes(&self) -> usize {
         match &self.state {
-            State::Many(many) => many.heap_bytes(),
+            State::Many { many, .. } => many.heap_bytes(),
             _ => 0,
         }
     }
@@ -200,60 +215,64 @@ impl Counter {
     #[inline]
     pub(super) fn take(&mut self, rule: &Rule, ask: Ask, now: Timestamp) -> Taken {
         match (&mut self.state, rule.span) {
-            (State::Few(few), Span::Sliding(sliding)) => {
+            (State::Few { idle_at, few }, Span::Sliding(sliding)) => {
                 let head = sliding.slice(now);
                 few.expire(head - sliding.slices);
                 let mut taken = Taken::of(rule, few.sum());
                 if taken.admits(ask) {
                     let Some(slice) = few.add(head, ask.amount) else {
-                        self.state = State::Many(Box::new(Many::of(few)));
+                        self.state = State::Many {
+                            idle_at: *idle_at,
+                            many: Box::new(Many::of(few)),
+                        };
                         return self.take(rule, ask, now);
                     };
                     taken.tally.used += u128::from(ask.amount);
-                    self.idle_at = sliding.leaves_at(slice).as_micros();
+                    *idle_at = second_after(sliding.leaves_at(slice));
                 }
                 taken.tally.frees_at = sliding.frees_at(rule.hard, taken.tally.used, few.runs());
                 taken
             }
-            (State::Many(many), Span::Sliding(sliding)) => {
+            (State::Many { idle_at, many }, Span::Sliding(sliding)) => {
                 let head = sliding.slice(now);
                 if many.expire(head - sliding.slices)
                     && let Some(few) = many.as_few()
                 {
-                    self.state = State::Few(few);
+                    let idle_at = *idle_at;
+                    self.state = State::Few { idle_at, few };
                     return self.take(rule, ask, now);
                 }
                 let mut taken = Taken::of(rule, many.sum());
                 if taken.admits(ask) {
                     let slice = many.add(head, ask.amount);
                     taken.tally.used += u128::from(ask.amount);
-                    self.idle_at = sliding.leaves_at(slice).as_micros();
+                    *idle_at = second_after(sliding.leaves_at(slice));
                 }
                 taken.tally.frees_at = sliding.frees_at(rule.hard, taken.tally.used, many.runs());
                 taken
             }
-            (State::Bucket { empty_at }, Span::Bucket(bucket)) => {
+            (State::Bucket { idle_at, empty_at }, Span::Bucket(bucket)) => {
                 let mut taken = Taken::of(rule, bucket.level(empty_at.0, now));
                 if taken.admits(ask) {
                     *empty_at = Wide(bucket.pour(empty_at.0, ask.amount, now));
                     taken.tally.used = bucket.level(empty_at.0, now);
-                    self.idle_at = bucket.falls_to(0, empty_at.0).as_micros();
+                    *idle_at = second_after(bucket.falls_to(0, empty_at.0));
                 }
                 let next = taken.tally.used.min(rule.hard).checked_sub(1);
                 taken.tally.frees_at = next.map(|next| bucket.falls_to(next, empty_at.0));
                 taken
             }
-            (State::Calendar { used }, Span::Calendar(period)) => {
-                if self.idle_at <= now.as_micros() {
+            (State::Calendar { idle_at, used }, Span::Calendar(period)) => {
+                if i64::from(*idle_at) <= now.second() {
                     *used = Wide(0);
-                    self.idle_at = calendar::bounds(period, ask.zone, now).1.as_micros();
+                    *idle_at = second_after(calendar::bounds(period, ask.zone, now).1);
                 }
                 let mut taken = Taken::of(rule, used.0);
                 if taken.admits(ask) {
                     *used = Wide(used.0.saturating_add(ask.amount.into()));
                     taken.tally.used = used.0;
                 }
-                let ends_at = Timestamp::from_micros(self.idle_at);
+                let ends_at = Timestamp::from_seconds((*idle_at).into());
                 taken.tally.frees_at = (0 < taken.tally.used).then_some(ends_at);
                 taken
             }
@@ -286,8 +305,8 @@ impl Taken {
 
 impl Keyed for Counter {
     #[inline]
-    fn key(&self) -> u128 {
-        self.key.0
+    fn key(&self) -> u64 {
+        self.key
     }
 }
 
@@ -354,6 +373,15 @@ impl Bucket {
         let at = empty_at.saturating_sub(level.saturating_mul(self.unit));
         Timestamp::from_micros(micros(at.div_ceil(self.drain)))
     }
+}
+
+/// The whole second at or after `at`; the last of 32 bits, in 2106, for all that is later.
+fn second_after(at: Timestamp) -> u32 {
+    let before = at
+        .as_micros()
+        .saturating_sub(1)
+        .div_euclid(MICROS_PER_SECOND as i64);
+    u32::try_from(before.saturating_add(1).max(0)).unwrap_or(u32::MAX)
 }
 
 fn micros(wide: u128) -> i64 {

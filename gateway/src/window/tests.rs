@@ -22,6 +22,11 @@ fn item(rule: &Rule, key: u128, amount: u64) -> Item<'_, Rule> {
     }
 }
 
+/// Spread over all shards.
+fn keyed(n: u128) -> u128 {
+    n.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835)
+}
+
 /// `script`: `amount@seconds` for each request; `expected`: `used` where admitted, `!seconds` until which not.
 #[track_caller]
 fn check(window: &str, hard: i128, script: &str, expected: &str) {
@@ -175,7 +180,7 @@ fn idle_counters_are_swept() {
     let windows = Windows::new(1 << 20);
     let limit = rule("sliding 60s", 100);
     for key in 0..1_000_u128 {
-        windows.take(&mut [item(&limit, key << 118, 1)], at(0), Intent::Charge);
+        windows.take(&mut [item(&limit, keyed(key), 1)], at(0), Intent::Charge);
     }
     let sweep_all = |micros| (0..SHARDS).for_each(|shard| windows.sweep(shard, at(micros)));
     sweep_all(60_999_999);
@@ -189,7 +194,6 @@ fn memory_is_bounded_and_losses_are_counted() {
     let counters_max = 10 * SHARDS;
     let windows = Windows::new(counters_max * COUNTER_BYTES);
     let (short, long) = (rule("sliding 60s", 100), rule("calendar month", 100));
-    let keyed = |n: u128| n.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
     for n in 0..SHARDS as u128 {
         windows.take(&mut [item(&long, keyed(n), 1)], at(0), Intent::Charge);
     }
