@@ -2,6 +2,7 @@
 # installed, or named with the command that installs it.
 
 CARGO ?= cargo
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .PHONY: help demo test soak bench lint needs-build needs-test
 
@@ -16,8 +17,10 @@ demo: needs-build
 	$(CARGO) build --release --locked -p weir
 	$(CARGO) run --quiet --release --locked -p weir -- demo $(DEMO_ARGS)
 
+# The binary under test is built together with the tests: alone, its dependencies would be built anew.
 test: needs-test
-	$(CARGO) test --workspace --locked
+	$(CARGO) build --workspace --locked --bins --tests
+	WEIR_BINARY=$(TARGET)/debug/weir $(CARGO) test --workspace --locked
 
 soak: needs-test
 	WEIR_KILLS=200 $(CARGO) test -p tests --locked --test it -- crash

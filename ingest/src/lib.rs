@@ -1,8 +1,8 @@
 //! Takes events over HTTP and puts them in the log.
 //!
-//! One request: who is calling ([`caller`]) → its body, bounded and inflated ([`body`]) → events, all good or none
-//! ([`admit`], pure) → one record each, and 202 once the log has acknowledged every one of them ([`http`]). What stands
-//! in the way of that is a [`refusal::Refusal`], which alone knows status codes.
+//! One request: who is calling (`caller`) → its body, bounded and inflated (`body`) → events, all good or none
+//! (`admit`, pure) → one record each, and 202 once the log has acknowledged every one of them (`http`). What stands
+//! in the way of that is a `refusal::Refusal`, which alone knows status codes.
 //!
 //! Nothing is kept here: a crash between acknowledgement and answer makes the client send again, and events are one by
 //! `source` and `id`.
