@@ -48,7 +48,7 @@ impl Default for Config {
             in_flight_max: 4,
             delivery_timeout_s: 10,
             retry_base_ms: 1_000,
-            retry_max_s: 300,
+            retry_max_s: 60,
             give_up_after_s: 3 * 86_400,
             poll_interval_ms: 500,
             drain_s: 5,
