@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use schemas::record::Amount;
 use schemas::time::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -10,9 +11,6 @@ use crate::alert::Alert;
 
 /// Alerts that a digest spells out; the rest is a number.
 pub(crate) const LISTED_MAX: usize = 50;
-
-/// The greatest integer up to which a double, and so any reader of JSON, is exact.
-const EXACT_MAX: u128 = 1 << 53;
 
 /// One message of one channel. The same in every try.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,10 +77,7 @@ impl Message {
 
 /// An integer as JSON: a number while every reader takes it exactly, else a string.
 pub(crate) fn json_integer(value: i128) -> Value {
-    match i64::try_from(value) {
-        Ok(small) if value.unsigned_abs() <= EXACT_MAX => Value::from(small),
-        _ => Value::from(value.to_string()),
-    }
+    Amount(value).to_json()
 }
 
 /// A hash, since ids of alerts and names of channels may hold what no header takes.

@@ -2,14 +2,12 @@
 
 use schemas::money::format_usd;
 use schemas::policy::{Limit, Meter, TenantSettings};
+use schemas::record::Amount;
 use schemas::time::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::service::Board;
 use crate::store::{CauseBody, Listed};
-
-/// The largest whole number that every JSON reader keeps exactly.
-const EXACT_MAX: i128 = 1 << 53;
 
 pub(super) fn decision(listed: &Listed, now: Timestamp) -> Value {
     let body = &listed.body;
@@ -58,10 +56,7 @@ fn cause(cause: &CauseBody) -> Value {
 /// A number while every reader keeps it exactly, text beyond. Money is text always: a field does not change its type
 /// when a budget grows.
 fn amount(meter: &Meter, amount: i128) -> Value {
-    match i64::try_from(amount) {
-        Ok(number) if amount.abs() <= EXACT_MAX && *meter != Meter::Cost => number.into(),
-        _ => amount.to_string().into(),
-    }
+    Amount(amount).to_json_of(meter)
 }
 
 fn time(at: Option<Timestamp>) -> Value {
@@ -128,6 +123,8 @@ fn tenant(settings: &TenantSettings) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const EXACT_MAX: i128 = 1 << 53;
 
     #[track_caller]
     fn check(meter: Meter, number: i128, expected: Value) {
