@@ -102,6 +102,22 @@ impl LogProcess {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The id of its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ends it in order.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn stop(&mut self) {
+        self.process.signal(Signal::INT);
+        let ended = self.process.wait(READY_WITHIN);
+        assert!(ended.is_some(), "the log does not end");
+    }
+
     /// Ends it with no chance to write anything more.
     pub fn kill9(&mut self) {
         self.process.kill9();
@@ -144,7 +160,8 @@ async fn begin(folder: &Path, fsync: &str, port: u16) -> (Process, u16) {
     (process, port)
 }
 
-/// The log's example program: built by cargo when a test first asks, which is quick when it is up to date.
+/// The log's example program, in the profile of whoever asks: built by cargo when first asked for, which is quick
+/// when it is up to date.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
@@ -160,6 +177,9 @@ fn binary() -> &'static Path {
             "broker",
         ]);
         command.arg("--message-format=json");
+        if !cfg!(debug_assertions) {
+            command.arg("--release");
+        }
         let output = command.current_dir(project()).output().expect("cargo runs");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "the log does not build:\n{errors}");

@@ -41,6 +41,16 @@ struct Jars {
     leash: Option<Leash>,
     folder: TempDir,
     library: PathBuf,
+    tuning: Tuning,
+}
+
+/// How a broker is set up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tuning {
+    /// Quick to start, with little memory, and its background work as frequent as tests need it.
+    Tests,
+    /// As Kafka's own scripts start it: a heap of 1 GiB, and its defaults.
+    AsShipped,
 }
 
 impl Kafka {
@@ -53,11 +63,43 @@ impl Kafka {
         let home = if docker::answers() {
             in_docker(port).await
         } else {
-            Home::Jars(Box::new(Jars::prepare(port)))
+            Home::Jars(Box::new(Jars::prepare(port, Tuning::Tests)))
         };
         let mut kafka = Self { port, home };
         kafka.restart().await;
         kafka
+    }
+
+    /// Starts one from its jars with Kafka's own defaults, to be measured.
+    ///
+    /// # Panics
+    /// When Java and Maven are not there, with the command that installs them.
+    pub async fn start_as_shipped() -> Self {
+        let port = free_port();
+        let home = Home::Jars(Box::new(Jars::prepare(port, Tuning::AsShipped)));
+        let mut kafka = Self { port, home };
+        kafka.restart().await;
+        kafka
+    }
+
+    /// The id of its process; none where it is a container.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        match &self.home {
+            Home::Jars(jars) => jars.process.as_ref().map(Process::id),
+            Home::Container { .. } => None,
+        }
+    }
+
+    /// Ends it in order.
+    ///
+    /// # Panics
+    /// When it does not end, or runs in a container.
+    pub fn stop(&mut self) {
+        let Home::Jars(jars) = &mut self.home else {
+            panic!("only a broker started from its jars is stopped in order")
+        };
+        jars.stop();
     }
 
     /// The one that all tests of this process share; its topics are told apart by names.
@@ -122,7 +164,7 @@ impl Kafka {
 
 impl Jars {
     /// A folder with a configuration and formatted storage.
-    fn prepare(port: u16) -> Self {
+    fn prepare(port: u16, tuning: Tuning) -> Self {
         let library = library();
         let folder = tempfile::tempdir().expect("a folder");
         let controller = free_port();
@@ -136,7 +178,7 @@ impl Jars {
              advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
              log.dirs={}\n{}",
             data.display(),
-            settings()
+            settings(tuning)
                 .map(|(name, value)| format!("{name}={value}\n"))
                 .collect::<String>(),
         );
@@ -147,6 +189,7 @@ impl Jars {
             leash: None,
             folder,
             library,
+            tuning,
         };
         let mut format = jars.java(&["kafka.tools.StorageTool", "format", "-t"]);
         format.args(["q1Sh-9_ISia_zwGINzRvyQ", "-c", "server.properties"]);
@@ -162,12 +205,20 @@ impl Jars {
     fn java(&self, arguments: &[&str]) -> Command {
         let mut java = Command::new("java");
         java.current_dir(self.folder.path());
-        java.args([
-            "-Xms128m",
-            "-Xmx768m",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-        ]);
+        java.args(match self.tuning {
+            Tuning::Tests => [
+                "-Xms128m",
+                "-Xmx768m",
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+            ],
+            Tuning::AsShipped => [
+                "-Xms1g",
+                "-Xmx1g",
+                "-XX:+UseG1GC",
+                "-XX:MaxGCPauseMillis=20",
+            ],
+        });
         java.arg("-Dlog4j2.configurationFile=log4j2.properties");
         java.arg("-cp").arg(self.library.join("*")).args(arguments);
         java
@@ -179,6 +230,15 @@ impl Jars {
         let process = Process::start("Kafka", &mut command, &log, Signal::TERM);
         self.leash = Some(Leash::on(&format!("kill -9 {}", process.id())));
         self.process = Some(process);
+    }
+
+    fn stop(&mut self) {
+        self.leash = None;
+        if let Some(process) = &mut self.process {
+            process.signal(Signal::TERM);
+            let ended = process.wait(READY_WITHIN);
+            assert!(ended.is_some(), "Kafka does not end");
+        }
     }
 
     fn kill9(&mut self) {
@@ -205,27 +265,36 @@ impl Drop for Jars {
     }
 }
 
-/// What makes it quick on one machine, and its background work as frequent as a test needs it.
-fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
-    [
-        (
-            "listener.security.protocol.map",
-            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-        ),
-        ("auto.create.topics.enable", "false"),
-        ("group.initial.rebalance.delay.ms", "0"),
-        ("log.cleaner.backoff.ms", "300"),
-        ("log.initial.task.delay.ms", "500"),
-        ("log.retention.check.interval.ms", "500"),
-        ("log.segment.delete.delay.ms", "500"),
-        ("offsets.topic.num.partitions", "1"),
-        ("offsets.topic.replication.factor", "1"),
-        ("transaction.state.log.min.isr", "1"),
-        ("transaction.state.log.num.partitions", "1"),
-        ("transaction.state.log.replication.factor", "1"),
-    ]
-    .into_iter()
+/// What a broker that is alone needs, and what makes it quick where it is only tested.
+fn settings(tuning: Tuning) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let quick = match tuning {
+        Tuning::Tests => &QUICK[..],
+        Tuning::AsShipped => &[],
+    };
+    ALONE.iter().chain(quick).copied()
 }
+
+const ALONE: [(&str, &str); 4] = [
+    (
+        "listener.security.protocol.map",
+        "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    ),
+    ("offsets.topic.replication.factor", "1"),
+    ("transaction.state.log.min.isr", "1"),
+    ("transaction.state.log.replication.factor", "1"),
+];
+
+/// Background work as frequent as a test needs it, and little to set up.
+const QUICK: [(&str, &str); 8] = [
+    ("auto.create.topics.enable", "false"),
+    ("group.initial.rebalance.delay.ms", "0"),
+    ("log.cleaner.backoff.ms", "300"),
+    ("log.initial.task.delay.ms", "500"),
+    ("log.retention.check.interval.ms", "500"),
+    ("log.segment.delete.delay.ms", "500"),
+    ("offsets.topic.num.partitions", "1"),
+    ("transaction.state.log.num.partitions", "1"),
+];
 
 const LOGGING: &str = "rootLogger.level=WARN\n\
     rootLogger.appenderRef.out.ref=OUT\n\
@@ -299,7 +368,7 @@ async fn in_docker(port: u16) -> Home {
             "KAFKA_ADVERTISED_LISTENERS",
             format!("PLAINTEXT://127.0.0.1:{own}"),
         );
-    for (name, value) in settings() {
+    for (name, value) in settings(Tuning::Tests) {
         let variable = format!("KAFKA_{}", name.replace('.', "_").to_uppercase());
         request = request.with_env_var(variable, value);
     }
