@@ -43,6 +43,7 @@ impl Broker {
         let core = blocking(move || Core::open(config, address))
             .await
             .map_err(|e| OpenError::folder(folder, e))??;
+        lock.settle()?;
         Ok(Broker {
             listener,
             core: Arc::new(core),
@@ -96,6 +97,13 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(std::io::Error::other)
+}
+
+#[cfg(test)]
+impl Broker {
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
 }
 
 #[cfg(test)]

@@ -29,7 +29,9 @@ mod offsets;
 mod producers;
 mod server;
 mod topics;
+mod verify;
 
 pub use broker::Broker;
 pub use config::{Config, Fsync};
 pub use error::{OpenError, RunError};
+pub use verify::{Finding, PartitionState, Verification, verify};

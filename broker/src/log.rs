@@ -12,10 +12,12 @@ pub(crate) mod read;
 mod records;
 mod recover;
 mod retain;
+mod scan;
 mod segment;
 mod sequence;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod verify;
 
 use std::fs::File;
 use std::io;

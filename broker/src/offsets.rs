@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::OpenError;
 use crate::files;
+use crate::verify::Finding;
 
 const FILE: &str = "offsets.journal";
 /// The journal is rewritten when it is larger than this and four times what is live.
@@ -67,23 +68,69 @@ pub(crate) struct Offsets {
     journal: Mutex<Journal>,
 }
 
+/// What a journal says, and how much of it is intact.
+struct Read {
+    by_group: ByGroup,
+    intact_bytes: usize,
+    bytes: usize,
+}
+
+fn read(path: &Path) -> Result<Read, OpenError> {
+    let content = files::read_if_any(path).map_err(|source| OpenError::folder(path, source))?;
+    let content = content.unwrap_or_default();
+    let mut read = Read {
+        by_group: ByGroup::new(),
+        intact_bytes: 0,
+        bytes: content.len(),
+    };
+    for line in content.split_inclusive(|b| *b == b'\n') {
+        let Some(change) = parse(line) else { break };
+        apply(&mut read.by_group, change);
+        read.intact_bytes += line.len();
+    }
+    let behind = content[read.intact_bytes..].split_inclusive(|b| *b == b'\n');
+    if behind.skip(1).any(|line| parse(line).is_some()) {
+        return Err(OpenError::Damaged {
+            path: path.to_owned(),
+            reason: format!(
+                "the line at byte {} is not intact, and intact ones follow it",
+                read.intact_bytes
+            ),
+        });
+    }
+    Ok(read)
+}
+
+fn parse(line: &[u8]) -> Option<Change> {
+    line.strip_suffix(b"\n").and_then(files::parse_checked)
+}
+
+/// Checks the journal that [`Offsets::open`] would read.
+pub(crate) fn verify(folder: &Path) -> Result<Option<Finding>, OpenError> {
+    let path = folder.join(FILE);
+    match read(&path) {
+        Ok(read) if read.intact_bytes == read.bytes => Ok(None),
+        Ok(read) => {
+            let at = read.intact_bytes as u64;
+            let what = "torn end: the last commit is not complete".to_owned();
+            Ok(Some(Finding::mended(path, at, what)))
+        }
+        Err(OpenError::Damaged { path, reason }) => Ok(Some(Finding::lasting(path, 0, reason))),
+        Err(other) => Err(other),
+    }
+}
+
 impl Offsets {
     /// Reads the journal up to its first line that is not intact and goes on from there.
     pub(crate) fn open(folder: &Path) -> Result<Offsets, OpenError> {
         let path = folder.join(FILE);
         let failed = |source| OpenError::folder(&path, source);
-        let content = files::read_if_any(&path)
-            .map_err(failed)?
-            .unwrap_or_default();
-        let mut by_group = ByGroup::new();
-        let mut intact = 0;
-        for line in content.split_inclusive(|b| *b == b'\n') {
-            let change = line.strip_suffix(b"\n").and_then(files::parse_checked);
-            let Some(change) = change else { break };
-            apply(&mut by_group, change);
-            intact += line.len();
-        }
-        let torn = content.len() - intact;
+        let Read {
+            by_group,
+            intact_bytes: intact,
+            bytes,
+        } = read(&path)?;
+        let torn = bytes - intact;
         if torn > 0 {
             tracing::warn!(
                 file = %path.display(),

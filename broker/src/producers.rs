@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use crate::error::OpenError;
 use crate::files;
+use crate::verify::Finding;
 
 const FILE: &str = "producer-ids";
 /// Ids are set aside on the disk in blocks; a restart leaves the rest of a block unused.
@@ -25,20 +26,33 @@ pub(crate) struct ProducerIds {
     block: Mutex<Block>,
 }
 
+/// The first id that was not set aside before.
+fn read(path: &Path) -> Result<i64, OpenError> {
+    let Some(text) = files::read_if_any(path).map_err(|e| OpenError::folder(path, e))? else {
+        return Ok(1);
+    };
+    let number = std::str::from_utf8(&text)
+        .ok()
+        .and_then(|t| t.trim().parse().ok());
+    number.ok_or_else(|| OpenError::Damaged {
+        path: path.to_owned(),
+        reason: "it does not hold a number".to_owned(),
+    })
+}
+
+/// Checks the file that [`ProducerIds::open`] would read.
+pub(crate) fn verify(folder: &Path) -> Result<Option<Finding>, OpenError> {
+    match read(&folder.join(FILE)) {
+        Ok(_) => Ok(None),
+        Err(OpenError::Damaged { path, reason }) => Ok(Some(Finding::lasting(path, 0, reason))),
+        Err(other) => Err(other),
+    }
+}
+
 impl ProducerIds {
     pub(crate) fn open(folder: &Path) -> Result<ProducerIds, OpenError> {
         let path = folder.join(FILE);
-        let content = files::read_if_any(&path).map_err(|e| OpenError::folder(&path, e))?;
-        let next = match content {
-            None => 1,
-            Some(text) => std::str::from_utf8(&text)
-                .ok()
-                .and_then(|t| t.trim().parse().ok())
-                .ok_or_else(|| OpenError::Damaged {
-                    path: path.clone(),
-                    reason: "it does not hold a number".to_owned(),
-                })?,
-        };
+        let next = read(&path)?;
         Ok(ProducerIds {
             path,
             block: Mutex::new(Block { next, end: next }),

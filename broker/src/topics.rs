@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::config::{Config, Fsync};
 use crate::error::OpenError;
+use crate::verify::Listed;
 use catalog::{Catalog, Entry};
 pub(crate) use partition::Partition;
 use settings::{Overrides, SettingError};
@@ -257,6 +258,17 @@ impl Topics {
             false => Err(ChangeError::TooMany { has, wanted, max }),
         }
     }
+}
+
+/// The topics that the catalog in a data folder lists.
+pub(crate) fn list(data_dir: &Path) -> Result<Vec<Listed>, OpenError> {
+    let catalog = Catalog::open(data_dir, &data_dir.join("topics"))?;
+    let listed = |(name, entry): (&String, &Entry)| Listed {
+        name: name.clone(),
+        partitions: entry.partitions,
+        compacts: settings::log_settings(&entry.overrides, Fsync::Never).compact,
+    };
+    Ok(catalog.content().topics.iter().map(listed).collect())
 }
 
 fn open_topic(folder: &Path, name: &str, entry: &Entry, fsync: Fsync) -> Result<Topic, OpenError> {

@@ -17,7 +17,7 @@ use bytes::Buf;
 pub(crate) const HEADER_BYTES: usize = 61;
 /// Bytes before the length field starts to count.
 const LENGTH_FROM: usize = 12;
-const CRC_FROM: usize = 21;
+pub(crate) const CRC_FROM: usize = 21;
 
 const CODEC_BITS: i16 = 0b111;
 const LOG_APPEND_TIME: i16 = 1 << 3;

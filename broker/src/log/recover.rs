@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::batch::{HEADER_BYTES, Header};
-use super::segment::Segment;
+use super::scan::Damage;
+use super::segment::{CheckpointFile, Segment};
 use super::sequence::Producers;
 use super::{LogSettings, PartitionLog};
 use crate::files;
@@ -34,7 +35,17 @@ impl PartitionLog {
         let mut segments: Vec<Segment> = vec![];
         let mut producers = Producers::default();
         let mut cuts = vec![];
-        for mut segment in list(&folder)? {
+        let listed = list(&folder)?;
+        if let Some(stranger) = listed.strangers.first() {
+            let stranger = stranger.display();
+            return Err(io::Error::other(format!(
+                "{stranger} is not a segment's name"
+            )));
+        }
+        for path in listed.leftovers {
+            fs::remove_file(path)?;
+        }
+        for mut segment in listed.segments {
             // A merge that was interrupted leaves files whose content the merged one has already.
             if segments
                 .last()
@@ -64,34 +75,66 @@ impl PartitionLog {
     }
 }
 
-/// The segments of a folder in order; what an interrupted replacement left behind is removed.
-fn list(folder: &Path) -> io::Result<Vec<Segment>> {
-    let mut segments = vec![];
+/// What lies in the folder of a partition.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    /// In order.
+    pub(super) segments: Vec<Segment>,
+    /// What an interrupted replacement left behind.
+    pub(super) leftovers: Vec<PathBuf>,
+    /// Segments by their ending, but not by their name.
+    pub(super) strangers: Vec<PathBuf>,
+}
+
+pub(super) fn list(folder: &Path) -> io::Result<Listed> {
+    let mut listed = Listed::default();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();
         match path.extension().and_then(|e| e.to_str()) {
             Some("log") => {}
             Some("next" | "cleaned") => {
-                fs::remove_file(&path)?;
+                listed.leftovers.push(path);
                 continue;
             }
             _ => continue,
         }
-        let base = path
-            .file_stem()
-            .and_then(|s| s.to_str())
-            .and_then(|s| s.parse().ok());
-        let Some(base) = base else {
-            return Err(io::Error::other(format!(
-                "{} is not a segment's name",
-                path.display()
-            )));
-        };
-        segments.push(Segment::new(folder, base, made_ms(&entry.metadata()?)));
+        let stem = path.file_stem().and_then(|s| s.to_str());
+        match stem.and_then(|s| s.parse().ok()) {
+            Some(base) => {
+                let made_ms = made_ms(&entry.metadata()?);
+                listed.segments.push(Segment::new(folder, base, made_ms));
+            }
+            None => listed.strangers.push(path),
+        }
     }
-    segments.sort_by_key(|s| s.base);
-    Ok(segments)
+    listed.segments.sort_by_key(|s| s.base);
+    Ok(listed)
+}
+
+/// What decides whether damage in a segment is the torn end of a last write.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surroundings {
+    /// A checkpoint was written once this much was on the disk.
+    pub(super) vouched_bytes: u64,
+    /// Where the next segment starts. It was made once all of this one was on the disk.
+    pub(super) following: Option<i64>,
+    /// The machine has not restarted since the last write, so that the page cache has lost nothing.
+    pub(super) kept_running: bool,
+}
+
+impl Surroundings {
+    /// Whether the damage can be cut off, with all that follows it, and nothing is lost that was on the disk.
+    ///
+    /// The death of a process leaves half a batch and nothing behind it. A power cut may leave
+    /// holes in what was not synced, with whole batches behind them.
+    pub(super) fn is_torn_end(&self, damage: &Damage, is_followed: bool) -> bool {
+        damage.at >= self.vouched_bytes
+            && match self.following {
+                Some(following) => damage.next >= following,
+                None => !(is_followed && self.kept_running),
+            }
+    }
 }
 
 fn made_ms(of: &fs::Metadata) -> i64 {
@@ -103,7 +146,7 @@ fn made_ms(of: &fs::Metadata) -> i64 {
         .map_or(0, |since| since.as_millis() as i64)
 }
 
-fn read_start(folder: &Path) -> io::Result<Option<i64>> {
+pub(super) fn read_start(folder: &Path) -> io::Result<Option<i64>> {
     let path = folder.join(START_FILE);
     let Some(text) = files::read_if_any(&path)? else {
         return Ok(None);
@@ -112,10 +155,8 @@ fn read_start(folder: &Path) -> io::Result<Option<i64>> {
         .ok()
         .and_then(|t| t.trim().parse().ok());
     number.map(Some).ok_or_else(|| {
-        io::Error::other(format!(
-            "{} does not hold the number of an offset",
-            path.display()
-        ))
+        let path = path.display();
+        io::Error::other(format!("{path} does not hold the number of an offset"))
     })
 }
 
@@ -123,8 +164,10 @@ fn read_start(folder: &Path) -> io::Result<Option<i64>> {
 /// part of an intact batch, and cuts the file there.
 fn recover(segment: &mut Segment, producers: &mut Producers) -> io::Result<Option<Cut>> {
     let file_bytes = fs::metadata(&segment.path)?.len();
-    if let Some(known) = segment.load_checkpoint(file_bytes)? {
-        *producers = known;
+    if let CheckpointFile::Intact(known) = segment.read_checkpoint()?
+        && known.bytes <= file_bytes
+    {
+        *producers = segment.adopt(known);
     }
     if segment.bytes == file_bytes {
         return Ok(None);

@@ -42,14 +42,22 @@ pub(crate) struct Segment {
 
 /// What a checkpoint file keeps, so that opening a log reads only what was written since.
 #[derive(Debug, Serialize, Deserialize)]
-struct Checkpoint {
-    bytes: u64,
-    next: i64,
+pub(crate) struct Checkpoint {
+    pub(crate) bytes: u64,
+    pub(crate) next: i64,
     max_timestamp: i64,
-    clean_to: i64,
+    pub(crate) clean_to: i64,
     horizon: Option<i64>,
     index: Vec<Entry>,
     producers: Producers,
+}
+
+/// What became of a segment's checkpoint.
+#[derive(Debug)]
+pub(crate) enum CheckpointFile {
+    Missing,
+    Damaged,
+    Intact(Checkpoint),
 }
 
 impl Segment {
@@ -130,7 +138,7 @@ impl Segment {
             .open(&self.path)
     }
 
-    fn checkpoint_path(&self) -> PathBuf {
+    pub(crate) fn checkpoint_path(&self) -> PathBuf {
         self.path.with_extension("checkpoint")
     }
 
@@ -148,25 +156,24 @@ impl Segment {
         files::replace(&self.checkpoint_path(), &files::checked_line(&checkpoint)?)
     }
 
-    /// Takes up what the checkpoint knows, if there is an intact one for a file of `file_bytes`.
-    pub(crate) fn load_checkpoint(&mut self, file_bytes: u64) -> io::Result<Option<Producers>> {
+    pub(crate) fn read_checkpoint(&self) -> io::Result<CheckpointFile> {
         let Some(content) = files::read_if_any(&self.checkpoint_path())? else {
-            return Ok(None);
+            return Ok(CheckpointFile::Missing);
         };
         let line = content.strip_suffix(b"\n").unwrap_or(&content);
-        let Some(checkpoint) = files::parse_checked::<Checkpoint>(line) else {
-            return Ok(None);
-        };
-        if checkpoint.bytes > file_bytes {
-            return Ok(None);
-        }
-        self.bytes = checkpoint.bytes;
-        self.next = checkpoint.next;
-        self.max_timestamp = checkpoint.max_timestamp;
-        self.clean_to = checkpoint.clean_to;
-        self.horizon = checkpoint.horizon;
-        self.index = checkpoint.index;
-        Ok(Some(checkpoint.producers))
+        let known = files::parse_checked::<Checkpoint>(line);
+        Ok(known.map_or(CheckpointFile::Damaged, CheckpointFile::Intact))
+    }
+
+    /// Takes up what the checkpoint knows.
+    pub(crate) fn adopt(&mut self, known: Checkpoint) -> Producers {
+        self.bytes = known.bytes;
+        self.next = known.next;
+        self.max_timestamp = known.max_timestamp;
+        self.clean_to = known.clean_to;
+        self.horizon = known.horizon;
+        self.index = known.index;
+        known.producers
     }
 
     /// Removes the files; a reader that has them open still reads to the end.
@@ -180,5 +187,39 @@ impl Segment {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
         }
+    }
+}
+
+/// Compares a checkpoint with the batches that it was made of, as they come by.
+#[derive(Debug)]
+pub(crate) struct Comparison<'a> {
+    known: &'a Checkpoint,
+    entries_seen: usize,
+    has_end: bool,
+}
+
+impl Comparison<'_> {
+    pub(crate) fn new(known: &Checkpoint) -> Comparison<'_> {
+        Comparison {
+            known,
+            entries_seen: 0,
+            has_end: known.bytes == 0,
+        }
+    }
+
+    pub(crate) fn batch(&mut self, base: i64, header: &Header, at: u64) {
+        if let Some(entry) = self.known.index.get(self.entries_seen)
+            && u64::from(entry.position) == at
+            && base + i64::from(entry.offset_delta) == header.base_offset
+        {
+            self.entries_seen += 1;
+        }
+        self.has_end |=
+            self.known.bytes == at + header.bytes as u64 && self.known.next == header.next_offset();
+    }
+
+    /// Whether every place that the checkpoint knows came by.
+    pub(crate) fn fits(&self) -> bool {
+        self.has_end && self.entries_seen == self.known.index.len()
     }
 }
