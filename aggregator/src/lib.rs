@@ -83,3 +83,4 @@ mod wire;
 
 pub use config::{Config, ConfigError};
 pub use service::{BuildError, Deps, RunError, Service};
+pub use snapshot::snapshot_offsets;

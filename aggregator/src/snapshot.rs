@@ -225,6 +225,37 @@ fn write(folder: &Path, next_offset: i64, bytes: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// The newest snapshot of each partition in the folder of all: topic, partition, and the offset from which it goes on.
+/// None where there is no folder.
+pub fn snapshot_offsets(root: &Path) -> io::Result<Vec<(String, i32, i64)>> {
+    let mut found = Vec::new();
+    for topic in folders(root)? {
+        for partition in folders(&topic)? {
+            let newest = list(&partition)?.pop();
+            let next = newest.as_deref().and_then(number::<i64>);
+            if let (Some(index), Some(next)) = (number(&partition), next) {
+                let topic = topic.file_name().unwrap_or_default();
+                found.push((topic.to_string_lossy().into_owned(), index, next));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn folders(root: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(root) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The number that a file or folder is named by.
+fn number<N: std::str::FromStr>(path: &Path) -> Option<N> {
+    path.file_stem()?.to_str()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use schemas::time::Timestamp;
@@ -340,6 +371,21 @@ mod tests {
         };
         let decoded = decode(&bytes, PARTITION, more, settings());
         assert!(matches!(decoded, Err(Damage::Foreign)));
+    }
+
+    #[test]
+    fn offsets_are_those_of_the_newest() {
+        let root = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::new(root.path().join("all"));
+        assert_eq!(snapshot_offsets(&root.path().join("all")).unwrap(), []);
+        for events in 1..=3 {
+            save(&snapshots, &counted(events));
+        }
+        let expected = [(PARTITION.topic.to_owned(), 0, 4)];
+        assert_eq!(
+            snapshot_offsets(&root.path().join("all")).unwrap(),
+            expected
+        );
     }
 
     #[test]

@@ -52,6 +52,14 @@ pub enum BusError {
     /// The client library gave up for good.
     #[error("the log's client stopped: {0}")]
     Fatal(String),
+    /// A record could not be copied to where it belongs.
+    #[error("{topic} partition {partition} offset {offset} cannot be copied: {reason}")]
+    Copy {
+        topic: String,
+        partition: i32,
+        offset: i64,
+        reason: String,
+    },
     /// An administrative request failed.
     #[error("the log refused to {what}: {reason}")]
     Refused { what: String, reason: String },

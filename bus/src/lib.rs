@@ -4,6 +4,7 @@
 //! - [`producer`]: one idempotent producer; a send resolves at the log's acknowledgement.
 //! - [`consumer`]: batches of the partitions that a group gave this member, with a clean hand-over.
 //! - [`follow`]: a compacted topic from its start to now, and on.
+//! - [`inspect`]: the log as tools see it: any topic, as it is.
 //! - [`clock`]: the only reader of the wall clock. [`metrics`]: what all of it counts.
 //!
 //! What holds for all of it:
@@ -24,8 +25,10 @@ mod config;
 mod connect;
 pub mod consumer;
 mod error;
+mod filler;
 pub mod follow;
 mod health;
+pub mod inspect;
 mod layout;
 mod logging;
 pub mod metrics;
@@ -37,6 +40,7 @@ pub use config::{Compression, Config};
 pub use connect::Bus;
 pub use consumer::{Assigned, Consumer, Event, Revoked, Start, Subscription};
 pub use error::{BusError, SendError};
+pub use filler::FILLER;
 pub use follow::{Followed, Follower};
 pub use metrics::Metrics;
 pub use producer::{Delivery, Producer};

@@ -240,7 +240,7 @@ impl Producer {
     }
 }
 
-fn copy_headers(headers: &[(String, Option<Bytes>)]) -> Option<OwnedHeaders> {
+pub(crate) fn copy_headers(headers: &[(String, Option<Bytes>)]) -> Option<OwnedHeaders> {
     if headers.is_empty() {
         return None;
     }

@@ -68,8 +68,9 @@ impl OpenPartition {
     pub(super) fn read(&mut self, records_max: usize) -> Result<Found, BusError> {
         let mut records = Vec::new();
         let mut bytes = 0;
+        let mut seen = 0;
         let then = loop {
-            if records.len() == records_max || BATCH_BYTES_MAX <= bytes {
+            if seen == records_max || BATCH_BYTES_MAX <= bytes {
                 break Then::Full;
             }
             match self.queue.poll(Duration::ZERO) {
@@ -84,6 +85,10 @@ impl OpenPartition {
                         });
                     }
                     self.next = record.offset + 1;
+                    seen += 1;
+                    if record.is_filler() {
+                        continue;
+                    }
                     bytes += record.bytes();
                     records.push(record);
                 }

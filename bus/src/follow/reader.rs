@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::{Followed, Following};
 use crate::error::BusError;
+use crate::filler::is_filler;
 use crate::logging::{self, Repeats};
 use crate::metrics::Metrics;
 use crate::producer::setting_error;
@@ -161,12 +162,14 @@ impl<V: Wire> Reader<V> {
     /// Waits for the first record, then takes what else is there.
     fn collect(&mut self) -> Result<(), BusError> {
         let mut wait = POLL;
-        while self.batch.len() < BATCH_RECORDS_MAX {
+        for _ in 0..BATCH_RECORDS_MAX {
             match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
                     let (partition, next) = (message.partition(), message.offset() + 1);
-                    self.batch.push(read(&message));
+                    if !is_filler(&message) {
+                        self.batch.push(read(&message));
+                    }
                     if let Some(ahead) = &mut self.ahead
                         && ahead.get(&partition).is_some_and(|end| *end <= next)
                     {

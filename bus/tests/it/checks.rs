@@ -5,6 +5,8 @@
 // By path, so that the tests on real Kafka can take this file in as well.
 #[path = "checks/following.rs"]
 pub(crate) mod following;
+#[path = "checks/inspecting.rs"]
+pub(crate) mod inspecting;
 #[path = "checks/outage.rs"]
 pub(crate) mod outage;
 #[path = "checks/reading.rs"]
@@ -47,6 +49,9 @@ macro_rules! every_check {
             reading::records_deleted_unread_stop_the_reader,
             following::follows_from_the_start_to_now_and_on,
             following::reads_all_that_stands,
+            inspecting::a_copy_keeps_offsets_and_times,
+            inspecting::settings_and_commits_are_seen_and_set,
+            inspecting::nobody_is_handed_a_filler,
         );
     };
 }
