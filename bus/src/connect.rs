@@ -95,6 +95,7 @@ impl Bus {
             client: config.consumer(&subscription.group),
             batches_max: config.batches_max,
             hand_over_within: config.hand_over_within,
+            made: Arc::clone(&self.shared.partitions),
         };
         Consumer::start(subscription, settings, &self.shared.metrics)
     }
@@ -198,10 +199,7 @@ async fn settle(
     };
     let settled = layout::settle(&topic::ALL, recorded, found)?;
     for (topic, made, found) in settled.grown {
-        tracing::warn!(
-            topic,
-            "made with {made} partitions and has {found} now; those that were added stay without keys"
-        );
+        client.metrics.grown(topic, made, found);
     }
     let partitions = Arc::new(settled.partitions);
     if settled.write {

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 pub use crate::record::{Batch, Partition, Record};
 
 use crate::error::BusError;
+use crate::layout::Partitions;
 use crate::metrics::Metrics;
 use reader::Reader;
 use signals::{Answer, Signals};
@@ -142,6 +143,8 @@ pub(crate) struct Settings {
     pub(crate) client: ClientConfig,
     pub(crate) batches_max: usize,
     pub(crate) hand_over_within: Duration,
+    /// How many partitions each topic was made with.
+    pub(crate) made: Arc<Partitions>,
 }
 
 impl Consumer {

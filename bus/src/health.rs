@@ -1,9 +1,13 @@
-//! Whether the log answers: cheap to ask, and found out without traffic.
+//! Whether the log takes records: cheap to ask, and found out without traffic.
 //!
 //! Nothing is asked while records come and go. When the client library says that no server can be reached, or a
-//! record was not acknowledged, the log is *suspected*; a thread then asks it for metadata, and only when that fails
-//! too is the log *down*, until an answer or an acknowledgement says otherwise. A connection that was closed for being
+//! record was not acknowledged in time, there is a [`Doubt`]; a thread then asks the log, and only when that fails too
+//! is the log *down*, until an answer or an acknowledgement says otherwise. A connection that was closed for being
 //! idle therefore costs one question and is never reported.
+//!
+//! A server that answers need not take records: a cluster of three that has lost two goes on telling its metadata. So
+//! the doubt of an unacknowledged record is lifted by an acknowledgement only, if need be that of a record which says
+//! nothing and is sent for this purpose.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,20 +23,39 @@ pub(crate) const PROBE_WITHIN: Duration = Duration::from_secs(1);
 /// Between a question without an answer and the next one.
 const PROBE_EVERY: Duration = Duration::from_millis(200);
 
+/// Why the log may be away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Doubt {
+    /// No server can be reached: one that answers is enough.
+    Unreachable,
+    /// A record was not acknowledged: only an acknowledgement will do.
+    Unacknowledged,
+}
+
+/// Asks the log, on a thread of its own.
+pub(crate) trait Probe: Send + 'static {
+    /// Whether a server answers, within [`PROBE_WITHIN`].
+    fn reaches(&mut self) -> bool;
+
+    /// Has a record on its way whose acknowledgement calls [`Health::answered`]; says whether the log has refused it
+    /// for good, which is an answer too. Does not wait.
+    fn write(&mut self) -> bool;
+}
+
 /// What is known of the log.
 pub(crate) struct Health {
     down: AtomicBool,
-    /// Mirrors `Watch::suspected`, so that an acknowledgement on the hot path takes no lock.
-    suspected: AtomicBool,
+    /// Mirrors `Watch::doubt`, so that an acknowledgement on the hot path takes no lock.
+    doubted: AtomicBool,
     watch: Mutex<Watch>,
     changed: Condvar,
-    /// One while the log answers.
+    /// One while the log takes records.
     gauge: Gauge,
 }
 
 #[derive(Default)]
 struct Watch {
-    suspected: bool,
+    doubt: Option<Doubt>,
     closing: bool,
 }
 
@@ -41,7 +64,7 @@ impl Health {
         gauge.set(1);
         Arc::new(Self {
             down: AtomicBool::new(false),
-            suspected: AtomicBool::new(false),
+            doubted: AtomicBool::new(false),
             watch: Mutex::default(),
             changed: Condvar::new(),
             gauge,
@@ -53,41 +76,42 @@ impl Health {
     }
 
     /// Something went wrong that may mean that the log is away.
-    pub(crate) fn suspect(&self) {
+    pub(crate) fn doubt(&self, doubt: Doubt) {
         let mut watch = self.watch.lock();
-        watch.suspected = true;
-        self.suspected.store(true, Ordering::Release);
+        watch.doubt = watch.doubt.max(Some(doubt));
+        self.doubted.store(true, Ordering::Release);
         self.changed.notify_all();
     }
 
-    /// The log answered.
+    /// The log has acknowledged a record, or answered what there was to ask.
     pub(crate) fn answered(&self) {
-        if self.suspected.load(Ordering::Acquire) {
+        if self.doubted.load(Ordering::Acquire) {
             let mut watch = self.watch.lock();
-            watch.suspected = false;
-            self.suspected.store(false, Ordering::Release);
+            watch.doubt = None;
+            self.doubted.store(false, Ordering::Release);
             self.set_down(false);
+            self.changed.notify_all();
         }
     }
 
     /// A question was not answered. An answer that came meanwhile by another way weighs more.
     fn unanswered(&self) {
         let watch = self.watch.lock();
-        if watch.suspected {
+        if watch.doubt.is_some() {
             self.set_down(true);
         }
     }
 
-    /// Called with `watch` locked, so that what is told and what is suspected never differ for long.
+    /// Called with `watch` locked, so that what is told and what is doubted never differ for long.
     fn set_down(&self, down: bool) {
         if self.down.swap(down, Ordering::AcqRel) == down {
             return;
         }
         self.gauge.set(i64::from(!down));
         if down {
-            tracing::warn!("the log does not answer");
+            tracing::warn!("the log takes no records");
         } else {
-            tracing::info!("the log answers again");
+            tracing::info!("the log takes records again");
         }
     }
 
@@ -96,22 +120,35 @@ impl Health {
         self.changed.notify_all();
     }
 
-    /// Waits for a suspicion; `false` when it is time to end.
-    fn wait_for_suspicion(&self) -> bool {
+    /// Waits for a doubt; `None` when it is time to end.
+    fn wait_for_doubt(&self) -> Option<Doubt> {
         let mut watch = self.watch.lock();
-        while !watch.suspected && !watch.closing {
-            self.changed.wait(&mut watch);
+        loop {
+            match watch.doubt {
+                _ if watch.closing => return None,
+                Some(doubt) => return Some(doubt),
+                None => self.changed.wait(&mut watch),
+            }
         }
-        !watch.closing
     }
 
-    /// Waits a while before the next question; `false` when it is time to end.
-    fn pause(&self) -> bool {
+    /// Waits until there is no doubt any more, or it is time to end, but no longer than `at_most`.
+    fn wait_for_answer(&self, at_most: Duration) {
         let mut watch = self.watch.lock();
-        if !watch.closing {
-            self.changed.wait_for(&mut watch, PROBE_EVERY);
+        let waits = |watch: &mut Watch| watch.doubt.is_some() && !watch.closing;
+        self.changed.wait_while_for(&mut watch, waits, at_most);
+    }
+
+    fn ask(&self, doubt: Doubt, probe: &mut impl Probe) {
+        let reached = probe.reaches();
+        match doubt {
+            Doubt::Unreachable if reached => return self.answered(),
+            Doubt::Unacknowledged if reached && probe.write() => return self.answered(),
+            Doubt::Unacknowledged if reached => self.wait_for_answer(PROBE_WITHIN),
+            Doubt::Unreachable | Doubt::Unacknowledged => {}
         }
-        !watch.closing
+        self.unanswered();
+        self.wait_for_answer(PROBE_EVERY);
     }
 }
 
@@ -122,22 +159,13 @@ pub(crate) struct Prober {
 }
 
 impl Prober {
-    /// `probe` asks the log once, for at most [`PROBE_WITHIN`], and says whether it answered.
-    pub(crate) fn start(
-        health: Arc<Health>,
-        probe: impl Fn() -> bool + Send + 'static,
-    ) -> std::io::Result<Self> {
+    pub(crate) fn start(health: Arc<Health>, mut probe: impl Probe) -> std::io::Result<Self> {
         let watched = Arc::clone(&health);
         let thread = std::thread::Builder::new()
             .name("bus-health".to_owned())
             .spawn(move || {
-                while watched.wait_for_suspicion() {
-                    if probe() {
-                        watched.answered();
-                    } else {
-                        watched.unanswered();
-                        watched.pause();
-                    }
+                while let Some(doubt) = watched.wait_for_doubt() {
+                    watched.ask(doubt, &mut probe);
                 }
             })?;
         Ok(Self {
@@ -166,18 +194,39 @@ mod tests {
 
     use super::*;
 
-    /// A prober whose answers come from the test, one by one.
-    fn prober() -> (Arc<Health>, mpsc::SyncSender<bool>, Prober) {
+    /// A log whose answers come from the test, one by one.
+    struct Answers {
+        reaches: mpsc::Receiver<bool>,
+        refuses: bool,
+    }
+
+    impl Probe for Answers {
+        fn reaches(&mut self) -> bool {
+            self.reaches.recv().unwrap_or(true)
+        }
+
+        fn write(&mut self) -> bool {
+            self.refuses
+        }
+    }
+
+    fn prober(refuses: bool) -> (Arc<Health>, mpsc::SyncSender<bool>, Prober) {
         let health = Health::new(Gauge::default());
-        let (answers, asked) = mpsc::sync_channel(0);
-        let prober = Prober::start(Arc::clone(&health), move || asked.recv().unwrap_or(true));
+        let (answers, reaches) = mpsc::sync_channel(0);
+        let prober = Prober::start(Arc::clone(&health), Answers { reaches, refuses });
         (health, answers, prober.unwrap())
     }
 
+    fn until(health: &Health, available: bool) {
+        while health.available() != available {
+            std::thread::yield_now();
+        }
+    }
+
     #[test]
-    fn a_suspicion_alone_changes_nothing() {
-        let (health, answers, _prober) = prober();
-        health.suspect();
+    fn a_doubt_alone_changes_nothing() {
+        let (health, answers, _prober) = prober(false);
+        health.doubt(Doubt::Unreachable);
         assert!(health.available());
         answers.send(true).unwrap();
         assert!(health.available());
@@ -185,26 +234,46 @@ mod tests {
 
     #[test]
     fn is_down_from_a_failed_question_to_the_next_answer() {
-        let (health, answers, _prober) = prober();
-        health.suspect();
+        let (health, answers, _prober) = prober(false);
+        health.doubt(Doubt::Unreachable);
         answers.send(false).unwrap();
-        // The thread takes the next answer only after it has drawn its conclusion from the last one.
-        answers.send(false).unwrap();
-        assert!(!health.available());
+        until(&health, false);
         answers.send(true).unwrap();
-        while !health.available() {
-            std::thread::yield_now();
-        }
+        until(&health, true);
     }
 
     #[test]
     fn an_acknowledgement_is_an_answer() {
-        let (health, answers, _prober) = prober();
-        health.suspect();
+        let (health, answers, _prober) = prober(false);
+        health.doubt(Doubt::Unreachable);
         answers.send(false).unwrap();
-        answers.send(false).unwrap();
+        until(&health, false);
         health.answered();
         assert!(health.available());
         drop(answers);
+    }
+
+    #[test]
+    fn metadata_is_no_acknowledgement() {
+        let (health, answers, _prober) = prober(false);
+        health.doubt(Doubt::Unacknowledged);
+        health.doubt(Doubt::Unreachable);
+        answers.send(true).unwrap();
+        until(&health, false);
+        answers.send(true).unwrap();
+        assert!(!health.available());
+        health.answered();
+        assert!(health.available());
+        drop(answers);
+    }
+
+    #[test]
+    fn a_refusal_is_an_answer() {
+        let (health, answers, _prober) = prober(true);
+        health.doubt(Doubt::Unacknowledged);
+        answers.send(false).unwrap();
+        until(&health, false);
+        answers.send(true).unwrap();
+        until(&health, true);
     }
 }

@@ -26,7 +26,9 @@ pub struct Metrics {
     lag: Family<LagLabels, Gauge>,
     /// Changes of ownership, by group and what changed.
     rebalances: Family<RebalanceLabels, Counter>,
-    /// One while the log answers.
+    /// Partitions that topics have beyond those they were made with.
+    added_partitions: Family<TopicLabel, Gauge>,
+    /// One while the log takes records.
     pub(crate) available: Gauge,
     /// Records that wait for the log.
     pub(crate) queued: Gauge,
@@ -75,6 +77,7 @@ impl Default for Metrics {
             errors: Family::default(),
             lag: Family::default(),
             rebalances: Family::default(),
+            added_partitions: Family::default(),
             available: Gauge::default(),
             queued: Gauge::default(),
         }
@@ -115,8 +118,13 @@ impl Metrics {
             self.rebalances.clone(),
         );
         registry.register(
+            "weir_bus_added_partitions",
+            "Partitions of a topic beyond those it was made with: they get no keys",
+            self.added_partitions.clone(),
+        );
+        registry.register(
             "weir_bus_available",
-            "1 while the log answers",
+            "1 while the log takes records",
             self.available.clone(),
         );
         registry.register(
@@ -142,6 +150,21 @@ impl Metrics {
         self.rebalances
             .get_or_create(&RebalanceLabels { group, kind })
             .inc();
+    }
+
+    /// Tells that `topic` has `found` partitions although it was made with `made`: once for each number.
+    pub(crate) fn grown(&self, topic: &'static str, made: i32, found: i32) {
+        let label = TopicLabel {
+            topic: topic.to_owned(),
+        };
+        let added = i64::from(found - made);
+        if self.added_partitions.get_or_create(&label).set(added) != added {
+            tracing::warn!(
+                topic,
+                "made with {made} partitions and has {found} now; those that were added stay without keys, and what others \
+                 write there is moved"
+            );
+        }
     }
 
     /// The numbers of one reader.
@@ -191,6 +214,10 @@ impl ReaderMetrics {
         self.metrics.rebalance(&self.group, kind);
     }
 
+    pub(crate) fn grown(&self, topic: &'static str, made: i32, found: i32) {
+        self.metrics.grown(topic, made, found);
+    }
+
     fn lag_labels(&self, partition: Partition) -> LagLabels {
         LagLabels {
             topic: partition.topic,
@@ -229,6 +256,9 @@ mod tests {
         check(&metrics, produced, true);
         check(&metrics, r#"weir_bus_errors_total{kind="full"} 1"#, true);
         check(&metrics, "weir_bus_delivery_seconds_count 0", true);
+        metrics.grown("weir.usage.v1", 12, 16);
+        let added = r#"weir_bus_added_partitions{topic="weir.usage.v1"} 4"#;
+        check(&metrics, added, true);
         let mut reader = metrics.reader("aggregator");
         reader.consumed("weir.usage.v1", 5);
         reader.rebalance("assigned");

@@ -5,6 +5,7 @@
 //! again can help.
 
 mod delivery;
+mod probe;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -26,9 +27,10 @@ pub use crate::record::{Position, RawRecord};
 
 use crate::config::Config;
 use crate::error::{BusError, SendError};
-use crate::health::{Health, PROBE_WITHIN, Prober};
+use crate::health::{Health, Prober};
 use crate::layout::Partitions;
 use crate::metrics::Metrics;
+use probe::LogProbe;
 
 /// How often [`Producer::flush`] looks whether everything is acknowledged.
 const FLUSH_LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -71,14 +73,9 @@ impl Client {
             .producer()
             .create_with_context(context)
             .map_err(|error| setting_error(&error))?;
-        let asked = native.clone();
-        let prober = Prober::start(Arc::clone(&health), move || {
-            asked
-                .client()
-                .fetch_metadata(Some(topic::POLICIES.name()), PROBE_WITHIN)
-                .is_ok()
-        })
-        .map_err(|error| BusError::Fatal(format!("cannot start a thread: {error}")))?;
+        let probe = LogProbe::new(native.clone(), metrics);
+        let prober = Prober::start(Arc::clone(&health), probe)
+            .map_err(|error| BusError::Fatal(format!("cannot start a thread: {error}")))?;
         let counter = |spec: topic::TopicSpec| (spec.name, metrics.produced(spec.name));
         Ok(Self {
             _prober: prober,

@@ -64,8 +64,12 @@ impl Statistics {
         })
     }
 
-    /// A server can be listed twice, once more as the group's coordinator.
+    /// A server can be listed twice, once more as the group's coordinator. Below zero is no server: a partition without
+    /// a leader has it, and so has an address that was only given to begin with.
     fn heard_from(&self, server: i32, within: Duration) -> bool {
+        if server < 0 {
+            return false;
+        }
         let micros_max = i64::try_from(within.as_micros()).unwrap_or(i64::MAX);
         let mut listed = self.brokers.values().filter(|s| s.nodeid == server);
         listed.any(|s| (0..micros_max).contains(&s.rxidle))
@@ -82,11 +86,13 @@ mod tests {
             r#"{{"name": "x", "brokers": {{
                 "a:1/1": {{"nodeid": 1, "state": "UP", "rxidle": 1000}},
                 "b:1/2": {{"nodeid": 2, "state": "UP", "rxidle": {idle}}},
-                "GroupCoordinator": {{"nodeid": 2, "rxidle": -1}}
+                "GroupCoordinator": {{"nodeid": 2, "rxidle": -1}},
+                "c:1/bootstrap": {{"nodeid": -1, "rxidle": 1000}}
             }}, "topics": {{"t": {{"partitions": {{
                 "-1": {{"broker": -1}},
                 "0": {{"broker": 1, "fetchq_cnt": 0, "hi_offset": 7}},
-                "1": {{"broker": 2, "fetchq_cnt": {waiting}, "hi_offset": -1001}}
+                "1": {{"broker": 2, "fetchq_cnt": {waiting}, "hi_offset": -1001}},
+                "2": {{"broker": -1, "fetchq_cnt": 0, "hi_offset": 7}}
             }}}}}}}}"#
         );
         Statistics::parse(json.as_bytes()).unwrap()
@@ -115,7 +121,7 @@ mod tests {
         let statistics = statistics(0, 0);
         assert_eq!(statistics.end_offset("t", 0), Some(7));
         assert_eq!(statistics.end_offset("t", 1), None);
-        assert_eq!(statistics.end_offset("t", 2), None);
+        assert_eq!(statistics.end_offset("t", 3), None);
         assert_eq!(statistics.end_offset("u", 0), None);
         assert!(!statistics.is_fresh("u", 1, Duration::from_secs(3)));
     }

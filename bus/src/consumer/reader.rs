@@ -17,6 +17,7 @@ use super::signals::Signals;
 use super::{Event, Settings, Start, Subscription};
 use crate::clock::Stopwatch;
 use crate::error::BusError;
+use crate::layout::Partitions;
 use crate::logging::Repeats;
 use crate::metrics::{Metrics, ReaderMetrics};
 use crate::producer::setting_error;
@@ -40,6 +41,7 @@ pub(super) struct Reader {
     consumer: Arc<BaseConsumer<Context>>,
     subscription: Subscription,
     hand_over_within: Duration,
+    made: Arc<Partitions>,
     events: mpsc::Sender<Event>,
     signals: Arc<Signals>,
     metrics: ReaderMetrics,
@@ -96,6 +98,7 @@ impl Reader {
             metrics: metrics.reader(&subscription.group),
             subscription,
             hand_over_within: settings.hand_over_within,
+            made: settings.made,
             events,
             signals,
             phase: Phase::Reading,

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::clock::Stopwatch;
 use crate::config::Config;
 use crate::error::SendError;
-use crate::health::Health;
+use crate::health::{Doubt, Health};
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::record::Position;
@@ -31,13 +31,26 @@ impl Future for Delivery {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        Pin::new(&mut self.0).poll(cx).map(|outcome| {
-            outcome.unwrap_or_else(|_| {
-                Err(SendError::Unavailable {
-                    reason: "the producer was closed first".to_owned(),
-                })
-            })
-        })
+        Pin::new(&mut self.0)
+            .poll(cx)
+            .map(|outcome| outcome.unwrap_or_else(|_| Err(closed())))
+    }
+}
+
+impl Delivery {
+    /// What became of the record, if that is known already. Once.
+    pub(crate) fn settled(&mut self) -> Option<Outcome> {
+        match self.0.try_recv() {
+            Ok(outcome) => Some(outcome),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            Err(oneshot::error::TryRecvError::Closed) => Some(Err(closed())),
+        }
+    }
+}
+
+fn closed() -> SendError {
+    SendError::Unavailable {
+        reason: "the producer was closed first".to_owned(),
     }
 }
 
@@ -83,7 +96,7 @@ impl Deliveries {
         let error = SendError::from_kafka(error, bytes, self.record_bytes_max);
         self.metrics.error(error.kind());
         if error.is_retriable() {
-            self.health.suspect();
+            self.health.doubt(Doubt::Unacknowledged);
         }
         error
     }
@@ -119,7 +132,7 @@ impl ClientContext for Deliveries {
 
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.health.suspect();
+            self.health.doubt(Doubt::Unreachable);
         }
         self.metrics.error("client");
         tracing::debug!(%error, reason, "the producer's client reports an error");

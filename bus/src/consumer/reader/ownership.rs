@@ -52,6 +52,7 @@ impl Reader {
         if partitions.is_empty() {
             return self.assign(&partitions, &[]);
         }
+        self.tell_grown(&partitions);
         let turn = self.next_turn();
         self.outbox.push_back(Event::Assigned(Assigned {
             partitions: Arc::clone(&partitions),
@@ -59,6 +60,18 @@ impl Reader {
         }));
         self.phase = Phase::Assigning { turn, partitions };
         Ok(())
+    }
+
+    /// Added partitions are read like the others, for a foreign producer may write there; they are no reason to stop.
+    fn tell_grown(&self, partitions: &[Partition]) {
+        for spec in &self.subscription.topics {
+            let ours = partitions.iter().filter(|p| p.topic == spec.name);
+            let found = ours.map(|p| p.index + 1).max().unwrap_or(0);
+            let made = self.made.of(spec.name);
+            if made < found {
+                self.metrics.grown(spec.name, made, found);
+            }
+        }
     }
 
     fn begin_revoking(&mut self) -> Result<(), BusError> {
