@@ -154,7 +154,8 @@ impl NaiveCounter {
                     units = (units - drained(last, at)).max(0) + added * scale;
                     last = at;
                 }
-                (units - drained(last, head.max(last))).max(0) / scale
+                let left = (units - drained(last, head.max(last))).max(0);
+                (left + scale - 1) / scale
             }
         }
     }

@@ -184,13 +184,15 @@ impl<'a> Floor<'a> {
         for &partition in assigned.partitions() {
             let engine = load(self.parts, partition).await?;
             let next_offset = engine.next_offset();
-            tracing::info!(%partition, next_offset, "counts a partition");
+            tracing::debug!(%partition, next_offset, "counts a partition");
             // At the beginning there is no offset to insist on: the log may have begun to forget.
             starts.push((partition, (next_offset != 0).then_some(next_offset)));
             let now = self.parts.clock.now();
             let shard = Shard::new(partition, engine, self.office.clone(), now);
             self.shards.insert(partition, shard);
         }
+        let resumed = starts.iter().filter(|(_, offset)| offset.is_some()).count();
+        tracing::info!(partitions = starts.len(), resumed, "counts partitions");
         assigned.start(&starts);
         self.parts.ready.store(true, Ordering::Relaxed);
         Ok(())

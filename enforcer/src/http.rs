@@ -19,7 +19,7 @@ use schemas::access::Caller;
 use schemas::problem::{FieldError, Problem};
 use schemas::subject::Subject;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::service::Board;
 use crate::store::{Cursor, Filter, Listed, Store, StoreError};
@@ -63,7 +63,9 @@ async fn list_decisions(
 ) -> Response {
     let answer = async {
         let Query(params) = params.map_err(|error| bad("query", error.body_text()))?;
-        let filter = filter(&params, &caller)?;
+        let Some(filter) = filter(&params, &caller)? else {
+            return Ok(Json(json!([])).into_response());
+        };
         let now = shared.clock.now();
         let mut page = shared
             .store
@@ -127,32 +129,29 @@ fn page_max(params: &Params) -> usize {
     params.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX)
 }
 
-/// What to read: one decision more than the page shows, to know whether there is another page.
-fn filter(params: &Params, caller: &Caller) -> Result<Filter, Refused> {
+/// What to read: one decision more than the page shows, to know whether there is another page. `None` where the caller
+/// may not see the subject, which is as if there were no decisions on it.
+fn filter(params: &Params, caller: &Caller) -> Result<Option<Filter>, Refused> {
     if params.limit == Some(0) {
         return Err(bad("limit", "must be at least 1"));
     }
     let subject = params.subject.as_deref().map(Subject::parse).transpose();
     let subject = subject.map_err(|error| bad("subject", error.to_string()))?;
-    if subject
-        .as_ref()
-        .is_some_and(|subject| !caller.may_see(subject))
-    {
-        let detail = "this token may not see that subject";
-        return Err(problem(StatusCode::FORBIDDEN, detail));
-    }
+    let is_hidden = |subject: &Subject| !caller.may_see(subject);
+    let hidden = subject.as_ref().is_some_and(is_hidden);
     let stale = || bad("after", "not a cursor that an earlier page gave");
     let after = params
         .after
         .as_deref()
         .map(|text| decode_cursor(text).ok_or_else(stale));
-    Ok(Filter {
+    let filter = Filter {
         subject: subject.map(String::from),
         tenant: caller.tenant.clone(),
         standing: params.standing,
         after: after.transpose()?,
         limit: page_max(params) + 1,
-    })
+    };
+    Ok((!hidden).then_some(filter))
 }
 
 fn problem(status: StatusCode, detail: &str) -> Refused {

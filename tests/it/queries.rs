@@ -123,10 +123,16 @@ async fn a_tenant_sees_its_own_and_nothing_else() {
         }
     })
     .await;
-    for path in ["/v1/signals", "/v1/decisions", "/v1/refusals", "/v1/alerts"] {
-        assert_eq!(other.list(path, &[]).await, [Value::Null; 0], "{path}");
-    }
     // What it may not see is as if it were not there.
+    let acme = ("subject", "tenant/acme");
+    for path in ["/v1/signals", "/v1/decisions", "/v1/refusals", "/v1/alerts"] {
+        // It is there.
+        listed(&client, path).await;
+        for query in [&[][..], &[acme]] {
+            let seen = other.list(path, query).await;
+            assert_eq!(seen, [Value::Null; 0], "{path} {query:?}");
+        }
+    }
     for subject in ["tenant/acme", "platform"] {
         let query = [("subject", subject), ("meter", "tokens")];
         let hidden = other.get("/v1/usage", &query).await;

@@ -1,5 +1,7 @@
 //! Structured logs to standard error. `RUST_LOG` wins over the configuration's filter.
 
+use std::io::IsTerminal;
+
 use anyhow::Context;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
@@ -44,6 +46,8 @@ pub fn start(config: &Config) -> anyhow::Result<()> {
     let filter = filter.add_directive(quiet);
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Colours are for eyes: in a file they are noise.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let started = match config.format {
         Format::Text => logs.try_init(),

@@ -140,7 +140,7 @@ fn bucket(sums: &BTreeMap<i64, i128>, amount: u64, seconds: u32, to: i64) -> Use
         last = Some(at);
     }
     Used {
-        sum: Some(level / scale),
+        sum: Some((level + scale - 1) / scale),
         reset_at: None,
     }
 }
@@ -208,6 +208,6 @@ mod tests {
         check("10@0", 0, 10);
         check("10@0", 4, 8);
         check("10@0 3@40", 40, 3);
-        check("10@0", 5, 7);
+        check("10@0", 5, 8);
     }
 }

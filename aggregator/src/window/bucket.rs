@@ -41,9 +41,10 @@ impl Bucket {
         Self { head: at, units: 0 }
     }
 
-    /// The level in whole numbers of the meter, rounded down: at or above a threshold exactly when the level is.
+    /// The level in whole numbers of the meter, rounded up: at a threshold exactly while one more would not fit below
+    /// it, which is when a gateway that counts for itself refuses.
     pub(super) fn level(&self, window: Window) -> i128 {
-        self.units / Rate::of(window).scale
+        ceil(self.units, Rate::of(window).scale)
     }
 
     pub(super) fn advance(&mut self, window: Window, to: Timestamp) {
@@ -67,15 +68,13 @@ impl Bucket {
         by: Timestamp,
     ) -> Option<Timestamp> {
         let rate = Rate::of(window);
-        let above = self.units - threshold.saturating_mul(rate.scale);
-        let at = self.after(above / rate.drain + 1);
+        let fits = threshold.saturating_sub(1).saturating_mul(rate.scale);
+        let at = self.after(ceil(self.units.saturating_sub(fits), rate.drain));
         (at <= by).then_some(at)
     }
 
     pub(super) fn forgettable_from(&self, window: Window) -> Timestamp {
-        let drain = Rate::of(window).drain;
-        let whole = self.units / drain;
-        self.after(whole + i128::from(self.units % drain != 0))
+        self.after(ceil(self.units, Rate::of(window).drain))
     }
 
     /// So many microseconds after the head.
@@ -83,4 +82,9 @@ impl Bucket {
         let micros = i64::try_from(micros).unwrap_or(i64::MAX);
         Timestamp::from_micros(self.head.as_micros().saturating_add(micros))
     }
+}
+
+/// `a / b` rounded up; `b` is above zero.
+fn ceil(a: i128, b: i128) -> i128 {
+    a.div_euclid(b) + i128::from(a.rem_euclid(b) != 0)
 }

@@ -55,12 +55,10 @@ async fn a_crossing_blocks_is_told_and_ends_by_itself() {
     assert_eq!(enforcer.get_as(&one, Some("acme")).await.0, 200);
     assert_eq!(enforcer.get_as(&one, Some("other")).await.0, 404);
     assert_eq!(enforcer.get_as("/v1/decisions/none", None).await.0, 404);
-    let (status, others) = enforcer.get_as("/v1/decisions", Some("other")).await;
-    assert_eq!((status, others), (200, serde_json::json!([])));
-    let (status, _) = enforcer
-        .get_as("/v1/decisions?subject=tenant/acme", Some("other"))
-        .await;
-    assert_eq!(status, 403);
+    for path in ["/v1/decisions", "/v1/decisions?subject=tenant/acme"] {
+        let (status, others) = enforcer.get_as(path, Some("other")).await;
+        assert_eq!((status, others), (200, serde_json::json!([])), "{path}");
+    }
 
     is_lifted(&home).await;
     let shown = eventually("the history knows the end", async || {

@@ -171,7 +171,7 @@ impl Topic {
         measured(records, send)
     }
 
-    /// Sends one record at a time: how long until a reader that waits has it.
+    /// Sends one record at a time to a topic that is empty: how long until a reader that waits has it.
     pub(crate) fn end_to_end(&self, records: usize) -> Vec<Duration> {
         let (producer, _told) = self.producer(&[("linger.ms", "0")]);
         let reader = self.reader(Offset::Beginning);
