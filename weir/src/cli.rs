@@ -10,6 +10,7 @@ use crate::process::{Parts, run};
 use crate::telemetry;
 
 mod key;
+mod log;
 mod policy;
 
 /// Weir keeps an API or AI platform safe from abuse and runaway cost: it counts what apps report in exact sliding
@@ -47,6 +48,9 @@ enum Command {
     /// Look at a policy file before it is used
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Look at the log, put dead records back, move the log to Kafka and back
+    #[command(subcommand)]
+    Log(log::LogCommand),
 }
 
 /// What each way of running a service takes.
@@ -132,6 +136,7 @@ impl Cli {
             Command::Gateway(args) => service(args, Parts::gateway()).await,
             Command::Key(command) => command.run().await,
             Command::Policy(command) => command.run(),
+            Command::Log(command) => command.run().await,
         }
     }
 }

@@ -313,11 +313,7 @@ async fn start_log(
 ) -> anyhow::Result<String> {
     let mut config = broker::Config::new(data.join("log"));
     config.listen = section.listen;
-    config.fsync = match section.fsync {
-        Fsync::Named(FsyncName::Always) => broker::Fsync::Always,
-        Fsync::Named(FsyncName::Never) => broker::Fsync::Never,
-        Fsync::EveryMillis(millis) => broker::Fsync::Every(Duration::from_millis(millis)),
-    };
+    config.fsync = fsync(section.fsync);
     let log = Broker::open(config)
         .await
         .context("cannot open the log; --port-log chooses its port")?;
@@ -325,6 +321,15 @@ async fn start_log(
     let stop = supervisor.token(Stage::Ground);
     supervisor.start(Stage::Ground, "log", log.run(stop.cancelled_owned()));
     Ok(address)
+}
+
+/// What the configuration says, in the log's words.
+pub(crate) const fn fsync(setting: Fsync) -> broker::Fsync {
+    match setting {
+        Fsync::Named(FsyncName::Always) => broker::Fsync::Always,
+        Fsync::Named(FsyncName::Never) => broker::Fsync::Never,
+        Fsync::EveryMillis(millis) => broker::Fsync::Every(Duration::from_millis(millis)),
+    }
 }
 
 async fn wait_until_ready(status: &Status, supervisor: &mut Supervisor) -> anyhow::Result<()> {
