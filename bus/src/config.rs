@@ -1,12 +1,24 @@
 //! How the log is reached and used, and the client library's settings made from that.
 
-use std::collections::BTreeMap;
+mod certificate;
+mod client;
+mod prepare;
+mod secret;
+mod security;
+mod span;
+
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 use crate::error::BusError;
+use client::{bare_name, one_name};
+use security::wrong;
+use span::span;
+
+pub(crate) use secret::show;
+pub use secret::{Secret, Settings};
+pub use security::{Mechanism, Sasl, Tls};
 
 /// How Weir reaches its log and how it uses it. Spans are texts such as `10s`, `500ms`, `2m`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -20,9 +32,13 @@ pub struct Config {
     pub partitions: i32,
     /// Copies of topics that are yet to be made. With three or more, a record is acknowledged once two have it.
     pub replication: i32,
+    /// Travel encrypted; absent: in plain text, unless `settings` says otherwise.
+    pub tls: Option<Tls>,
+    /// Sign in by name and password.
+    pub sasl: Option<Sasl>,
     /// Any other setting of librdkafka, by its own name; `producer.` or `consumer.` before the name keeps it to one
     /// kind of client. Settings that exactness rests on are refused.
-    pub settings: BTreeMap<String, String>,
+    pub settings: Settings,
     /// How long to wait at start until the log answers and every topic stands.
     #[serde(deserialize_with = "span")]
     pub ready_within: Duration,
@@ -70,7 +86,9 @@ impl Default for Config {
             client_id: "weir".to_owned(),
             partitions: 12,
             replication: 1,
-            settings: BTreeMap::new(),
+            tls: None,
+            sasl: None,
+            settings: Settings::default(),
             ready_within: Duration::from_secs(30),
             delivery_within: Duration::from_secs(10),
             linger: Duration::from_millis(1),
@@ -87,7 +105,7 @@ impl Default for Config {
 }
 
 /// What Weir's exactness rests on, or what has a field of its own in [`Config`].
-const OURS: [&str; 14] = [
+const OURS: [&str; 15] = [
     "bootstrap.servers",
     "metadata.broker.list",
     "client.id",
@@ -102,26 +120,14 @@ const OURS: [&str; 14] = [
     "auto.offset.reset",
     "partition.assignment.strategy",
     "isolation.level",
+    "transactional.id",
 ];
 
-/// A kind of client, as the prefix of its settings names it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Producer,
-    Consumer,
-    /// Has no prefix: it takes what is meant for all.
-    Admin,
-}
-
 impl Config {
-    /// Tells settings that Weir cannot work with, before anything is connected.
+    /// Tells settings that Weir cannot work with.
     pub(crate) fn check(&self) -> Result<(), BusError> {
-        let wrong = |name: &str, reason: String| BusError::Setting {
-            name: name.to_owned(),
-            reason,
-        };
         if self.bootstrap.trim().is_empty() {
-            return Err(wrong("bootstrap", "is empty; give `host:port`".to_owned()));
+            return Err(wrong("bootstrap", "is empty; give `host:port`"));
         }
         if self.partitions < 1 || self.replication < 1 {
             let name = if self.partitions < 1 {
@@ -129,115 +135,32 @@ impl Config {
             } else {
                 "replication"
             };
-            return Err(wrong(name, "is below one".to_owned()));
+            return Err(wrong(name, "is below one"));
         }
         if self.batches_max < BATCHES_MIN {
-            return Err(wrong("batches_max", format!("is below {BATCHES_MIN}")));
+            return Err(wrong("batches_max", &format!("is below {BATCHES_MIN}")));
         }
-        for (name, value) in &self.settings {
+        if let Some(sasl) = &self.sasl {
+            sasl.check()?;
+        }
+        let security = self.security();
+        for name in self.settings.keys() {
             let bare = bare_name(name).1;
             if OURS.contains(&bare) {
-                let reason = "is Weir's own to set; take it out of [kafka.settings]".to_owned();
+                let reason = "is Weir's own to set; take it out of [kafka.settings]";
                 return Err(wrong(name, reason));
             }
-            if bare == "security.protocol" && value.to_ascii_lowercase().ends_with("ssl") {
-                let reason = format!("`{value}` needs OpenSSL, which is not part of this build");
+            if security.iter().any(|(ours, _)| *ours == one_name(bare)) {
+                let reason = "is set by [kafka.tls] and [kafka.sasl] as well; keep one of them";
                 return Err(wrong(name, reason));
             }
         }
         Ok(())
     }
-
-    /// Settings of the one producer: idempotent, acknowledged by all copies, order kept through retries.
-    pub(crate) fn producer(&self) -> ClientConfig {
-        let mut client = self.client();
-        client
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("linger.ms", self.linger.as_millis().to_string())
-            .set("compression.type", self.compression.name())
-            .set(
-                "message.timeout.ms",
-                self.delivery_within.as_millis().to_string(),
-            )
-            .set(
-                "queue.buffering.max.messages",
-                self.queue_records_max.to_string(),
-            )
-            .set("queue.buffering.max.kbytes", self.queue_kib_max.to_string())
-            .set("message.max.bytes", self.record_bytes_max.to_string());
-        self.add_settings(&mut client, Kind::Producer);
-        client
-    }
-
-    /// Settings of a reader in `group`. `fetch.queue.backoff.ms` would by default stop reading for a second each
-    /// time that the prefetch queue is full.
-    pub(crate) fn consumer(&self, group: &str) -> ClientConfig {
-        let mut client = self.client();
-        client
-            .set("group.id", group)
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("enable.partition.eof", "true")
-            .set("partition.assignment.strategy", "range")
-            .set(
-                "session.timeout.ms",
-                self.session_within.as_millis().to_string(),
-            )
-            .set(
-                "heartbeat.interval.ms",
-                (self.session_within.as_millis() / 4).max(1).to_string(),
-            )
-            .set("fetch.queue.backoff.ms", "5")
-            .set("fetch.error.backoff.ms", "50")
-            .set("queued.min.messages", "20000")
-            .set("queued.max.messages.kbytes", "8192")
-            .set("statistics.interval.ms", "1000");
-        self.add_settings(&mut client, Kind::Consumer);
-        client
-    }
-
-    /// Settings for making and describing topics.
-    pub(crate) fn admin(&self) -> ClientConfig {
-        let mut client = self.client();
-        self.add_settings(&mut client, Kind::Admin);
-        client
-    }
-
-    fn client(&self) -> ClientConfig {
-        let mut client = ClientConfig::new();
-        client
-            .set("bootstrap.servers", &self.bootstrap)
-            .set("client.id", &self.client_id)
-            .set("reconnect.backoff.ms", "50")
-            .set("reconnect.backoff.max.ms", "1000")
-            .set("log.connection.close", "false")
-            .set("enable.metrics.push", "false");
-        client
-    }
-
-    fn add_settings(&self, client: &mut ClientConfig, kind: Kind) {
-        for (name, value) in &self.settings {
-            let (only, bare) = bare_name(name);
-            if only.is_none_or(|only| only == kind) {
-                client.set(bare, value);
-            }
-        }
-    }
 }
 
 /// A reader must be able to hold a batch, and the news that it is the last one, beside a change of ownership.
 const BATCHES_MIN: usize = 4;
-
-fn bare_name(name: &str) -> (Option<Kind>, &str) {
-    if let Some(bare) = name.strip_prefix("producer.") {
-        (Some(Kind::Producer), bare)
-    } else if let Some(bare) = name.strip_prefix("consumer.") {
-        (Some(Kind::Consumer), bare)
-    } else {
-        (None, name)
-    }
-}
 
 impl Compression {
     const fn name(self) -> &'static str {
@@ -251,36 +174,12 @@ impl Compression {
     }
 }
 
-fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse_span(&text).ok_or_else(|| {
-        de::Error::custom(format!(
-            "`{text}` is no span; write it like `10s`, `500ms` or `2m`"
-        ))
-    })
-}
-
-/// A whole number and one of `ms`, `s`, `m`, `h`.
-fn parse_span(text: &str) -> Option<Duration> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
-    let millis = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    number.checked_mul(millis).map(Duration::from_millis)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn with(name: &str, value: &str) -> Config {
-        let settings = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        let settings = Settings::from([(name.to_owned(), value.to_owned())]);
         Config {
             settings,
             ..named()
@@ -310,8 +209,9 @@ mod tests {
         check(&Config::default(), Err("`bootstrap`"));
         check(&with("fetch.wait.max.ms", "100"), Ok(()));
         check(&with("security.protocol", "PLAINTEXT"), Ok(()));
-        check(&with("security.protocol", "SSL"), Err("OpenSSL"));
+        check(&with("security.protocol", "SSL"), Ok(()));
         check(&with("acks", "1"), Err("Weir's own"));
+        check(&with("transactional.id", "weir"), Err("Weir's own"));
         check(
             &with("producer.enable.idempotence", "false"),
             Err("Weir's own"),
@@ -320,7 +220,6 @@ mod tests {
             &with("consumer.auto.offset.reset", "latest"),
             Err("Weir's own"),
         );
-        check(&with("security.protocol", "sasl_ssl"), Err("OpenSSL"));
         let bare = named;
         check(
             &Config {
@@ -360,28 +259,5 @@ mod tests {
         let config = with("linger.ms", "9");
         assert_eq!(config.producer().get("linger.ms"), Some("9"));
         assert_eq!(config.consumer("g").get("linger.ms"), Some("9"));
-    }
-
-    #[test]
-    fn reads_spans() {
-        for (text, expected) in [
-            ("10s", Some(10_000)),
-            ("500ms", Some(500)),
-            ("2m", Some(120_000)),
-            ("1h", Some(3_600_000)),
-            ("0s", Some(0)),
-            ("10", None),
-            ("s", None),
-            ("-1s", None),
-            ("1.5s", None),
-            ("99999999999999999999s", None),
-            ("18446744073709551615h", None),
-        ] {
-            assert_eq!(
-                parse_span(text),
-                expected.map(Duration::from_millis),
-                "{text}"
-            );
-        }
     }
 }

@@ -1,15 +1,19 @@
 //! From a configuration to a bus whose topics stand.
 
 mod admin;
+mod diagnose;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use schemas::codec::Wire;
 use schemas::record::{Layout, PolicyRecord};
 use schemas::topic::{self, POLICIES, Topic, TopicSpec};
 
+use crate::access::{Access, Denial};
 use crate::clock::{SharedClock, Stopwatch};
 use crate::config::Config;
 use crate::consumer::{Consumer, Settings, Subscription};
@@ -19,6 +23,9 @@ use crate::layout::{self, Partitions};
 use crate::metrics::Metrics;
 use crate::producer::{Client, Producer};
 use admin::Admin;
+
+/// Between looking for what is waited for and looking again.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The log as one process sees it. A clone is cheap and shares everything.
 #[derive(Clone)]
@@ -41,7 +48,7 @@ impl Bus {
     /// When the log does not answer within `ready_within`, or a topic is not as Weir needs it; the text says what to
     /// do.
     pub async fn connect(config: Config, clock: SharedClock) -> Result<Self, BusError> {
-        config.check()?;
+        let config = config.prepare(clock.now())?;
         let since = Stopwatch::start();
         let metrics = Metrics::default();
         let client = Arc::new(Client::start(&config, &metrics)?);
@@ -85,6 +92,22 @@ impl Bus {
         self.shared.client.health.available()
     }
 
+    /// What the log does not let this process do at the moment. Each was logged, with what it takes to grant it.
+    #[must_use]
+    pub fn denials(&self) -> Vec<Denial> {
+        self.shared.client.access.denials()
+    }
+
+    /// Waits until nothing can be sent any more for good, and says why: the process must end then, since only a new
+    /// one can go on. Cancel safe.
+    pub async fn failure(&self) -> BusError {
+        let mut ended = self.shared.client.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(reason) => BusError::Fatal(reason.clone().unwrap_or_default()),
+            Err(_) => BusError::Closed,
+        }
+    }
+
     /// Joins a group and reads what it is given.
     ///
     /// # Errors
@@ -96,6 +119,7 @@ impl Bus {
             batches_max: config.batches_max,
             hand_over_within: config.hand_over_within,
             made: Arc::clone(&self.shared.partitions),
+            access: Arc::clone(&self.shared.client.access),
         };
         Consumer::start(subscription, settings, &self.shared.metrics)
     }
@@ -106,7 +130,7 @@ impl Bus {
     /// When the client library refuses the settings. That the log is away is no error here: following waits for it.
     pub fn follow<V: Wire>(&self, topic: &Topic<V>) -> Result<Follower<V>, BusError> {
         let partitions = self.partitions(topic.spec());
-        follow(&self.shared.config, &self.shared.metrics, topic, partitions)
+        follow(&self.shared.config, &self.shared.client, topic, partitions)
     }
 
     /// All that `topic` holds now: the newest value of each key, sorted by key. For compacted topics. Records that
@@ -138,7 +162,7 @@ impl Bus {
 
 fn follow<V: Wire>(
     config: &Config,
-    metrics: &Metrics,
+    client: &Client,
     topic: &Topic<V>,
     partitions: i32,
 ) -> Result<Follower<V>, BusError> {
@@ -146,9 +170,10 @@ fn follow<V: Wire>(
         topic: topic.name(),
         partitions,
         lost_after: config.lost_after,
+        access: Arc::clone(&client.access),
     };
-    let client = config.consumer(&format!("{}-follow", config.client_id));
-    Follower::start(following, &client, metrics)
+    let settings = config.consumer(&format!("{}-follow", config.client_id));
+    Follower::start(following, &settings, &client.metrics)
 }
 
 async fn collect<V: Wire>(
@@ -178,21 +203,33 @@ async fn collect<V: Wire>(
     }
 }
 
+/// Waits until the log denies something: at start that is told at once, and not waited for.
+async fn denied(access: &Access) -> Denial {
+    loop {
+        if let Some(denial) = access.denials().into_iter().next() {
+            return denial;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 /// Goes by the layout that is recorded in the log, and records it where it is not.
 async fn settle(
     config: &Config,
     client: &Arc<Client>,
     found: &BTreeMap<String, i32>,
 ) -> Result<Partitions, BusError> {
-    let follower = follow(config, &client.metrics, &POLICIES, 1)?;
+    let follower = follow(config, client, &POLICIES, 1)?;
     let policies = collect(follower, POLICIES.name());
-    let mut policies = tokio::time::timeout(config.ready_within, policies)
-        .await
-        .map_err(|_| BusError::Unreachable {
+    let in_time = tokio::time::timeout(config.ready_within, policies);
+    let mut policies = tokio::select! {
+        read = in_time => read.map_err(|_| BusError::Unreachable {
             bootstrap: config.bootstrap.clone(),
             waited: config.ready_within,
             reason: format!("{} could not be read", POLICIES.name()),
-        })??;
+        })??,
+        denial = denied(&client.access) => return Err(BusError::Denied(Box::new(denial))),
+    };
     let recorded = match policies.remove(Layout::KEY) {
         Some(PolicyRecord::Layout(layout)) => Some(layout),
         _ => None,

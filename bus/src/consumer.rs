@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 pub use crate::record::{Batch, Partition, Record};
 
+use crate::access::Access;
 use crate::error::BusError;
 use crate::layout::Partitions;
 use crate::metrics::Metrics;
@@ -145,6 +146,7 @@ pub(crate) struct Settings {
     pub(crate) hand_over_within: Duration,
     /// How many partitions each topic was made with.
     pub(crate) made: Arc<Partitions>,
+    pub(crate) access: Arc<Access>,
 }
 
 impl Consumer {

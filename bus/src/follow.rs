@@ -11,6 +11,7 @@ use rdkafka::ClientConfig;
 use schemas::codec::Wire;
 use tokio::sync::mpsc;
 
+use crate::access::Access;
 use crate::error::BusError;
 use crate::metrics::Metrics;
 use reader::Reader;
@@ -62,6 +63,7 @@ pub(crate) struct Following {
     pub(crate) topic: &'static str,
     pub(crate) partitions: i32,
     pub(crate) lost_after: std::time::Duration,
+    pub(crate) access: Arc<Access>,
 }
 
 impl<V: Wire> Follower<V> {

@@ -27,7 +27,8 @@ pub use groups::{Committed, GroupState};
 pub use read::{RawReader, Slice};
 pub use write::{Appender, COPY_BYTES_MAX, RawWriter};
 
-use crate::clock::Stopwatch;
+use crate::access::Access;
+use crate::clock::{Clock as _, Stopwatch, SystemClock};
 use crate::config::Config;
 use crate::consumer::{Consumer, Settings, Subscription};
 use crate::error::BusError;
@@ -106,7 +107,7 @@ impl Inspector {
     /// # Errors
     /// When the settings are refused, or nothing answers.
     pub async fn connect(config: Config) -> Result<Self, BusError> {
-        config.check()?;
+        let config = config.prepare(SystemClock.now())?;
         let client = config.consumer(GROUP).create_with_context(Context);
         let admin = config.admin().create_with_context(Context);
         let inspector = Self {
@@ -232,6 +233,7 @@ impl Inspector {
             batches_max: self.config.batches_max,
             hand_over_within: self.config.hand_over_within,
             made: Arc::default(),
+            access: Access::new(&self.config, &metrics),
         };
         Consumer::start(subscription, settings, &metrics)
     }

@@ -22,6 +22,11 @@ impl Partitions {
         }
     }
 
+    /// Nothing for a tool that did not ask.
+    pub(crate) fn known(&self, topic: &str) -> Option<i32> {
+        self.0.get(topic).copied()
+    }
+
     pub(crate) fn place(&self, topic: &str, key: &[u8]) -> i32 {
         partition::partition_of(key, self.of(topic))
     }

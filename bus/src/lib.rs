@@ -20,6 +20,7 @@
 //! The only crate that names `rdkafka`. Its `StreamConsumer` is not used (it can stop waking); every reader has a
 //! thread of its own that polls.
 
+mod access;
 pub mod clock;
 mod config;
 mod connect;
@@ -36,7 +37,8 @@ pub mod producer;
 mod record;
 mod statistics;
 
-pub use config::{Compression, Config};
+pub use access::{Denial, Right};
+pub use config::{Compression, Config, Mechanism, Sasl, Secret, Settings, Tls};
 pub use connect::Bus;
 pub use consumer::{Assigned, Consumer, Event, Revoked, Start, Subscription};
 pub use error::{BusError, SendError};

@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::access::Right;
 use crate::record::Partition;
 
 /// Everything that the bus of one process counts. A clone counts into the same numbers.
@@ -32,6 +33,14 @@ pub struct Metrics {
     pub(crate) available: Gauge,
     /// Records that wait for the log.
     pub(crate) queued: Gauge,
+    /// One for each right that this process lacks.
+    denied: Family<RightLabels, Gauge>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RightLabels {
+    operation: &'static str,
+    resource: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -80,6 +89,7 @@ impl Default for Metrics {
             added_partitions: Family::default(),
             available: Gauge::default(),
             queued: Gauge::default(),
+            denied: Family::default(),
         }
     }
 }
@@ -132,6 +142,11 @@ impl Metrics {
             "Records that wait for the log",
             self.queued.clone(),
         );
+        registry.register(
+            "weir_bus_denied",
+            "1 while the log does not let this process do that",
+            self.denied.clone(),
+        );
     }
 
     pub(crate) fn produced(&self, topic: &str) -> Counter {
@@ -143,6 +158,14 @@ impl Metrics {
 
     pub(crate) fn error(&self, kind: &'static str) {
         self.errors.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    pub(crate) fn denied(&self, right: &Right, denied: bool) {
+        let labels = RightLabels {
+            operation: right.operation(),
+            resource: right.resource(),
+        };
+        self.denied.get_or_create(&labels).set(i64::from(denied));
     }
 
     pub(crate) fn rebalance(&self, group: &str, kind: &'static str) {

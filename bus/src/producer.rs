@@ -19,13 +19,15 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use schemas::codec::Wire;
 use schemas::topic::{self, Topic};
+use tokio::sync::watch;
 
 pub use delivery::Delivery;
 pub(crate) use delivery::{Deliveries, Pending};
 
 pub use crate::record::{Position, RawRecord};
 
-use crate::config::Config;
+use crate::access::{Access, Right};
+use crate::config::{Config, show};
 use crate::error::{BusError, SendError};
 use crate::health::{Health, Prober};
 use crate::layout::Partitions;
@@ -59,6 +61,9 @@ pub(crate) struct Client {
     _prober: Prober,
     pub(crate) native: ThreadedProducer<Deliveries>,
     pub(crate) health: Arc<Health>,
+    pub(crate) access: Arc<Access>,
+    /// Why the client can send no more, once that is so.
+    pub(crate) ended: watch::Receiver<Option<String>>,
     pub(crate) metrics: Metrics,
     /// Acknowledged records by topic.
     produced: HashMap<&'static str, Counter>,
@@ -67,8 +72,16 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn start(config: &Config, metrics: &Metrics) -> Result<Self, BusError> {
+        let access = Access::new(config, metrics);
         let health = Health::new(metrics.available.clone());
-        let context = Deliveries::new(Arc::clone(&health), metrics, config);
+        let (end, ended) = watch::channel(None);
+        let context = Deliveries {
+            health: Arc::clone(&health),
+            access: Arc::clone(&access),
+            end,
+            metrics: metrics.clone(),
+            record_bytes_max: config.record_bytes_max as usize,
+        };
         let native: ThreadedProducer<Deliveries> = config
             .producer()
             .create_with_context(context)
@@ -81,6 +94,8 @@ impl Client {
             _prober: prober,
             native,
             health,
+            access,
+            ended,
             metrics: metrics.clone(),
             produced: topic::ALL.into_iter().map(counter).collect(),
             record_bytes_max: config.record_bytes_max as usize,
@@ -93,9 +108,18 @@ pub(crate) fn setting_error(error: &KafkaError) -> BusError {
     match error {
         KafkaError::ClientConfig(_, reason, name, value) => BusError::Setting {
             name: name.clone(),
-            reason: format!("`{value}`: {reason}"),
+            reason: format!("`{}`: {}", show(name, value), without(reason, name, value)),
         },
         error => BusError::Fatal(error.to_string()),
+    }
+}
+
+/// The library's words, which may repeat a value, without one that must not be shown.
+fn without(reason: &str, name: &str, value: &str) -> String {
+    if value.is_empty() {
+        reason.to_owned()
+    } else {
+        reason.replace(value, show(name, value))
     }
 }
 
@@ -174,7 +198,7 @@ impl Producer {
             Ok(()) => Ok(delivery),
             Err((error, _)) => {
                 client.metrics.queued.dec();
-                let error = self.refusal(&error, bytes);
+                let error = self.refusal(&error, raw.topic, bytes);
                 client.metrics.error(error.kind());
                 Err(error)
             }
@@ -227,11 +251,15 @@ impl Producer {
             })
     }
 
-    fn refusal(&self, error: &KafkaError, bytes: usize) -> SendError {
+    fn refusal(&self, error: &KafkaError, topic: &str, bytes: usize) -> SendError {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
             return SendError::Full {
                 queued: self.queued(),
             };
+        }
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+            let right = Right::WriteTopic(topic.to_owned());
+            return SendError::Denied(Box::new(self.client.access.denied(right)));
         }
         SendError::from_kafka(error, bytes, self.client.record_bytes_max)
     }

@@ -67,7 +67,7 @@ impl From<SendError> for Refusal {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Full { .. } => Self::Busy,
-            SendError::Unavailable { .. } => Self::LogAway(Some(error)),
+            SendError::Unavailable { .. } | SendError::Denied(_) => Self::LogAway(Some(error)),
             SendError::TooLarge { .. } => Self::RecordTooLarge(error),
             SendError::Encode(_) | SendError::Fatal(_) => Self::Internal(error),
         }

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde::Deserialize;
 
 use crate::telemetry;
@@ -134,15 +134,27 @@ impl Config {
                 read(&text).with_context(|| format!("the configuration {}", path.display()))?
             }
         };
-        check(file, overrides)
+        check(file, overrides, |name| std::env::var(name).ok())
     }
 }
 
+/// The error names the line and what stands left of its `=`. What stands right of it may be a secret.
 fn read(text: &str) -> anyhow::Result<File> {
-    Ok(toml::from_str(text)?)
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let at = error.span().map_or(0, |span| span.start.min(text.len()));
+        let before = &text.as_bytes()[..at];
+        let number = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = text.lines().nth(number - 1).unwrap_or_default();
+        let name = line.split('=').next().unwrap_or_default().trim();
+        anyhow!("line {number} (`{name}`): {}", error.message())
+    })
 }
 
-fn check(mut file: File, overrides: Overrides) -> anyhow::Result<Config> {
+fn check(
+    mut file: File,
+    overrides: Overrides,
+    environment: impl Fn(&str) -> Option<String>,
+) -> anyhow::Result<Config> {
     set_port(&mut file.listen.data, overrides.port_data);
     set_port(&mut file.listen.management, overrides.port_management);
     set_port(&mut file.log.listen, overrides.port_log);
@@ -156,6 +168,7 @@ fn check(mut file: File, overrides: Overrides) -> anyhow::Result<Config> {
     if let Some(bootstrap) = overrides.kafka {
         file.kafka.bootstrap = bootstrap;
     }
+    file.kafka.take_environment(environment);
     let log = file.kafka.bootstrap.is_empty().then_some(file.log);
     let store_url = file
         .store
@@ -195,7 +208,7 @@ mod tests {
     use super::*;
 
     fn load(text: &str, overrides: Overrides) -> anyhow::Result<Config> {
-        check(read(text)?, overrides)
+        check(read(text)?, overrides, |_| None)
     }
 
     #[track_caller]
@@ -247,6 +260,61 @@ mod tests {
         .unwrap();
         assert!(config.log.is_none());
         assert_eq!(config.bus.bootstrap, "127.0.0.1:29092");
+    }
+
+    #[test]
+    fn reads_how_to_reach_a_secured_cluster() {
+        let text = r#"
+            [kafka.tls]
+            ca = "/etc/weir/ca.pem"
+            [kafka.sasl]
+            mechanism = "SCRAM-SHA-512"
+            username = "weir"
+            password = "written"
+            [kafka.settings]
+            "fetch.wait.max.ms" = 50
+            socket.keepalive.enable = true
+        "#;
+        let from_environment =
+            |name: &str| (name == "WEIR_KAFKA_SASL_PASSWORD").then(|| "set".to_owned());
+        let file = read(text).unwrap();
+        let bus = check(file, Overrides::default(), from_environment)
+            .unwrap()
+            .bus;
+        assert_eq!(
+            bus.sasl.as_ref().unwrap().password,
+            Some(bus::Secret::new("set"))
+        );
+        assert_eq!(bus.settings["fetch.wait.max.ms"], "50");
+        assert_eq!(bus.settings["socket.keepalive.enable"], "true");
+        let shown = format!("{bus:?}");
+        assert!(
+            shown.contains("SCRAM") || shown.contains("Scram"),
+            "{shown}"
+        );
+        assert!(
+            !shown.contains("written") && !shown.contains("\"set\""),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn an_error_shows_no_secret() {
+        for text in [
+            "[kafka.sasl]\nmechanism = \"PLAIN\"\npasword = \"hunter2\"",
+            "[kafka.sasl]\nmechanism = \"PLAIN\"\npassword = \"hunter2\" x",
+            "[kafka.sasl]\nmechanism = \"PLAIN\"\npassword = \"hunter2",
+            "[kafka.sasl]\npassword = [\"hunter2\"]",
+            "[kafka.sasl]\npassword = \"hunter2\"",
+            "[kafka.settings]\n\"sasl.password\" = [\"hunter2\"]",
+            "[kafka.tls]\nkey_password = { a = \"hunter2\" }",
+        ] {
+            let error = format!("{:#}", load(text, Overrides::default()).unwrap_err());
+            assert!(
+                error.contains("line ") && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

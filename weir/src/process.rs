@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use broker::Broker;
-use bus::Bus;
 use bus::clock::{SharedClock, SystemClock};
+use bus::{Bus, BusError};
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 use schemas::access::KeyRing;
@@ -16,6 +16,7 @@ use schemas::topic;
 use serde::{Deserialize, Serialize};
 use sqlx::AnyPool;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Fsync, FsyncName, LogSection};
 use crate::credentials::{Credentials, follow_keys};
@@ -260,6 +261,12 @@ async fn build(config: Config, parts: Parts, supervisor: &mut Supervisor) -> any
         bus_config.bootstrap.clone_from(address);
     }
     let bus = Bus::connect(bus_config, Arc::clone(&clock)).await?;
+    let stop = supervisor.token(Stage::Service);
+    supervisor.start(
+        Stage::Service,
+        "the log's client",
+        until_it_fails(bus.clone(), stop),
+    );
     let credentials = match parts.enforcer {
         Some(_) => Some(Credentials::load_or_make(&config.data)?),
         None => None,
@@ -304,6 +311,14 @@ async fn build(config: Config, parts: Parts, supervisor: &mut Supervisor) -> any
         credentials,
         data_folder,
     })
+}
+
+/// Ends when nothing can be sent any more for good, which ends the process: only a new one can go on.
+async fn until_it_fails(bus: Bus, stop: CancellationToken) -> Result<(), BusError> {
+    tokio::select! {
+        error = bus.failure() => Err(error),
+        () = stop.cancelled() => Ok(()),
+    }
 }
 
 async fn start_log(
@@ -382,6 +397,8 @@ impl<'a> Assembly<'a> {
     ) -> Self {
         let mut registry = Registry::default();
         bus.register_metrics(&mut registry);
+        let allowed = bus.clone();
+        let allowed: Ready = Box::new(move || allowed.denials().is_empty());
         Self {
             bus,
             clock,
@@ -390,7 +407,7 @@ impl<'a> Assembly<'a> {
             registry,
             data: Router::new(),
             management: Router::new(),
-            parts: Vec::new(),
+            parts: vec![("what the log allows", allowed)],
             supervisor,
         }
     }

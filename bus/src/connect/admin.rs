@@ -12,11 +12,16 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer as _;
-use schemas::topic::{Cleanup, TopicSpec};
+use rdkafka::types::RDKafkaRespErr;
+use schemas::topic::TopicSpec;
 
+use super::LOOK_EVERY;
+use super::diagnose::{self, Finding};
+use super::settings::{Difference, difference, settings, wanted as wanted_settings};
+use crate::access::Right;
 use crate::clock::Stopwatch;
 use crate::config::Config;
-use crate::error::BusError;
+use crate::error::{BusError, ONLY_THEY_ENCRYPT, Trouble, is_about_their_certificate, remedy};
 use crate::layout::wanted;
 use crate::logging;
 use crate::producer::{Client, setting_error};
@@ -26,12 +31,6 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long one question for metadata may take.
 const METADATA_WITHIN: Duration = Duration::from_secs(2);
-
-/// Between looking whether topics stand and looking again.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// Copies from which on one may be away without a pause.
-const SAFE_REPLICATION: i32 = 3;
 
 /// Logs as the rest of the bus does.
 struct Context;
@@ -91,7 +90,7 @@ impl<'a> Admin<'a> {
                     }
                     self.create(&missing).await?
                 }
-                Err(error) => error.to_string(),
+                Err(error) => self.judge(&error).await?,
             };
             if self.config.ready_within <= self.since.elapsed() {
                 return Err(BusError::Unreachable {
@@ -102,6 +101,34 @@ impl<'a> Admin<'a> {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Why the log gives no answer. That it and this client do not trust one another does not pass by waiting.
+    async fn judge(&self, error: &KafkaError) -> Result<String, BusError> {
+        let access = &self.client.access;
+        let untrusted = |reason: String| BusError::Untrusted {
+            bootstrap: self.config.bootstrap.clone(),
+            remedy: remedy(&reason),
+            reason,
+        };
+        match access.distrust() {
+            Some(reason) if is_about_their_certificate(&reason) => match self.shake_hands().await {
+                Finding::Bad(what) => Err(untrusted(format!("their certificate: {what}"))),
+                Finding::Good | Finding::NoTls => Err(untrusted(reason)),
+            },
+            Some(reason) => Err(untrusted(reason)),
+            None if !self.config.is_encrypted() && self.shake_hands().await != Finding::NoTls => {
+                Err(untrusted(ONLY_THEY_ENCRYPT.to_owned()))
+            }
+            None => Ok(access.last_words().unwrap_or_else(|| error.to_string())),
+        }
+    }
+
+    async fn shake_hands(&self) -> Finding {
+        let bootstrap = self.config.bootstrap.clone();
+        let ca = self.config.tls.as_ref().and_then(|tls| tls.ca.clone());
+        let asked = tokio::task::spawn_blocking(move || diagnose::shake_hands(&bootstrap, ca));
+        asked.await.unwrap_or(Finding::NoTls)
     }
 
     /// All topics that the log shows.
@@ -149,9 +176,10 @@ impl<'a> Admin<'a> {
             Err(error) => return Ok(error.to_string()),
         };
         let mut reason = "new topics do not show yet".to_owned();
+        let mut refused = None;
         for (topic, code) in results.into_iter().filter_map(Result::err) {
             match code {
-                RDKafkaErrorCode::TopicAlreadyExists => {}
+                RDKafkaErrorCode::TopicAlreadyExists => self.check_shown(topic).await?,
                 // Also while a cluster's servers are still coming up.
                 RDKafkaErrorCode::InvalidReplicationFactor => {
                     reason = format!(
@@ -159,23 +187,65 @@ impl<'a> Admin<'a> {
                         self.config.replication
                     );
                 }
-                RDKafkaErrorCode::RequestTimedOut | RDKafkaErrorCode::NotController => {
-                    reason = format!("{topic}: {code}");
+                code if Trouble::of(code) == Trouble::Passing => {
+                    reason = format!("{topic}: {code}")
                 }
-                code => return Err(self.not_made(topic, code)),
+                code => refused = refused.or(Some(code)),
             }
         }
-        Ok(reason)
+        match refused {
+            None => Ok(reason),
+            Some(code) => Err(self.not_made(missing, code)),
+        }
     }
 
-    fn not_made(&self, topic: String, code: RDKafkaErrorCode) -> BusError {
-        BusError::Topic {
-            remedy: format!(
-                "let this client make topics, or make it with `kafka-topics.sh --bootstrap-server {} --create --topic {topic}`",
-                self.config.bootstrap
-            ),
-            reason: format!("it does not exist and cannot be made ({code})"),
-            topic,
+    /// A topic that is there and does not show is one that this client may not see, or one that is very new.
+    async fn check_shown(&self, topic: String) -> Result<(), BusError> {
+        let client = Arc::clone(&self.client);
+        let named = topic.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            let found = client
+                .native
+                .client()
+                .fetch_metadata(Some(&named), METADATA_WITHIN)?;
+            Ok::<_, KafkaError>(found.topics().iter().any(|topic| {
+                topic.error() == Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+            }))
+        });
+        match asked.await {
+            Ok(Ok(true)) => {
+                let denial = self.client.access.denial(Right::DescribeTopic(topic));
+                Err(BusError::Denied(Box::new(denial)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn not_made(&self, missing: &[&TopicSpec], code: RDKafkaErrorCode) -> BusError {
+        let bootstrap = &self.config.bootstrap;
+        let command = |spec: &&TopicSpec| {
+            let settings = settings(spec, self.config.replication);
+            let settings: String = settings
+                .iter()
+                .map(|(name, value)| format!(" --config {name}={value}"))
+                .collect();
+            format!(
+                "\n  kafka-topics.sh --bootstrap-server {bootstrap} --create --if-not-exists --topic {} --partitions {} \
+                 --replication-factor {}{settings}",
+                spec.name,
+                wanted(spec, self.config.partitions),
+                self.config.replication,
+            )
+        };
+        let may_create = self.client.access.denial(Right::CreateTopics);
+        let reason = match Trouble::of(code) {
+            Trouble::Denied => may_create.to_string(),
+            _ => code.to_string(),
+        };
+        BusError::NotMade {
+            topics: missing.len(),
+            reason,
+            commands: missing.iter().map(command).collect(),
         }
     }
 
@@ -212,35 +282,40 @@ impl<'a> Admin<'a> {
         let Some(spec) = specs.iter().find(|spec| spec.name == name) else {
             return Ok(());
         };
-        for (setting, wanted) in settings(spec, self.config.replication) {
+        let asked = wanted_settings(spec, self.config.replication, self.config.record_bytes_max);
+        let mut told = Vec::new();
+        for (setting, wanted) in &asked {
             let value = found.get(setting).and_then(|entry| entry.value.as_deref());
-            let Some(value) = value.filter(|value| *value != wanted) else {
-                continue;
-            };
-            let reason = format!("{setting} is `{value}`, not `{wanted}`");
-            let remedy = format!(
-                "`kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {name} \
-                 --add-config {setting}={wanted}` mends it",
-                self.config.bootstrap
-            );
-            match setting {
-                "cleanup.policy" => {
+            let Some(value) = value else { continue };
+            match difference(setting, value, wanted) {
+                Difference::None => {}
+                Difference::Told(why) => {
+                    let reason = format!("{setting} is `{value}`, not `{wanted}`, so {why}");
+                    told.push((format!("{setting}={wanted}"), reason));
+                }
+                Difference::Refused => {
                     return Err(BusError::Topic {
+                        reason: format!("{setting} is `{value}`, not `{wanted}`"),
+                        remedy: self.mend(name, &format!("{setting}={wanted}")),
                         topic: name.clone(),
-                        reason,
-                        remedy,
                     });
                 }
-                "message.timestamp.type" => {
-                    tracing::warn!(
-                        topic = name,
-                        "{reason}: a sender's clock decides when records are deleted; {remedy}"
-                    );
-                }
-                _ => tracing::debug!(topic = name, "{reason}"),
             }
         }
+        if !told.is_empty() {
+            let (mends, reasons): (Vec<_>, Vec<_>) = told.into_iter().unzip();
+            let remedy = self.mend(name, &mends.join(","));
+            tracing::warn!(topic = name, "{}; {remedy}", reasons.join("; "));
+        }
         Ok(())
+    }
+
+    fn mend(&self, topic: &str, settings: &str) -> String {
+        format!(
+            "`kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {topic} \
+             --add-config {settings}` mends it",
+            self.config.bootstrap
+        )
     }
 }
 
@@ -249,59 +324,4 @@ struct Shape {
     partitions: i32,
     /// Every partition has a server that answers for it.
     led: bool,
-}
-
-/// The settings of a new topic. Records carry the time at which the log took them: retention goes by it, and with an
-/// event's own time there a late or replayed event would be deleted at once.
-fn settings(spec: &TopicSpec, replication: i32) -> Vec<(&'static str, String)> {
-    let mut settings = vec![("message.timestamp.type", "LogAppendTime".to_owned())];
-    match spec.cleanup {
-        Cleanup::Delete { retention } => settings.extend([
-            ("cleanup.policy", "delete".to_owned()),
-            ("retention.ms", retention.as_millis().to_string()),
-        ]),
-        Cleanup::Keep => settings.extend([
-            ("cleanup.policy", "delete".to_owned()),
-            ("retention.ms", "-1".to_owned()),
-        ]),
-        // Small segments that close within the hour: only closed ones are compacted, and a follower reads the rest.
-        Cleanup::Compact => settings.extend([
-            ("cleanup.policy", "compact".to_owned()),
-            ("min.cleanable.dirty.ratio", "0.1".to_owned()),
-            ("segment.bytes", (64 << 20).to_string()),
-            ("segment.ms", "3600000".to_owned()),
-        ]),
-    }
-    if SAFE_REPLICATION <= replication {
-        settings.push(("min.insync.replicas", "2".to_owned()));
-    }
-    settings
-}
-
-#[cfg(test)]
-mod tests {
-    use schemas::topic::{COMMANDS, DECISIONS, USAGE};
-
-    use super::*;
-
-    #[track_caller]
-    fn check(spec: TopicSpec, replication: i32, setting: &str, expected: Option<&str>) {
-        let settings = settings(&spec, replication);
-        let found = settings.iter().find(|(name, _)| *name == setting);
-        assert_eq!(found.map(|(_, value)| value.as_str()), expected);
-    }
-
-    #[test]
-    fn a_topic_is_kept_as_it_says() {
-        for spec in [USAGE.spec(), DECISIONS.spec(), COMMANDS.spec()] {
-            check(spec, 1, "message.timestamp.type", Some("LogAppendTime"));
-        }
-        check(USAGE.spec(), 1, "cleanup.policy", Some("delete"));
-        check(USAGE.spec(), 1, "retention.ms", Some("604800000"));
-        check(DECISIONS.spec(), 1, "cleanup.policy", Some("compact"));
-        check(DECISIONS.spec(), 1, "retention.ms", None);
-        check(COMMANDS.spec(), 1, "retention.ms", Some("-1"));
-        check(COMMANDS.spec(), 1, "min.insync.replicas", None);
-        check(COMMANDS.spec(), 3, "min.insync.replicas", Some("2"));
-    }
 }

@@ -1,5 +1,6 @@
 //! The thread behind a consumer.
 
+mod denied;
 mod ownership;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,6 +16,7 @@ use super::context::Context;
 use super::partition::{OpenPartition, Then};
 use super::signals::Signals;
 use super::{Event, Settings, Start, Subscription};
+use crate::access::Access;
 use crate::clock::Stopwatch;
 use crate::error::BusError;
 use crate::layout::Partitions;
@@ -52,6 +54,9 @@ pub(super) struct Reader {
     to_read: VecDeque<usize>,
     /// Changes of ownership that wait for room in the channel.
     outbox: VecDeque<Event>,
+    access: Arc<Access>,
+    /// Topics that the log gives no records of, and since when nobody has asked.
+    denied: BTreeMap<&'static str, Stopwatch>,
     repeats: Repeats,
 }
 
@@ -106,6 +111,8 @@ impl Reader {
             open: Vec::new(),
             to_read: VecDeque::new(),
             outbox: VecDeque::new(),
+            access: settings.access,
+            denied: BTreeMap::new(),
             repeats: Repeats::default(),
         })
     }
@@ -136,6 +143,7 @@ impl Reader {
             self.take_change()?;
             self.note_statistics();
             self.send_outbox();
+            self.ask_for_denied();
             self.read()?;
             wait = if self.has_work() {
                 Duration::ZERO
@@ -167,6 +175,7 @@ impl Reader {
                 )))
             }
             Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => Err(fatal(&error)),
+            Some(Err(error)) if self.group_denied(&error) => Ok(()),
             Some(Err(error)) => {
                 self.metrics.error("group");
                 self.repeats
@@ -217,6 +226,9 @@ impl Reader {
         let partition = open.partition;
         let found = open.read(self.subscription.batch_records_max)?;
         let lag = open.lag();
+        if found.batch.is_some() || matches!(found.then, Then::End) {
+            self.read_granted(partition.topic);
+        }
         if let Some(batch) = found.batch {
             self.metrics.consumed(partition.topic, batch.records.len());
             self.metrics.lag(partition, lag);
@@ -253,6 +265,11 @@ impl Reader {
         }
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) {
             return Err(self.impossible(open.partition, open.next));
+        }
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+            let topic = open.partition.topic;
+            self.read_denied(topic);
+            return Ok(());
         }
         self.metrics.error("fetch");
         self.repeats

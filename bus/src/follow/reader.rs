@@ -16,6 +16,8 @@ use schemas::codec::Wire;
 use tokio::sync::mpsc;
 
 use super::{Followed, Following};
+use crate::access::Right;
+use crate::clock::Stopwatch;
 use crate::error::BusError;
 use crate::filler::is_filler;
 use crate::logging::{self, Repeats};
@@ -29,6 +31,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// How long one question for a partition's end may take.
 const WATERMARKS_WITHIN: Duration = Duration::from_secs(2);
 
+/// Between asking for records of a denied topic and asking again.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
 const BATCH_RECORDS_MAX: usize = 1_024;
 
 pub(super) struct Reader<V> {
@@ -39,6 +44,10 @@ pub(super) struct Reader<V> {
     /// Partitions that have not reached the end they had at the start, and that end. `None`: the start was read whole.
     ahead: Option<BTreeMap<i32, i64>>,
     lost: bool,
+    /// The offset after the last record of each partition.
+    next: BTreeMap<i32, i64>,
+    /// While the log gives no records: since when nobody has asked.
+    denied: Option<Stopwatch>,
     repeats: Repeats,
     batch: Vec<Followed<V>>,
 }
@@ -99,6 +108,8 @@ impl<V: Wire> Reader<V> {
             stop,
             ahead: Some(BTreeMap::new()),
             lost: false,
+            next: BTreeMap::new(),
+            denied: None,
             repeats: Repeats::default(),
             batch: Vec::new(),
         })
@@ -123,6 +134,7 @@ impl<V: Wire> Reader<V> {
             .map_err(|error| BusError::Fatal(error.to_string()))?;
         while !self.stop.load(Ordering::Acquire) {
             self.collect()?;
+            self.ask_if_denied();
             self.tell_when_caught_up();
             self.tell_staleness();
             let batch = std::mem::take(&mut self.batch);
@@ -167,6 +179,7 @@ impl<V: Wire> Reader<V> {
                 None => break,
                 Some(Ok(message)) => {
                     let (partition, next) = (message.partition(), message.offset() + 1);
+                    self.next.insert(partition, next);
                     if !is_filler(&message) {
                         self.batch.push(read(&message));
                     }
@@ -181,8 +194,13 @@ impl<V: Wire> Reader<V> {
                         ahead.remove(&partition);
                     }
                 }
-                Some(Err(error)) => self.judge(error)?,
+                Some(Err(error)) => {
+                    self.judge(error)?;
+                    wait = Duration::ZERO;
+                    continue;
+                }
             }
+            self.granted();
             wait = Duration::ZERO;
         }
         Ok(())
@@ -199,8 +217,44 @@ impl<V: Wire> Reader<V> {
                 "{topic} cannot be followed: {error}"
             )));
         }
-        self.repeats.warn(&error, "following waits", topic);
+        match code {
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                let right = Right::ReadTopic(topic.to_owned());
+                self.following.access.denied(right);
+                self.denied = Some(Stopwatch::start());
+            }
+            _ => self.repeats.warn(&error, "following waits", topic),
+        }
         Ok(())
+    }
+
+    /// The log gives records, or says that there are no more.
+    fn granted(&mut self) {
+        if self.denied.take().is_some() {
+            let right = Right::ReadTopic(self.following.topic.to_owned());
+            self.following.access.granted(&right);
+        }
+    }
+
+    /// Once the topic is allowed again the client library says so only with a new record; sent back to where it
+    /// stands, it also says that there is none, or that it is still denied.
+    fn ask_if_denied(&mut self) {
+        if self
+            .denied
+            .as_ref()
+            .is_none_or(|since| since.elapsed() < ASK_EVERY)
+        {
+            return;
+        }
+        self.denied = Some(Stopwatch::start());
+        let topic = self.following.topic;
+        for index in 0..self.following.partitions {
+            let next = self.next.get(&index);
+            let place = next.map_or(Offset::Beginning, |next| Offset::Offset(*next));
+            if let Err(error) = self.consumer.seek(topic, index, place, Duration::ZERO) {
+                tracing::debug!(%error, topic, index, "cannot ask again");
+            }
+        }
     }
 
     fn tell_when_caught_up(&mut self) {
@@ -219,14 +273,16 @@ impl<V: Wire> Reader<V> {
             topic,
             partitions,
             lost_after,
+            ..
         } = self.following;
-        let lost = !statistics.is_fresh(topic, partitions, lost_after);
+        let denied = self.denied.is_some();
+        let lost = denied || !statistics.is_fresh(topic, partitions, lost_after);
         if lost == self.lost {
             return;
         }
         self.lost = lost;
         if lost {
-            tracing::warn!(topic, "the log has said nothing for {lost_after:?}");
+            tracing::warn!(topic, denied, "the log has said nothing for {lost_after:?}");
             self.batch.push(Followed::Lost);
         } else {
             tracing::info!(topic, "the log answers again");

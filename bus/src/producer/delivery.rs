@@ -10,10 +10,10 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::ProducerContext;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
+use crate::access::{Access, Right};
 use crate::clock::Stopwatch;
-use crate::config::Config;
 use crate::error::SendError;
 use crate::health::{Doubt, Health};
 use crate::logging;
@@ -61,6 +61,8 @@ pub(crate) struct Pending {
     produced: Counter,
     bytes: usize,
     since: Stopwatch,
+    /// Sent only to see what the log says: what is not allowed to it is missed by nobody.
+    is_question: bool,
 }
 
 impl Pending {
@@ -71,34 +73,62 @@ impl Pending {
             produced,
             bytes,
             since: Stopwatch::start(),
+            is_question: false,
         };
         (Box::new(pending), Delivery(receiver))
+    }
+
+    /// Of a record that says nothing.
+    pub(super) fn question(produced: Counter, bytes: usize) -> (Box<Self>, Delivery) {
+        let (mut pending, delivery) = Self::new(produced, bytes);
+        pending.is_question = true;
+        (pending, delivery)
     }
 }
 
 /// Takes the client library's reports, on its polling thread.
 pub(crate) struct Deliveries {
-    health: Arc<Health>,
-    metrics: Metrics,
-    record_bytes_max: usize,
+    pub(super) health: Arc<Health>,
+    pub(super) access: Arc<Access>,
+    /// Told once, when the client can send no more.
+    pub(super) end: watch::Sender<Option<String>>,
+    pub(super) metrics: Metrics,
+    pub(super) record_bytes_max: usize,
 }
 
 impl Deliveries {
-    pub(crate) fn new(health: Arc<Health>, metrics: &Metrics, config: &Config) -> Self {
-        Self {
-            health,
-            metrics: metrics.clone(),
-            record_bytes_max: config.record_bytes_max as usize,
-        }
-    }
-
-    fn failed(&self, error: &KafkaError, bytes: usize) -> SendError {
-        let error = SendError::from_kafka(error, bytes, self.record_bytes_max);
+    fn failed(&self, error: &KafkaError, topic: &str, pending: &Pending) -> SendError {
+        let denied = error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed);
+        let error = if denied {
+            let right = Right::WriteTopic(topic.to_owned());
+            SendError::Denied(Box::new(if pending.is_question {
+                self.access.denial(right)
+            } else {
+                self.access.denied(right)
+            }))
+        } else {
+            SendError::from_kafka(error, pending.bytes, self.record_bytes_max)
+        };
         self.metrics.error(error.kind());
-        if error.is_retriable() {
+        if matches!(error, SendError::Unavailable { .. }) {
             self.health.doubt(Doubt::Unacknowledged);
         }
         error
+    }
+
+    /// Nothing comes back from this: the process ends, and a new one begins with a new client.
+    fn end(&self, reason: &str) {
+        let hint = if reason.contains("luster authorization failed") {
+            let denial = self.access.denied(Right::WriteIdempotently);
+            format!("{reason}; {denial}")
+        } else {
+            reason.to_owned()
+        };
+        self.end.send_if_modified(|end| {
+            let first = end.is_none();
+            end.get_or_insert(hint);
+            first
+        });
     }
 }
 
@@ -110,6 +140,11 @@ impl ProducerContext for Deliveries {
         let outcome = match report {
             Ok(message) => {
                 self.health.answered();
+                if self.access.any() {
+                    self.access
+                        .granted(&Right::WriteTopic(message.topic().to_owned()));
+                    self.access.granted(&Right::SignIn);
+                }
                 pending.produced.inc();
                 let seconds = pending.since.elapsed().as_secs_f64();
                 self.metrics.delivery.observe(seconds);
@@ -118,7 +153,7 @@ impl ProducerContext for Deliveries {
                     offset: message.offset(),
                 })
             }
-            Err((error, _)) => Err(self.failed(error, pending.bytes)),
+            Err((error, message)) => Err(self.failed(error, message.topic(), &pending)),
         };
         // Whoever enqueued the record may have dropped the delivery: nobody waits, and nothing is lost.
         let _ = pending.sender.send(outcome);
@@ -131,8 +166,14 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.health.doubt(Doubt::Unreachable);
+        let code = error.rdkafka_error_code();
+        if self.access.heard(code, reason) && code != Some(RDKafkaErrorCode::SSL) {
+            self.access.denied(Right::SignIn);
+        }
+        match code {
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.health.doubt(Doubt::Unreachable),
+            Some(RDKafkaErrorCode::Fatal) => self.end(reason),
+            _ => {}
         }
         self.metrics.error("client");
         tracing::debug!(%error, reason, "the producer's client reports an error");

@@ -5,6 +5,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use schemas::topic::POLICIES;
 
 use super::delivery::{Deliveries, Delivery, Pending};
+use crate::error::SendError;
 use crate::health::{PROBE_WITHIN, Probe};
 use crate::metrics::Metrics;
 
@@ -31,7 +32,7 @@ impl LogProbe {
 
     /// `None` when the client library has no room: what waits there is answered as well.
     fn send(&self) -> Option<Delivery> {
-        let (pending, delivery) = Pending::new(self.produced.clone(), KEY.len());
+        let (pending, delivery) = Pending::question(self.produced.clone(), KEY.len());
         let record: BaseRecord<'_, str, [u8], _> =
             BaseRecord::with_opaque_to(POLICIES.name(), pending)
                 .partition(0)
@@ -62,7 +63,7 @@ impl Probe for LogProbe {
             },
         };
         if let Some(Err(error)) = outcome
-            && !error.is_retriable()
+            && (!error.is_retriable() || matches!(error, SendError::Denied(_)))
         {
             tracing::debug!(%error, "the log refuses a record that is to show whether it answers");
             self.on_its_way = None;

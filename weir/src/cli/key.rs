@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use schemas::record::{Key, Role};
 use schemas::topic;
 
+use crate::config::{Config, Overrides};
 use crate::credentials::{key_of, new_secret, role_name};
 use crate::process::Listening;
 
@@ -55,6 +56,9 @@ pub(super) struct Place {
     /// Or its Kafka cluster (host:port,…)
     #[arg(long, value_name = "BOOTSTRAP", env = "WEIR_KAFKA")]
     kafka: Option<String>,
+    /// Configuration file (TOML), whose section [kafka] says how to sign in to the cluster
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -100,15 +104,17 @@ impl KeyCommand {
 
 impl Place {
     async fn connect(&self) -> anyhow::Result<Bus> {
-        let bootstrap = match &self.kafka {
-            Some(bootstrap) => bootstrap.clone(),
-            None => log_of(&self.data)?,
-        };
-        let config = bus::Config {
-            bootstrap,
-            ..bus::Config::default()
-        };
-        Ok(Bus::connect(config, Arc::new(SystemClock)).await?)
+        let config = Config::load(Overrides {
+            data: self.data.clone(),
+            file: self.config.clone(),
+            kafka: self.kafka.clone(),
+            ..Overrides::default()
+        })?;
+        let mut bus = config.bus;
+        if bus.bootstrap.is_empty() {
+            bus.bootstrap = log_of(&self.data)?;
+        }
+        Ok(Bus::connect(bus, Arc::new(SystemClock)).await?)
     }
 }
 

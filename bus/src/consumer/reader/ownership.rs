@@ -40,6 +40,7 @@ impl Reader {
 
     fn begin_assigning(&mut self, named: &[(String, i32)]) -> Result<(), BusError> {
         self.metrics.rebalance("assigned");
+        self.group_granted();
         let topics = &self.subscription.topics;
         let ours = |(name, index): &(String, i32)| {
             let spec = topics.iter().find(|spec| spec.name == name)?;
@@ -67,8 +68,7 @@ impl Reader {
         for spec in &self.subscription.topics {
             let ours = partitions.iter().filter(|p| p.topic == spec.name);
             let found = ours.map(|p| p.index + 1).max().unwrap_or(0);
-            let made = self.made.of(spec.name);
-            if made < found {
+            if let Some(made) = self.made.known(spec.name).filter(|made| *made < found) {
                 self.metrics.grown(spec.name, made, found);
             }
         }

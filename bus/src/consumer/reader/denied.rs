@@ -1,0 +1,126 @@
+//! What the log does not let this member do: told, waited for, and found out when it ends.
+//!
+//! The client library tells once that a topic is denied, and goes on asking. When it is allowed again and nothing new
+//! has been written, it says nothing at all. So while a topic is denied each of its partitions is sent back to where
+//! it stands from time to time: then either the refusal comes again, or a record, or the news that there is none.
+
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{Context, Reader};
+use crate::access::Right;
+use crate::clock::Stopwatch;
+use crate::consumer::Start;
+use crate::consumer::partition::OpenPartition;
+
+/// Between asking for records of a denied topic and asking again.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long one question to a server may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+impl Reader {
+    /// The log gives no records of `topic`.
+    pub(super) fn read_denied(&mut self, topic: &'static str) {
+        self.metrics.error("denied");
+        self.access.denied(Right::ReadTopic(topic.to_owned()));
+        self.denied.insert(topic, Stopwatch::start());
+    }
+
+    /// The log gives records of `topic`.
+    pub(super) fn read_granted(&mut self, topic: &'static str) {
+        if self.denied.remove(topic).is_some() {
+            self.access.granted(&Right::ReadTopic(topic.to_owned()));
+        }
+    }
+
+    /// Whether `error` of the group is a refusal; it is told then.
+    pub(super) fn group_denied(&self, error: &KafkaError) -> bool {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
+                let group = self.subscription.group.clone();
+                self.access.denied(Right::JoinGroup(group));
+            }
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                for topic in self.hidden_topics() {
+                    self.access.denied(Right::ReadTopic(topic.to_owned()));
+                }
+            }
+            _ => return false,
+        }
+        self.metrics.error("denied");
+        true
+    }
+
+    /// This member belongs to its group.
+    pub(super) fn group_granted(&self) {
+        if self.access.any() {
+            let group = self.subscription.group.clone();
+            self.access.granted(&Right::JoinGroup(group));
+        }
+    }
+
+    /// The topics of this subscription that the log does not even show: its refusal names none.
+    fn hidden_topics(&self) -> Vec<&'static str> {
+        let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+        let hidden = |topic: &&str| {
+            let asked = self.consumer.fetch_metadata(Some(topic), ANSWER_WITHIN);
+            asked.is_ok_and(|found| found.topics().iter().any(|t| t.error() == Some(denied)))
+        };
+        let names = self.subscription.topics.iter().map(|spec| spec.name);
+        names.filter(hidden).collect()
+    }
+
+    /// Asks again for records of denied topics, when it is time.
+    pub(super) fn ask_for_denied(&mut self) {
+        for (topic, since) in &mut self.denied {
+            if since.elapsed() < ASK_EVERY {
+                continue;
+            }
+            *since = Stopwatch::start();
+            for open in self
+                .open
+                .iter()
+                .filter(|open| open.partition.topic == *topic)
+            {
+                let Some(place) = place_of(&self.consumer, open, self.subscription.start) else {
+                    continue;
+                };
+                let asked = self
+                    .consumer
+                    .seek(topic, open.partition.index, place, Duration::ZERO);
+                if let Err(error) = asked {
+                    tracing::debug!(%error, partition = %open.partition, "cannot ask again");
+                }
+            }
+        }
+    }
+}
+
+/// Where the next record of a partition is sought.
+fn place_of(
+    consumer: &BaseConsumer<Context>,
+    open: &OpenPartition,
+    start: Start,
+) -> Option<Offset> {
+    let (topic, index) = (open.partition.topic, open.partition.index);
+    if 0 < open.next {
+        return Some(Offset::Offset(open.next));
+    }
+    if start == Start::Stored {
+        return Some(Offset::Beginning);
+    }
+    // Nothing was read yet, so it stands where the group last committed.
+    let mut asked = TopicPartitionList::with_capacity(1);
+    asked.add_partition(topic, index);
+    let found = consumer.committed_offsets(asked, ANSWER_WITHIN).ok()?;
+    match found.find_partition(topic, index)?.offset() {
+        Offset::Offset(offset) => Some(Offset::Offset(offset)),
+        Offset::Invalid => Some(Offset::Beginning),
+        _ => None,
+    }
+}
