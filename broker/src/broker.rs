@@ -40,7 +40,8 @@ impl Broker {
         let listener = TcpListener::bind(listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         let folder = config.data_dir.clone();
-        let core = blocking(move || Core::open(config, address))
+        let kept_running = lock.machine_kept_running();
+        let core = blocking(move || Core::open(config, address, kept_running))
             .await
             .map_err(|e| OpenError::folder(folder, e))??;
         lock.settle()?;

@@ -41,6 +41,8 @@ pub struct Config {
     pub in_flight_bytes_max: usize,
     /// One fetch answer carries no more, whatever its sender asks for (but always one batch).
     pub fetch_bytes_max: usize,
+    /// Segment files that are kept open, beside one for each connection that is being answered.
+    pub files_max: usize,
     /// Partitions of all topics together; a topic beyond it is refused.
     pub partitions_max: usize,
     /// Consumer groups with members or committed offsets; a group beyond it is refused.
@@ -61,6 +63,7 @@ impl Config {
             request_bytes_max: 64 << 20,
             in_flight_bytes_max: 256 << 20,
             fetch_bytes_max: 64 << 20,
+            files_max: 256,
             partitions_max: 10_000,
             groups_max: 10_000,
         }

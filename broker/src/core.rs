@@ -43,10 +43,15 @@ struct Unsynced {
 }
 
 impl Core {
-    /// Recovers everything in the data folder, which must be locked. Blocks.
-    pub(crate) fn open(config: Config, address: SocketAddr) -> Result<Core, OpenError> {
-        Ok(Core {
-            topics: Topics::open(&config)?,
+    /// Recovers everything in the data folder, which must be locked. `kept_running` says that the
+    /// machine has not restarted since it was last open. Blocks.
+    pub(crate) fn open(
+        config: Config,
+        address: SocketAddr,
+        kept_running: bool,
+    ) -> Result<Core, OpenError> {
+        let core = Core {
+            topics: Topics::open(&config, kept_running)?,
             groups: Groups::new(config.join_delay, config.groups_max),
             offsets: Offsets::open(&config.data_dir)?,
             producer_ids: ProducerIds::open(&config.data_dir)?,
@@ -56,7 +61,14 @@ impl Core {
             upkeep: Mutex::new(()),
             config,
             address,
-        })
+        };
+        // What a killed process left in the page cache is still to be synced.
+        for partition in core.topics.all_partitions() {
+            if partition.is_unsynced() {
+                core.note_written(&partition);
+            }
+        }
+        Ok(core)
     }
 
     /// A partition was written to, and its readers may see it: has it synced when it is due.

@@ -52,6 +52,23 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A segment is damaged where records were safe once. Opening it would give them up, and that
+    /// is for a person to decide.
+    #[error(
+        "{} is damaged at byte {position}: {reason}; restore it from a backup, or, to give those \
+         records up, {way_out}",
+        path.display()
+    )]
+    DamagedLog {
+        /// The segment file.
+        path: PathBuf,
+        /// Where the intact part ends.
+        position: u64,
+        /// What is wrong there.
+        reason: String,
+        /// What to do to open the log without the records, and which they are.
+        way_out: String,
+    },
 }
 
 impl OpenError {

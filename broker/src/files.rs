@@ -28,6 +28,14 @@ pub(crate) fn read_if_any(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+/// Removes a file that may be gone already.
+pub(crate) fn remove_if_any(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 /// One line: eight hex digits of CRC-32C, a space, JSON without line breaks.
 pub(crate) fn checked_line<T: serde::Serialize>(value: &T) -> io::Result<Vec<u8>> {
     let json = serde_json::to_vec(value)?;

@@ -7,7 +7,10 @@
 //! only for moments.
 
 pub(crate) mod batch;
+mod checkpoint;
 pub(crate) mod compact;
+pub(crate) mod durable;
+pub(crate) mod handles;
 pub(crate) mod read;
 mod records;
 mod recover;
@@ -15,23 +18,23 @@ mod retain;
 mod scan;
 mod segment;
 mod sequence;
+mod swap;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod verify;
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use batch::Header;
+use handles::{Handle, Handles};
 use segment::Segment;
 use sequence::{Producers, Verdict};
-
-use crate::files;
 
 /// What a topic's configuration means for each of its logs. Sizes in bytes, times in milliseconds;
 /// -1 is "no limit" where Kafka says so.
@@ -63,6 +66,10 @@ pub(crate) enum AppendError {
     Transactional,
     #[error("the batch of {bytes} bytes is larger than max.message.bytes, {bytes_max}")]
     TooLarge { bytes: usize, bytes_max: usize },
+    #[error(
+        "a record's time, {timestamp}, is too far from now, {now_ms}, for the topic's settings"
+    )]
+    Time { timestamp: i64, now_ms: i64 },
     #[error("a record without a key cannot be kept in a compacted topic")]
     KeyMissing,
     #[error("the records cannot be read: {0}")]
@@ -90,15 +97,27 @@ pub(crate) struct Appended {
 pub(crate) struct PartitionLog {
     folder: PathBuf,
     settings: LogSettings,
+    /// In order; the last one is written to.
     segments: Vec<Segment>,
-    /// The last segment's file, once something was appended to it.
-    active: Option<Arc<File>>,
+    handles: Arc<Handles>,
     start: i64,
     /// The offset the next record gets.
     next: i64,
     synced: i64,
+    /// Bytes of the last segment that its checkpoint covers.
+    checkpointed: u64,
+    /// Held while a checkpoint is written. Taken after the log's own lock, never before it.
+    saving: Arc<Mutex<()>>,
     producers: Producers,
     failed: bool,
+}
+
+/// What all logs of a broker share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) handles: Arc<Handles>,
+    /// The machine has not restarted since the logs were last open.
+    pub(crate) kept_running: bool,
 }
 
 impl PartitionLog {
@@ -196,21 +215,22 @@ impl PartitionLog {
     fn write(&mut self, header: &Header, batch: &[u8], now_ms: i64) -> io::Result<()> {
         let limit = self.settings.segment_bytes;
         let is_full = self.segments.last().is_none_or(|s| {
-            !s.has_room_for(batch.len() as u64, header.next_offset(), limit)
+            s.next != self.next
+                || !s.has_room_for(batch.len() as u64, header.next_offset(), limit)
                 || (s.bytes > 0 && now_ms - s.created_ms > self.settings.segment_ms)
         });
         if is_full {
             self.roll(now_ms)?;
         }
-        let file = self.active_file()?;
+        let handle = self.active()?;
         let segment = self
             .segments
             .last_mut()
             .expect("rolling leaves a segment to write to");
         let position = segment.bytes;
-        if let Err(e) = file.write_all_at(batch, position) {
+        if let Err(e) = handle.file.write_all_at(batch, position) {
             // Half a batch may be there (a full disk): the next write goes over it, or recovery cuts it.
-            let _ = file.set_len(position);
+            let _ = handle.file.set_len(position);
             return Err(e);
         }
         segment.note(header, position);
@@ -219,71 +239,13 @@ impl PartitionLog {
         Ok(())
     }
 
-    fn active_file(&mut self) -> io::Result<Arc<File>> {
-        if let Some(file) = &self.active {
-            return Ok(file.clone());
-        }
+    /// The open file of the segment that is written to.
+    fn active(&self) -> io::Result<Arc<Handle>> {
         let segment = self
             .segments
             .last()
             .expect("a log with no segment has been rolled first");
-        let file = Arc::new(segment.open_to_append()?);
-        self.active = Some(file.clone());
-        Ok(file)
-    }
-
-    /// Closes the active segment for good and starts the next at the end of the log, unless that
-    /// is where the active one starts.
-    fn roll(&mut self, now_ms: i64) -> io::Result<()> {
-        if self.segments.last().is_some_and(|s| s.base == self.next) {
-            return Ok(());
-        }
-        if let Some(file) = self.active.take() {
-            if let Err(e) = file.sync_data() {
-                self.failed = true;
-                return Err(e);
-            }
-            self.synced = self.next;
-        }
-        if let Some(closed) = self.segments.last() {
-            closed.save_checkpoint(&self.producers)?;
-        }
-        let segment = Segment::new(&self.folder, self.next, now_ms);
-        // The file exists from now on, so that its name keeps the end of the log even if compaction
-        // takes everything before it.
-        self.active = Some(Arc::new(segment.open_to_append()?));
-        files::sync_folder(&self.folder)?;
-        self.segments.push(segment);
-        Ok(())
-    }
-
-    /// What a sync outside the lock needs: the file, and the offset up to which it then holds.
-    pub(crate) fn unsynced(&self) -> Option<(Arc<File>, i64)> {
-        let file = self.active.as_ref()?;
-        (self.synced < self.next).then(|| (file.clone(), self.next))
-    }
-
-    /// A sync of what [`PartitionLog::unsynced`] gave has succeeded.
-    pub(crate) fn mark_synced(&mut self, to: i64) {
-        self.synced = self.synced.max(to);
-    }
-
-    /// A sync has failed. The kernel may have dropped what it could not write, so no later success
-    /// would mean anything: the log takes no more writes until it is opened and checked again.
-    pub(crate) fn mark_failed(&mut self) {
-        self.failed = true;
-    }
-
-    /// Syncs, and remembers what is known so that the next opening need not read the log again.
-    pub(crate) fn close(&mut self) -> io::Result<()> {
-        if let Some(file) = self.active.take() {
-            file.sync_data()?;
-            self.synced = self.next;
-            if let Some(segment) = self.segments.last() {
-                segment.save_checkpoint(&self.producers)?;
-            }
-        }
-        Ok(())
+        self.handles.get(segment.id, || segment.open_to_append())
     }
 }
 

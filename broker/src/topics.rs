@@ -15,6 +15,9 @@ use uuid::Uuid;
 
 use crate::config::{Config, Fsync};
 use crate::error::OpenError;
+use crate::files;
+use crate::log::handles::Handles;
+use crate::log::{LogSettings, Shared};
 use crate::verify::Listed;
 use catalog::{Catalog, Entry};
 pub(crate) use partition::Partition;
@@ -66,6 +69,7 @@ pub(crate) enum ChangeError {
 #[derive(Debug)]
 pub(crate) struct Topics {
     folder: PathBuf,
+    shared: Shared,
     fsync: Fsync,
     partitions_max: usize,
     catalog: Mutex<Catalog>,
@@ -75,7 +79,7 @@ pub(crate) struct Topics {
 
 impl Topics {
     /// Opens every partition of every topic.
-    pub(crate) fn open(config: &Config) -> Result<Topics, OpenError> {
+    pub(crate) fn open(config: &Config, kept_running: bool) -> Result<Topics, OpenError> {
         let folder = config.data_dir.join("topics");
         let mut catalog = Catalog::open(&config.data_dir, &folder)?;
         let failed = |source| OpenError::folder(&folder, source);
@@ -83,13 +87,20 @@ impl Topics {
         catalog.change(|_| {}).map_err(failed)?;
         sweep(&folder, &catalog).map_err(failed)?;
         let mut by_name = BTreeMap::new();
+        let shared = Shared {
+            handles: Arc::new(Handles::new(config.files_max)),
+            kept_running,
+        };
         for (name, entry) in &catalog.content().topics {
-            let topic = open_topic(&folder, name, entry, config.fsync)?;
+            let settings = settings::log_settings(&entry.overrides, config.fsync);
+            check_folders(&folder.join(name), entry.partitions)?;
+            let topic = open_topic(&folder, name, entry, settings, &shared)?;
             by_name.insert(name.clone(), Arc::new(topic));
         }
         Ok(Topics {
             cluster_id: catalog.content().cluster_id,
             folder,
+            shared,
             fsync: config.fsync,
             partitions_max: config.partitions_max,
             catalog: Mutex::new(catalog),
@@ -156,8 +167,11 @@ impl Topics {
         // What a deletion that was cut short has left behind must not come back.
         remove_folder(&self.folder.join(name))?;
         let id = entry.id;
-        let topic = open_topic(&self.folder, name, &entry, self.fsync).map_err(io::Error::other)?;
-        crate::files::sync_folder(&self.folder)?;
+        let settings = settings::log_settings(&entry.overrides, self.fsync);
+        let topic = open_topic(&self.folder, name, &entry, settings, &self.shared)
+            .map_err(io::Error::other)?;
+        files::sync_folder(&self.folder.join(name))?;
+        files::sync_folder(&self.folder)?;
         catalog.change(|c| {
             c.topics.insert(name.to_owned(), entry);
         })?;
@@ -200,10 +214,10 @@ impl Topics {
         for index in has..wanted as usize {
             let folder = self.folder.join(name).join(index.to_string());
             remove_folder(&folder)?;
-            grown
-                .partitions
-                .push(Partition::open(folder, settings.clone())?);
+            let partition = Partition::open(folder, settings.clone(), &self.shared);
+            grown.partitions.push(partition.map_err(io::Error::other)?);
         }
+        files::sync_folder(&self.folder.join(name))?;
         catalog.change(|c| {
             if let Some(entry) = c.topics.get_mut(name) {
                 entry.partitions = wanted;
@@ -271,13 +285,31 @@ pub(crate) fn list(data_dir: &Path) -> Result<Vec<Listed>, OpenError> {
     Ok(catalog.content().topics.iter().map(listed).collect())
 }
 
-fn open_topic(folder: &Path, name: &str, entry: &Entry, fsync: Fsync) -> Result<Topic, OpenError> {
-    let settings = settings::log_settings(&entry.overrides, fsync);
+/// A partition whose folder is gone must not be taken for an empty one.
+fn check_folders(topic: &Path, partitions: i32) -> Result<(), OpenError> {
+    for index in 0..partitions {
+        let path = topic.join(index.to_string());
+        if !path.is_dir() {
+            let reason = "the folder of this partition is missing (an empty one in its place \
+                          opens as a partition without records)";
+            let reason = reason.to_owned();
+            return Err(OpenError::Damaged { path, reason });
+        }
+    }
+    Ok(())
+}
+
+fn open_topic(
+    folder: &Path,
+    name: &str,
+    entry: &Entry,
+    settings: LogSettings,
+    shared: &Shared,
+) -> Result<Topic, OpenError> {
     let folder = folder.join(name);
     let open = |index: i32| {
         let folder = folder.join(index.to_string());
-        Partition::open(folder.clone(), settings.clone())
-            .map_err(|source| OpenError::folder(folder, source))
+        Partition::open(folder, settings.clone(), shared)
     };
     Ok(Topic {
         name: name.to_owned(),

@@ -15,7 +15,7 @@ use samples::{name, sample};
 fn core(folder: &std::path::Path) -> Arc<Core> {
     let mut config = Config::new(folder);
     config.join_delay = Duration::ZERO;
-    let core = Core::open(config, SocketAddr::from((Ipv4Addr::LOCALHOST, 9092))).unwrap();
+    let core = Core::open(config, SocketAddr::from((Ipv4Addr::LOCALHOST, 9092)), true).unwrap();
     core.topics
         .create("t", 1, Default::default(), false)
         .unwrap();

@@ -23,8 +23,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use super::batch::{self, Header};
 use super::read::read_batch;
 use super::records::{self, Record};
-use super::{LogSettings, PartitionLog, Segment};
-use crate::files;
+use super::{LogSettings, PartitionLog, Segment, swap};
 
 /// 128 bits of a key's hash and its newest offset: about 26 MB when full.
 const KEYS_MAX: usize = 900_000;
@@ -86,7 +85,7 @@ fn compact_with(
         let (group, others) = rest.split_at(count);
         done.bytes_before += group.iter().map(|s| s.bytes).sum::<u64>();
         done.bytes_after += copy.bytes;
-        if !swap(&mut log.lock(), group, copy)? {
+        if !put_in_place(&mut log.lock(), group, copy)? {
             break;
         }
         rest = others;
@@ -197,7 +196,7 @@ impl Pass<'_> {
         stop: &dyn Fn() -> bool,
     ) -> io::Result<Option<(Segment, usize)>> {
         let first = &segments[0];
-        let path = first.path.with_extension("cleaned");
+        let path = swap::cleaned_path(first);
         let mut file = BufWriter::new(File::create(&path)?);
         let mut copy = Segment::new(path.parent().unwrap_or(&path), first.base, first.created_ms);
         let mut count = 0;
@@ -280,8 +279,7 @@ fn rewrite(header: &Header, kept: &[&Record], horizon: Option<i64>) -> io::Resul
 
 /// Puts the copy in the place of its group. `false` if the group is no longer there (retention or
 /// an administrator deleted some of it); the copy is then thrown away.
-fn swap(log: &mut PartitionLog, group: &[Segment], copy: Segment) -> io::Result<bool> {
-    let cleaned = copy.path.with_extension("cleaned");
+fn put_in_place(log: &mut PartitionLog, group: &[Segment], mut copy: Segment) -> io::Result<bool> {
     let at = log.segments.iter().position(|s| s.base == group[0].base);
     let is_there = |at: &usize| {
         log.segments.get(*at..at + group.len()).is_some_and(|now| {
@@ -291,18 +289,25 @@ fn swap(log: &mut PartitionLog, group: &[Segment], copy: Segment) -> io::Result<
         })
     };
     let Some(at) = at.filter(is_there) else {
-        fs::remove_file(&cleaned)?;
+        fs::remove_file(swap::cleaned_path(&copy))?;
         return Ok(false);
     };
-    // The old checkpoint must not vouch for the new content.
-    copy.remove_checkpoint()?;
-    fs::rename(&cleaned, &copy.path)?;
-    files::sync_folder(&log.folder)?;
-    copy.save_checkpoint(&log.producers)?;
-    for merged in &group[1..] {
-        merged.remove()?;
+    let group_end = at + group.len();
+    copy.merged_to = log.segments.get(group_end).map_or(copy.next, |s| s.base);
+    if let Err(e) = swap::begin(&copy, &log.producers) {
+        fs::remove_file(swap::cleaned_path(&copy))?;
+        return Err(e);
     }
-    log.segments.splice(at..at + group.len(), [copy]);
+    if let Err(e) = swap::finish(&log.folder, copy.base, copy.merged_to) {
+        // The files are no longer those that are known: only opening finds out what there is.
+        log.mark_failed();
+        return Err(e);
+    }
+    for old in group {
+        log.handles.forget(old.id);
+    }
+    copy.release_index();
+    log.segments.splice(at..group_end, [copy]);
     Ok(true)
 }
 

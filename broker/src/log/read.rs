@@ -9,6 +9,8 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use super::batch::{HEADER_BYTES, Header};
+use super::checkpoint::{Checkpoint, CheckpointFile, Index};
+use super::handles::Handle;
 use super::records::{self, Record};
 use super::{PartitionLog, Segment};
 
@@ -17,24 +19,75 @@ const SLACK_BYTES: u64 = 33 << 10;
 
 /// A stretch of one segment that holds what is looked for, if anything does.
 struct Place {
-    file: Arc<File>,
-    position: u64,
+    handle: Arc<Handle>,
+    start: Start,
     end: u64,
     /// Where the next segment goes on; the end of the log if there is none.
     next: i64,
     is_last: bool,
 }
 
+/// Where to start reading.
+enum Start {
+    At(u64),
+    /// The index says, which is in this checkpoint. It is opened under the log's lock, together
+    /// with the segment, so that the two belong together, and read without.
+    InIndex(Checkpoint, Wanted),
+}
+
+/// What is looked for in an index.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// Counted from the start of the segment.
+    Offset(i64),
+    Time(i64),
+}
+
+impl Wanted {
+    fn seek(self, index: &Index) -> u64 {
+        match self {
+            Wanted::Offset(delta) => index.seek(delta),
+            Wanted::Time(timestamp) => index.seek_time(timestamp),
+        }
+    }
+}
+
+impl Place {
+    fn position(&self) -> io::Result<u64> {
+        Ok(match &self.start {
+            Start::At(position) => *position,
+            // Without an index everything is found as well, only later.
+            Start::InIndex(checkpoint, wanted) => {
+                checkpoint.index()?.map_or(0, |index| wanted.seek(&index))
+            }
+        })
+    }
+}
+
 impl PartitionLog {
-    fn place(&self, segment: &Segment, is_last: bool, position: u64) -> io::Result<Place> {
-        let file = match &self.active {
-            Some(file) if is_last => file.clone(),
-            _ => Arc::new(segment.open_to_read()?),
+    fn place(&self, i: usize, wanted: Wanted) -> io::Result<Place> {
+        let segment = &self.segments[i];
+        let is_last = i + 1 == self.segments.len();
+        let handle = match is_last {
+            true => self.active()?,
+            false => self.handles.get(segment.id, || segment.open_to_read())?,
+        };
+        let stopped_at = match wanted {
+            Wanted::Offset(delta) => handle.position(segment.base + delta),
+            Wanted::Time(_) => None,
+        };
+        let start = match (stopped_at, segment.held_index()) {
+            (Some(position), _) => Start::At(position),
+            (None, Some(index)) => Start::At(wanted.seek(index)),
+            (None, None) => match segment.open_checkpoint()? {
+                CheckpointFile::Intact(checkpoint) => Start::InIndex(checkpoint, wanted),
+                CheckpointFile::Missing | CheckpointFile::Damaged => Start::At(0),
+            },
         };
         // Closed segments of a compacted log may end in a gap: the next one starts where it starts.
         Ok(Place {
-            file,
-            position,
+            handle,
+            start,
             end: segment.bytes,
             next: segment.next,
             is_last,
@@ -47,9 +100,8 @@ impl PartitionLog {
         let Some(i) = (from..self.segments.len()).find(|i| self.segments[*i].bytes > 0) else {
             return Ok(None);
         };
-        let segment = &self.segments[i];
-        self.place(segment, i + 1 == self.segments.len(), segment.seek(offset))
-            .map(Some)
+        let delta = offset - self.segments[i].base;
+        self.place(i, Wanted::Offset(delta)).map(Some)
     }
 
     /// The first place at or after offset `from` that may have a record as new as `timestamp`.
@@ -58,10 +110,7 @@ impl PartitionLog {
         let Some(i) = self.segments.iter().position(new_enough) else {
             return Ok(None);
         };
-        let segment = &self.segments[i];
-        let position = segment.seek_time(timestamp).max(segment.seek(from));
-        self.place(segment, i + 1 == self.segments.len(), position)
-            .map(Some)
+        self.place(i, Wanted::Time(timestamp)).map(Some)
     }
 
     /// The newest timestamp in the log, -1 if it is empty.
@@ -96,18 +145,20 @@ pub(crate) fn read(
 }
 
 fn read_place(place: &Place, from: i64, limit: i64, bytes_max: usize) -> io::Result<Bytes> {
-    let mut position = place.position;
+    let mut position = place.position()?;
     while position < place.end {
         let wanted = (bytes_max.max(HEADER_BYTES) as u64 + SLACK_BYTES).min(place.end - position);
         let mut buffer = BytesMut::zeroed(wanted as usize);
-        place.file.read_exact_at(&mut buffer, position)?;
+        place.handle.file.read_exact_at(&mut buffer, position)?;
         match select(&buffer, from, limit, bytes_max) {
-            Selected::Range(first, end) => return Ok(buffer.freeze().slice(first..end)),
+            Selected::Range { start, end, next } => {
+                place.handle.stopped(next, position + end as u64);
+                return Ok(buffer.freeze().slice(start..end));
+            }
             Selected::Larger { at, bytes } => {
                 let mut buffer = BytesMut::zeroed(bytes);
-                place
-                    .file
-                    .read_exact_at(&mut buffer, position + at as u64)?;
+                let file = &place.handle.file;
+                file.read_exact_at(&mut buffer, position + at as u64)?;
                 return Ok(buffer.freeze());
             }
             Selected::Beyond(at) => position += at as u64,
@@ -118,8 +169,8 @@ fn read_place(place: &Place, from: i64, limit: i64, bytes_max: usize) -> io::Res
 }
 
 enum Selected {
-    /// These bytes of the buffer are the answer.
-    Range(usize, usize),
+    /// These bytes of the buffer are the answer; offset `next` comes after them.
+    Range { start: usize, end: usize, next: i64 },
     /// The answer is one batch that the buffer does not hold whole.
     Larger { at: usize, bytes: usize },
     /// Nothing yet: go on at this byte of the buffer.
@@ -130,13 +181,15 @@ enum Selected {
 
 fn select(buffer: &[u8], from: i64, limit: i64, bytes_max: usize) -> Selected {
     let mut at = 0;
-    let mut chosen: Option<(usize, usize)> = None;
+    let mut chosen: Option<(usize, usize, i64)> = None;
+    let answer = |(start, end, next)| Selected::Range { start, end, next };
     while let Some(header) = Header::parse(&buffer[at..]) {
         if header.base_offset >= limit {
-            return chosen.map_or(Selected::Nothing, |(a, b)| Selected::Range(a, b));
+            return chosen.map_or(Selected::Nothing, answer);
         }
         let end = at + header.bytes;
         if header.last_offset() >= from {
+            let next = header.next_offset();
             match chosen {
                 None if end > buffer.len() => {
                     return Selected::Larger {
@@ -144,9 +197,9 @@ fn select(buffer: &[u8], from: i64, limit: i64, bytes_max: usize) -> Selected {
                         bytes: header.bytes,
                     };
                 }
-                None => chosen = Some((at, end)),
-                Some((first, _)) if end > buffer.len() || end - first > bytes_max => break,
-                Some((first, _)) => chosen = Some((first, end)),
+                None => chosen = Some((at, end, next)),
+                Some((first, ..)) if end > buffer.len() || end - first > bytes_max => break,
+                Some((first, ..)) => chosen = Some((first, end, next)),
             }
         } else if end > buffer.len() {
             return Selected::Beyond(end);
@@ -154,7 +207,7 @@ fn select(buffer: &[u8], from: i64, limit: i64, bytes_max: usize) -> Selected {
         at = end;
     }
     match chosen {
-        Some((first, end)) => Selected::Range(first, end),
+        Some(chosen) => answer(chosen),
         // Less than a header is left of the buffer. A buffer always holds one whole header, so this moves on.
         None if at > 0 => Selected::Beyond(at),
         None => Selected::Nothing,
@@ -178,9 +231,9 @@ pub(crate) fn first_since(log: &Mutex<PartitionLog>, timestamp: i64) -> io::Resu
         let Some(place) = log.lock().place_of_time(from, timestamp)? else {
             break;
         };
-        let mut position = place.position;
+        let mut position = place.position()?;
         while position < place.end {
-            let (header, batch) = read_batch(&place.file, position)?;
+            let (header, batch) = read_batch(&place.handle.file, position)?;
             position += header.bytes as u64;
             if header.max_timestamp < timestamp || header.last_offset() < from {
                 continue;

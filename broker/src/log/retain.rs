@@ -64,7 +64,8 @@ impl PartitionLog {
             .is_some_and(|following| following.base <= self.start)
         {
             self.segments[0].remove()?;
-            self.segments.remove(0);
+            let removed = self.segments.remove(0);
+            self.handles.forget(removed.id);
         }
         Ok(())
     }

@@ -18,8 +18,8 @@ pub(crate) enum Flaw {
     NoBatch,
     #[error(transparent)]
     Batch(#[from] BatchError),
-    #[error("the batch starts at offset {found}, which must be {expected} or later")]
-    Offset { found: i64, expected: i64 },
+    #[error("the batch starts at offset {found}, which must be {first} to {last}")]
+    Offset { found: i64, first: i64, last: i64 },
 }
 
 /// The first byte of a segment that is not part of an intact batch.
@@ -31,19 +31,21 @@ pub(crate) struct Damage {
     pub(crate) flaw: Flaw,
 }
 
-/// Reads a file up to `end`, forward and by pieces.
+/// Reads a file up to `end`, forward and by pieces. Its batches lie before offset `before`.
 pub(crate) struct Scan<'a> {
     file: &'a File,
     end: u64,
+    before: i64,
     held_from: u64,
     held: Vec<u8>,
 }
 
 impl Scan<'_> {
-    pub(crate) fn new(file: &File, end: u64) -> Scan<'_> {
+    pub(crate) fn new(file: &File, end: u64, before: i64) -> Scan<'_> {
         Scan {
             file,
             end,
+            before,
             held_from: 0,
             held: vec![],
         }
@@ -75,7 +77,8 @@ impl Scan<'_> {
         let mut checked = 0;
         let mut at = after.at + 1;
         while at + HEADER_BYTES as u64 <= self.end && checked < SEARCH_BYTES_MAX {
-            let Some(header) = self.header(at)?.filter(|h| looks_right(h, after.next)) else {
+            let header = self.header(at)?;
+            let Some(header) = header.filter(|h| self.looks_right(h, after.next)) else {
                 at += 1;
                 continue;
             };
@@ -88,6 +91,14 @@ impl Scan<'_> {
             at += 1;
         }
         Ok(None)
+    }
+
+    /// Whether it is worth computing a checksum.
+    fn looks_right(&self, header: &Header, next: i64) -> bool {
+        header.magic == 2
+            && header.codec().is_some()
+            && header.count <= header.last_delta.saturating_add(1)
+            && (next..self.before).contains(&header.base_offset)
     }
 
     fn header(&mut self, at: u64) -> io::Result<Option<Header>> {
@@ -118,10 +129,13 @@ impl Scan<'_> {
         Ok(match header {
             _ if crc != header.crc => Err(BatchError::Crc.into()),
             _ if header.codec().is_none() => Err(BatchError::Codec.into()),
-            _ if header.base_offset < next => Err(Flaw::Offset {
-                found: header.base_offset,
-                expected: next,
-            }),
+            _ if header.base_offset < next || header.last_offset() >= self.before => {
+                Err(Flaw::Offset {
+                    found: header.base_offset,
+                    first: next,
+                    last: self.before - 1,
+                })
+            }
             _ => Ok(header),
         })
     }
@@ -138,14 +152,6 @@ impl Scan<'_> {
         let from = (at - self.held_from) as usize;
         Ok(&self.held[from..from + bytes as usize])
     }
-}
-
-/// Whether it is worth computing a checksum. A segment spans fewer than 2^31 offsets.
-fn looks_right(header: &Header, next: i64) -> bool {
-    header.magic == 2
-        && header.codec().is_some()
-        && header.count <= header.last_delta.saturating_add(1)
-        && (next..next + (1 << 31)).contains(&header.base_offset)
 }
 
 #[cfg(test)]
@@ -166,7 +172,7 @@ mod tests {
         let path = folder.path().join("segment");
         std::fs::write(&path, content).unwrap();
         let file = File::open(&path).unwrap();
-        let mut scan = Scan::new(&file, content.len() as u64);
+        let mut scan = Scan::new(&file, content.len() as u64, 100);
         let mut seen = vec![];
         let found = scan
             .walk(0, 0, &mut |header, _| seen.push(header.base_offset))
@@ -215,7 +221,8 @@ mod tests {
         );
         let back = Flaw::Offset {
             found: 0,
-            expected: 1,
+            first: 1,
+            last: 99,
         };
         check(
             &[&zero[..], &zero].concat(),
@@ -223,6 +230,13 @@ mod tests {
             Some((first, back)),
             None,
         );
+        let far = Flaw::Offset {
+            found: 100,
+            first: 1,
+            last: 99,
+        };
+        let beyond = [&zero[..], &batch_at(100, "d"), &batch_at(99, "e")].concat();
+        check(&beyond, &[0], Some((first, far)), Some(2 * first));
     }
 
     #[test]

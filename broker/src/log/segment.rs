@@ -1,29 +1,19 @@
-//! One file of consecutive batches, named after the first offset it may hold, and its sparse index.
+//! One file of consecutive batches, named after the first offset it may hold.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use super::batch::Header;
+use super::checkpoint::{self, Checkpoint, CheckpointFile, Index};
+use super::handles::FileId;
 use super::sequence::Producers;
 use crate::files;
-
-/// One index entry for about this many bytes of batches.
-const INDEX_EVERY_BYTES: u64 = 32 << 10;
-
-/// Where a batch starts, and the newest timestamp of everything before it in the segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
-    offset_delta: u32,
-    position: u32,
-    max_timestamp_before: i64,
-}
 
 /// What is known of a segment without reading it. `bytes` is the intact part: nothing behind it counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
+    pub(crate) id: FileId,
     pub(crate) base: i64,
     pub(crate) path: PathBuf,
     pub(crate) bytes: u64,
@@ -37,55 +27,42 @@ pub(crate) struct Segment {
     pub(crate) clean_to: i64,
     /// When the first of its marked tombstones may go.
     pub(crate) horizon: Option<i64>,
-    index: Vec<Entry>,
+    /// Segments that started before this offset are part of it since a compaction.
+    pub(crate) merged_to: i64,
+    /// Where its checkpoint lies.
+    pub(super) checkpoint_path: PathBuf,
+    /// Held while the segment is written to. That of a closed one lies in its checkpoint.
+    index: Option<Index>,
 }
 
-/// What a checkpoint file keeps, so that opening a log reads only what was written since.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Checkpoint {
-    pub(crate) bytes: u64,
-    pub(crate) next: i64,
-    max_timestamp: i64,
-    pub(crate) clean_to: i64,
-    horizon: Option<i64>,
-    index: Vec<Entry>,
-    producers: Producers,
-}
-
-/// What became of a segment's checkpoint.
-#[derive(Debug)]
-pub(crate) enum CheckpointFile {
-    Missing,
-    Damaged,
-    Intact(Checkpoint),
+pub(super) fn segment_path(folder: &Path, base: i64) -> PathBuf {
+    folder.join(format!("{base:020}.log"))
 }
 
 impl Segment {
     pub(crate) fn new(folder: &Path, base: i64, created_ms: i64) -> Segment {
+        let path = segment_path(folder, base);
         Segment {
+            id: FileId::new(),
             base,
-            path: folder.join(format!("{base:020}.log")),
+            checkpoint_path: path.with_extension("checkpoint"),
+            path,
             bytes: 0,
             next: base,
             max_timestamp: -1,
             created_ms,
             clean_to: base,
             horizon: None,
-            index: vec![],
+            merged_to: base,
+            index: Some(Index::default()),
         }
     }
 
     /// Notes a batch that was written at `position`, the end so far.
     pub(crate) fn note(&mut self, header: &Header, position: u64) {
         debug_assert_eq!(position, self.bytes);
-        let indexed_to = self.index.last().map(|e| u64::from(e.position));
-        if indexed_to.is_none_or(|at| position >= at + INDEX_EVERY_BYTES) {
-            // Segments stay below 2 GiB and 2^31 offsets: see `has_room_for`.
-            self.index.push(Entry {
-                offset_delta: (header.base_offset - self.base) as u32,
-                position: position as u32,
-                max_timestamp_before: self.max_timestamp,
-            });
+        if let Some(index) = &mut self.index {
+            index.note(self.base, header, position, self.max_timestamp);
         }
         self.bytes = position + header.bytes as u64;
         self.next = header.next_offset();
@@ -101,28 +78,33 @@ impl Segment {
         (fits || self.bytes == 0) && next - self.base <= i64::from(i32::MAX)
     }
 
+    /// All its batches lie before this offset, where the next segment starts at `following`, if at all.
+    pub(super) fn offset_limit(&self, following: Option<i64>) -> i64 {
+        let spanned = self.base.saturating_add(i64::from(i32::MAX));
+        following.map_or(spanned, |f| f.min(spanned))
+    }
+
     /// Compaction has nothing new to see in it.
     pub(crate) fn is_clean(&self) -> bool {
         self.clean_to >= self.next
     }
 
-    /// A position at or before the batch that holds `offset`, not far from it.
-    pub(crate) fn seek(&self, offset: i64) -> u64 {
-        let delta = u32::try_from(offset - self.base).unwrap_or(0);
-        let after = self.index.partition_point(|e| e.offset_delta <= delta);
-        after
-            .checked_sub(1)
-            .map_or(0, |i| u64::from(self.index[i].position))
+    pub(super) fn held_index(&self) -> Option<&Index> {
+        self.index.as_ref()
     }
 
-    /// A position at or before the first batch with a record as new as `timestamp`, not far from it.
-    pub(crate) fn seek_time(&self, timestamp: i64) -> u64 {
-        let after = self
-            .index
-            .partition_point(|e| e.max_timestamp_before < timestamp);
-        after
-            .checked_sub(1)
-            .map_or(0, |i| u64::from(self.index[i].position))
+    /// Writes the checkpoint of a closed and synced segment, and leaves the index in it.
+    pub(super) fn seal(&mut self, producers: &Producers) -> io::Result<()> {
+        if let Some(content) = self.checkpoint(producers)? {
+            self.save_checkpoint(&content)?;
+            self.index = None;
+        }
+        Ok(())
+    }
+
+    /// A closed segment needs its index seldom: it is left in the checkpoint.
+    pub(super) fn release_index(&mut self) {
+        self.index = None;
     }
 
     pub(crate) fn open_to_read(&self) -> io::Result<File> {
@@ -138,88 +120,39 @@ impl Segment {
             .open(&self.path)
     }
 
-    pub(crate) fn checkpoint_path(&self) -> PathBuf {
-        self.path.with_extension("checkpoint")
+    pub(super) fn open_checkpoint(&self) -> io::Result<CheckpointFile> {
+        CheckpointFile::open(&self.checkpoint_path)
+    }
+
+    /// What [`Segment::save_checkpoint`] will write; nothing if the index is not held, because it was written then.
+    pub(super) fn checkpoint(&self, producers: &Producers) -> io::Result<Option<Vec<u8>>> {
+        let encode = |index| checkpoint::encode(self, index, producers);
+        self.index.as_ref().map(encode).transpose()
     }
 
     /// Remembers what is known of the segment; its bytes must be synced before.
-    pub(crate) fn save_checkpoint(&self, producers: &Producers) -> io::Result<()> {
-        let checkpoint = Checkpoint {
-            bytes: self.bytes,
-            next: self.next,
-            max_timestamp: self.max_timestamp,
-            clean_to: self.clean_to,
-            horizon: self.horizon,
-            index: self.index.clone(),
-            producers: producers.clone(),
-        };
-        files::replace(&self.checkpoint_path(), &files::checked_line(&checkpoint)?)
+    pub(super) fn save_checkpoint(&self, content: &[u8]) -> io::Result<()> {
+        files::replace(&self.checkpoint_path, content)
     }
 
-    pub(crate) fn read_checkpoint(&self) -> io::Result<CheckpointFile> {
-        let Some(content) = files::read_if_any(&self.checkpoint_path())? else {
-            return Ok(CheckpointFile::Missing);
-        };
-        let line = content.strip_suffix(b"\n").unwrap_or(&content);
-        let known = files::parse_checked::<Checkpoint>(line);
-        Ok(known.map_or(CheckpointFile::Damaged, CheckpointFile::Intact))
+    /// Takes up what the checkpoint knows, but for the index.
+    pub(super) fn adopt(&mut self, known: &Checkpoint) {
+        self.bytes = known.head.bytes;
+        self.next = known.head.next;
+        self.max_timestamp = known.head.max_timestamp;
+        self.clean_to = known.head.clean_to;
+        self.horizon = known.head.horizon;
+        self.merged_to = known.head.merged_to;
+        self.index = None;
     }
 
-    /// Takes up what the checkpoint knows.
-    pub(crate) fn adopt(&mut self, known: Checkpoint) -> Producers {
-        self.bytes = known.bytes;
-        self.next = known.next;
-        self.max_timestamp = known.max_timestamp;
-        self.clean_to = known.clean_to;
-        self.horizon = known.horizon;
-        self.index = known.index;
-        known.producers
+    pub(super) fn hold_index(&mut self, index: Index) {
+        self.index = Some(index);
     }
 
     /// Removes the files; a reader that has them open still reads to the end.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        self.remove_checkpoint()?;
-        fs::remove_file(&self.path)
-    }
-
-    pub(crate) fn remove_checkpoint(&self) -> io::Result<()> {
-        match fs::remove_file(self.checkpoint_path()) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Compares a checkpoint with the batches that it was made of, as they come by.
-#[derive(Debug)]
-pub(crate) struct Comparison<'a> {
-    known: &'a Checkpoint,
-    entries_seen: usize,
-    has_end: bool,
-}
-
-impl Comparison<'_> {
-    pub(crate) fn new(known: &Checkpoint) -> Comparison<'_> {
-        Comparison {
-            known,
-            entries_seen: 0,
-            has_end: known.bytes == 0,
-        }
-    }
-
-    pub(crate) fn batch(&mut self, base: i64, header: &Header, at: u64) {
-        if let Some(entry) = self.known.index.get(self.entries_seen)
-            && u64::from(entry.position) == at
-            && base + i64::from(entry.offset_delta) == header.base_offset
-        {
-            self.entries_seen += 1;
-        }
-        self.has_end |=
-            self.known.bytes == at + header.bytes as u64 && self.known.next == header.next_offset();
-    }
-
-    /// Whether every place that the checkpoint knows came by.
-    pub(crate) fn fits(&self) -> bool {
-        self.has_end && self.entries_seen == self.known.index.len()
+        files::remove_if_any(&self.checkpoint_path)?;
+        files::remove_if_any(&self.path)
     }
 }

@@ -84,6 +84,11 @@ impl Producers {
             producer.written.clear();
         }
         producer.seen_ms = now_ms;
+        // A checkpoint may know what is read again behind it.
+        let is_known = |w: &Written| w.base_offset == header.base_offset;
+        if producer.written.iter().any(is_known) {
+            return;
+        }
         producer.written.push_back(Written {
             first: header.base_sequence,
             last: last_sequence(header),

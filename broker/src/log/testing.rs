@@ -1,6 +1,7 @@
 //! Batches for tests, made by `kafka_protocol`'s encoder, which shares no code with this log.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::records::{
@@ -10,7 +11,10 @@ use kafka_protocol::records::{
 use parking_lot::Mutex;
 
 use super::batch::Header;
-use super::{LogSettings, PartitionLog};
+use super::handles::Handles;
+use super::recover::Cut;
+use super::{LogSettings, PartitionLog, Shared};
+use crate::error::OpenError;
 
 pub(crate) const BASE_TIMESTAMP: i64 = 1_700_000_000_000;
 
@@ -32,11 +36,60 @@ pub(crate) fn settings() -> LogSettings {
     }
 }
 
+/// Opens on a machine that has not restarted, with room for three open files.
+pub(crate) fn try_open(
+    folder: &Path,
+    settings: LogSettings,
+) -> Result<(PartitionLog, Vec<Cut>), OpenError> {
+    let shared = Shared {
+        handles: Arc::new(Handles::new(3)),
+        kept_running: true,
+    };
+    PartitionLog::open(folder.to_owned(), settings, &shared)
+}
+
+/// The same after a power cut.
+pub(crate) fn open_after_restart(
+    folder: &Path,
+    settings: LogSettings,
+) -> Result<(PartitionLog, Vec<Cut>), OpenError> {
+    let shared = Shared {
+        handles: Arc::new(Handles::new(3)),
+        kept_running: false,
+    };
+    PartitionLog::open(folder.to_owned(), settings, &shared)
+}
+
 /// A log that had nothing to cut off.
 pub(crate) fn open(folder: &Path, settings: LogSettings) -> Mutex<PartitionLog> {
-    let (log, cuts) = PartitionLog::open(folder.to_owned(), settings).unwrap();
+    let (log, cuts) = try_open(folder, settings).unwrap();
     assert_eq!(cuts, []);
     Mutex::new(log)
+}
+
+/// Small enough that every few records start a new segment.
+pub(crate) fn small_segments() -> LogSettings {
+    LogSettings {
+        segment_bytes: 300,
+        ..settings()
+    }
+}
+
+/// Appends records with keys and values of these numbers, and tells how [`contents`] shows them.
+pub(crate) fn many(log: &Mutex<PartitionLog>, range: std::ops::Range<i64>) -> Vec<String> {
+    let put_one = |i: i64| {
+        assert_eq!(
+            put(
+                log,
+                &format!("k{i}"),
+                Some(&format!("v{i}")),
+                BASE_TIMESTAMP
+            ),
+            i
+        );
+        format!("{i}:k{i}=v{i}")
+    };
+    range.map(put_one).collect()
 }
 
 /// Appends one record of no producer; its timestamp is [`BASE_TIMESTAMP`].

@@ -4,34 +4,16 @@ use std::fs;
 use std::path::Path;
 
 use kafka_protocol::records::Compression;
-use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::read::{Stamp, first_since, newest, read};
-use super::testing::{BASE_TIMESTAMP, batch_of, bounds, contents, open, put, sequenced, settings};
+use super::testing::{
+    BASE_TIMESTAMP, batch_of, bounds, contents, many, open, put, sequenced, settings,
+    small_segments,
+};
 use super::*;
 
 const NOW: i64 = BASE_TIMESTAMP + 1_000_000;
-
-fn first_segment(folder: &Path) -> PathBuf {
-    folder.join("00000000000000000000.log")
-}
-
-/// Small enough that every few records start a new segment.
-fn small_segments() -> LogSettings {
-    LogSettings {
-        segment_bytes: 300,
-        ..settings()
-    }
-}
-
-fn many(log: &Mutex<PartitionLog>, range: std::ops::Range<i64>) -> Vec<String> {
-    let put_one = |i: i64| {
-        assert_eq!(put(log, &format!("k{i}"), Some(&format!("v{i}")), NOW), i);
-        format!("{i}:k{i}=v{i}")
-    };
-    range.map(put_one).collect()
-}
 
 fn segment_count(folder: &Path) -> usize {
     let names = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
@@ -114,74 +96,6 @@ fn opening_again_finds_everything_with_and_without_a_clean_end() {
             "closed: {close}"
         );
     }
-}
-
-#[test]
-fn a_tail_cut_at_any_byte_loses_only_the_batches_that_it_cut() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = open(folder.path(), settings());
-    let mut ends = vec![0];
-    for i in 0..6 {
-        put(&log, &format!("k{i}"), Some(&"v".repeat(i)), NOW);
-        ends.push(log.lock().segments[0].bytes as usize);
-    }
-    drop(log);
-    let whole = fs::read(first_segment(folder.path())).unwrap();
-    for cut in 0..whole.len() {
-        fs::write(first_segment(folder.path()), &whole[..cut]).unwrap();
-        let kept = ends.iter().filter(|end| **end <= cut).count() - 1;
-        let (log, cuts) = PartitionLog::open(folder.path().to_owned(), settings()).unwrap();
-        assert_eq!(log.next as usize, kept, "cut at {cut}");
-        let torn: u64 = cuts.iter().map(|c| c.bytes).sum();
-        assert_eq!(torn as usize, cut - ends[kept], "cut at {cut}");
-        let log = Mutex::new(log);
-        assert_eq!(put(&log, "next", Some("v"), NOW), kept as i64);
-        assert_eq!(contents(&log).len(), kept + 1);
-    }
-}
-
-#[test]
-fn a_tail_of_garbage_or_of_a_repeated_batch_is_cut() {
-    for tail in [
-        vec![0; 100],
-        vec![0xff; 7],
-        batch_of(&[("k", Some("v"))], -1),
-    ] {
-        let folder = tempfile::tempdir().unwrap();
-        let all = many(&open(folder.path(), settings()), 0..3);
-        let file = first_segment(folder.path());
-        let mut content = fs::read(&file).unwrap();
-        content.extend_from_slice(&tail);
-        fs::write(&file, content).unwrap();
-        let (log, cuts) = PartitionLog::open(folder.path().to_owned(), settings()).unwrap();
-        assert_eq!(cuts.len(), 1);
-        assert_eq!(cuts[0].bytes, tail.len() as u64);
-        assert_eq!(contents(&Mutex::new(log)), all);
-    }
-}
-
-#[test]
-fn a_checkpoint_that_is_not_intact_or_too_new_is_not_believed() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = open(folder.path(), settings());
-    let all = many(&log, 0..3);
-    log.lock().close().unwrap();
-    let checkpoint = first_segment(folder.path()).with_extension("checkpoint");
-    let intact = fs::read(&checkpoint).unwrap();
-    for damaged in [&intact[..intact.len() / 2], b"", b"00000000 {}\n"] {
-        fs::write(&checkpoint, damaged).unwrap();
-        assert_eq!(contents(&open(folder.path(), settings())), all);
-    }
-    fs::write(&checkpoint, &intact).unwrap();
-    let file = first_segment(folder.path());
-    let whole = fs::read(&file).unwrap();
-    fs::write(&file, &whole[..whole.len() - 1]).unwrap();
-    let (log, cuts) = PartitionLog::open(folder.path().to_owned(), settings()).unwrap();
-    assert_eq!(
-        (log.next, cuts.len()),
-        (2, 1),
-        "the checkpoint knew more than there is"
-    );
 }
 
 #[test]
@@ -289,9 +203,9 @@ fn readers_see_what_is_synced_where_that_is_promised() {
     );
     put(&log, "a", Some("1"), NOW);
     assert_eq!(log.lock().visible_end(), 0);
-    let (file, to) = log.lock().unsynced().unwrap();
+    let (handle, to) = log.lock().unsynced().unwrap().unwrap();
     put(&log, "b", Some("2"), NOW);
-    file.sync_data().unwrap();
+    handle.file.sync_data().unwrap();
     log.lock().mark_synced(to);
     assert_eq!(contents(&log), ["0:a=1"]);
 }
@@ -430,28 +344,6 @@ fn segment_sizes() -> Vec<(i64, u64)> {
     many(&log, 0..20);
     let log = log.lock();
     log.segments.iter().map(|s| (s.base, s.bytes)).collect()
-}
-
-#[test]
-fn what_an_interrupted_merge_left_is_removed() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = open(folder.path(), small_segments());
-    let all = many(&log, 0..12);
-    let (second, third) = {
-        let log = log.lock();
-        (log.segments[1].path.clone(), log.segments[2].path.clone())
-    };
-    drop(log);
-    // The first segment takes up the second, and the machine stops before the second is removed.
-    let mut merged = fs::read(first_segment(folder.path())).unwrap();
-    merged.extend(fs::read(&second).unwrap());
-    fs::write(first_segment(folder.path()), merged).unwrap();
-    let half = third.with_extension("cleaned");
-    fs::write(&half, b"half a copy").unwrap();
-    fs::remove_file(first_segment(folder.path()).with_extension("checkpoint")).unwrap();
-    let log = open(folder.path(), small_segments());
-    assert_eq!(contents(&log), all);
-    assert!(third.exists() && !second.exists() && !half.exists());
 }
 
 proptest! {

@@ -2,13 +2,15 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::batch::Header;
-use super::recover::{START_FILE, Surroundings, list, read_start};
+use super::checkpoint::{CheckpointFile, Comparison};
+use super::recover::{START_FILE, Surroundings, list, read_start, read_swap};
 use super::scan::{Damage, Scan};
-use super::segment::{CheckpointFile, Comparison, Segment};
+use super::segment::Segment;
 use super::sequence::{Producers, Verdict};
+use super::swap;
 use crate::verify::{Finding, PartitionState};
 
 /// Reads all segments in `folder`. `compacts` says that offsets may be missing, `kept_running`
@@ -59,14 +61,13 @@ impl Check {
             Ok(start) => self.start = start.unwrap_or(first).max(first),
             Err(e) => self.note(Finding::lasting(folder.join(START_FILE), 0, e.to_string())),
         }
+        let mut segments = listed.segments;
+        for (path, base) in listed.swaps {
+            self.pending(path, base, &mut segments);
+        }
         let mut end = first;
-        for (i, segment) in listed.segments.iter().enumerate() {
-            if i > 0 && end > segment.base {
-                let what = "left by an interrupted compaction: the segment before has its batches";
-                self.note(Finding::mended(&segment.path, 0, what.to_owned()));
-                continue;
-            }
-            let following = listed.segments.get(i + 1).map(|s| s.base);
+        for (i, segment) in segments.iter().enumerate() {
+            let following = segments.get(i + 1).map(|s| s.base);
             end = self
                 .segment(segment, following, kept_running)
                 .unwrap_or_else(|e| {
@@ -75,10 +76,28 @@ impl Check {
                     segment.base
                 });
         }
-        self.state.segments = listed.segments.len() as u64;
+        self.state.segments = segments.len() as u64;
         self.state.first_offset = self.start;
         self.state.next_offset = end.max(self.start);
         Ok(())
+    }
+
+    /// Looks at a compaction that was interrupted as if it was finished.
+    fn pending(&mut self, path: PathBuf, base: i64, segments: &mut Vec<Segment>) {
+        let merged_to = match read_swap(path.clone()) {
+            Ok(merged_to) => merged_to,
+            Err(e) => return self.note(Finding::lasting(path, 0, e.to_string())),
+        };
+        let what = "an interrupted compaction, which opening finishes".to_owned();
+        self.note(Finding::mended(&path, 0, what));
+        segments.retain(|s| s.base <= base || s.base >= merged_to);
+        if let Some(segment) = segments.iter_mut().find(|s| s.base == base) {
+            let copy = swap::cleaned_path(segment);
+            if copy.exists() {
+                segment.path = copy;
+            }
+            segment.checkpoint_path = path;
+        }
     }
 
     /// Returns the offset after the last intact batch.
@@ -90,17 +109,15 @@ impl Check {
     ) -> io::Result<i64> {
         let file = File::open(&segment.path)?;
         let file_bytes = file.metadata()?.len();
-        let checkpoint = match segment.read_checkpoint()? {
+        let checkpoint = match segment.open_checkpoint()? {
             CheckpointFile::Intact(known) => Some(known),
             CheckpointFile::Missing => None,
             CheckpointFile::Damaged => {
-                let path = segment.checkpoint_path();
-                let what = "the checkpoint is not intact; opening reads the segment instead";
-                self.note(Finding::mended(path, 0, what.to_owned()));
+                self.damaged_checkpoint(segment);
                 None
             }
         };
-        let vouched_bytes = checkpoint.as_ref().map_or(0, |c| c.bytes);
+        let vouched_bytes = checkpoint.as_ref().map_or(0, |c| c.head.bytes);
         if let Some(missing) = vouched_bytes.checked_sub(file_bytes).filter(|m| *m > 0) {
             let what = format!("{missing} bytes that had been synced are missing at the end");
             self.note(Finding::lasting(&segment.path, file_bytes, what));
@@ -112,9 +129,15 @@ impl Check {
         };
         self.is_compacted |= checkpoint
             .as_ref()
-            .is_some_and(|c| c.clean_to > segment.base);
-        let mut comparison = checkpoint.as_ref().map(Comparison::new);
-        let mut scan = Scan::new(&file, file_bytes);
+            .is_some_and(|c| c.head.clean_to > segment.base);
+        let mut comparison = match &checkpoint {
+            Some(known) => Comparison::new(known)?,
+            None => None,
+        };
+        if checkpoint.is_some() && comparison.is_none() {
+            self.damaged_checkpoint(segment);
+        }
+        let mut scan = Scan::new(&file, file_bytes, segment.offset_limit(following));
         let (mut at, mut next) = (0, segment.base);
         loop {
             let damage = scan.walk(at, next, &mut |header, at| {
@@ -135,10 +158,19 @@ impl Check {
         }
         if vouched_bytes <= file_bytes && comparison.is_some_and(|c| !c.fits()) {
             let what = "the checkpoint does not fit the segment beside it";
-            let path = segment.checkpoint_path();
+            let path = segment.checkpoint_path.clone();
             self.note(Finding::lasting(path, 0, what.to_owned()));
         }
         Ok(next)
+    }
+
+    fn damaged_checkpoint(&mut self, segment: &Segment) {
+        let what = "the checkpoint is not intact; opening reads the segment instead";
+        self.note(Finding::mended(
+            segment.checkpoint_path.clone(),
+            0,
+            what.to_owned(),
+        ));
     }
 
     fn batch(&mut self, segment: &Segment, header: &Header, at: u64) {

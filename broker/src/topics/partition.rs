@@ -9,8 +9,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::clock;
+use crate::error::OpenError;
 use crate::log::compact::compact;
-use crate::log::{LogSettings, PartitionLog};
+use crate::log::durable::checkpoint_if_due;
+use crate::log::{LogSettings, PartitionLog, Shared};
 
 /// One partition of a topic.
 #[derive(Debug)]
@@ -24,8 +26,15 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    pub(super) fn open(folder: PathBuf, settings: LogSettings) -> io::Result<Arc<Partition>> {
-        let (log, cuts) = PartitionLog::open(folder.clone(), settings)?;
+    /// Where readers may see only what is on the disk, what a crash left in the page cache is
+    /// brought there first.
+    pub(super) fn open(
+        folder: PathBuf,
+        settings: LogSettings,
+        shared: &Shared,
+    ) -> Result<Arc<Partition>, OpenError> {
+        let syncs_first = settings.show_synced_only;
+        let (log, cuts) = PartitionLog::open(folder.clone(), settings, shared)?;
         for cut in cuts {
             tracing::warn!(
                 file = %cut.path.display(),
@@ -34,12 +43,17 @@ impl Partition {
                 "cut a torn end off: the last write before a crash was not complete"
             );
         }
-        Ok(Arc::new(Partition {
+        let partition = Partition {
             log: Mutex::new(log),
             grown: Notify::new(),
             is_dirty: AtomicBool::new(false),
             folder,
-        }))
+        };
+        if syncs_first {
+            let failed = |e| OpenError::folder(partition.folder(), e);
+            partition.sync().map_err(failed)?;
+        }
+        Ok(Arc::new(partition))
     }
 
     /// `true` for the first write since the last sync.
@@ -50,11 +64,11 @@ impl Partition {
     /// Brings what was written so far to the disk. Blocks; does not hold the lock meanwhile.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.is_dirty.store(false, Ordering::Release);
-        let unsynced = self.log.lock().unsynced();
-        let Some((file, to)) = unsynced else {
+        let unsynced = self.log.lock().unsynced()?;
+        let Some((handle, to)) = unsynced else {
             return Ok(());
         };
-        match file.sync_data() {
+        match handle.file.sync_data() {
             Ok(()) => self.log.lock().mark_synced(to),
             Err(e) => {
                 self.log.lock().mark_failed();
@@ -65,7 +79,12 @@ impl Partition {
         Ok(())
     }
 
-    /// Rolls, drops and compacts what is due. Blocks for as long as that takes.
+    /// Whether something that was written is not known to be on the disk.
+    pub(crate) fn is_unsynced(&self) -> bool {
+        self.log.lock().is_unsynced()
+    }
+
+    /// Rolls, drops, remembers and compacts what is due. Blocks for as long as that takes.
     pub(crate) fn upkeep(&self, seed: (u64, u64), stop: &dyn Fn() -> bool) -> io::Result<()> {
         let now_ms = clock::wall_ms();
         let compacts = {
@@ -74,6 +93,7 @@ impl Partition {
             log.retain(now_ms)?;
             log.compacts()
         };
+        checkpoint_if_due(&self.log)?;
         if compacts {
             let done = compact(&self.log, now_ms, seed, stop)?;
             if done.bytes_before > 0 {

@@ -159,7 +159,7 @@ fn segments_that_went_meanwhile_are_left_alone() {
     let closed = &closed[..count];
     log.lock().delete_before(copy.next).unwrap();
     let rest = contents(&log);
-    assert!(!swap(&mut log.lock(), closed, copy).unwrap());
+    assert!(!put_in_place(&mut log.lock(), closed, copy).unwrap());
     assert_eq!(contents(&log), rest);
 }
 
