@@ -37,6 +37,10 @@ pub(crate) enum RequestError {
     Unsupported { api: ApiKey, version: i16 },
     #[error("malformed {what}: {reason}")]
     Malformed { what: &'static str, reason: String },
+    #[error(
+        "a write that wants no answer was refused; only losing its connection tells its client"
+    )]
+    Unanswered,
     #[error("cannot encode the answer to {api:?} version {version}: {reason}")]
     Encode {
         api: ApiKey,
@@ -104,17 +108,20 @@ pub(crate) async fn answer(
         version,
         client: header.client_id.unwrap_or_default(),
     };
-    match dispatch(&context, request).await {
+    match dispatch(&context, request).await? {
         Some(response) => encode(header.correlation_id, api, version, &response).map(Some),
         None => Ok(None),
     }
 }
 
 /// `None` is an answer that the protocol does not want (produce with `acks=0`).
-async fn dispatch(context: &Context<'_>, request: RequestKind) -> Option<ResponseKind> {
+async fn dispatch(
+    context: &Context<'_>,
+    request: RequestKind,
+) -> Result<Option<ResponseKind>, RequestError> {
     use RequestKind as Q;
     let core = context.core;
-    Some(match request {
+    Ok(Some(match request {
         Q::ApiVersions(_) => versions(0).into(),
         Q::Metadata(r) => metadata::metadata(context, r).into(),
         Q::DescribeCluster(_) => metadata::describe_cluster(context).into(),
@@ -122,8 +129,14 @@ async fn dispatch(context: &Context<'_>, request: RequestKind) -> Option<Respons
         Q::InitProducerId(r) => produce::init_producer_id(context, &r).await.into(),
         Q::Produce(r) => {
             let wants_answer = r.acks != 0;
-            let response = produce::produce(core, r).await;
-            return wants_answer.then(|| response.into());
+            let response = produce::produce(context, r).await;
+            if wants_answer {
+                response.into()
+            } else if produce::has_failed(&response) {
+                return Err(RequestError::Unanswered);
+            } else {
+                return Ok(None);
+            }
         }
         Q::Fetch(r) => fetch::fetch(core, r).await.into(),
         Q::ListOffsets(r) => consume::list_offsets(context, r).await.into(),
@@ -149,9 +162,9 @@ async fn dispatch(context: &Context<'_>, request: RequestKind) -> Option<Respons
         // `answer` lets only advertised APIs come here.
         other => {
             tracing::error!("advertised and not implemented: {other:?}");
-            return None;
+            return Ok(None);
         }
-    })
+    }))
 }
 
 fn encode(

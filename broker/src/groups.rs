@@ -8,6 +8,7 @@ mod group;
 #[cfg(test)]
 mod group_tests;
 mod messages;
+mod subscribed;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use crate::clock;
 use group::Group;
 pub(crate) use messages::{Caller, Join, Joined, Overview, Sync, Synced};
 use messages::{JoinOutcome, Reply};
+pub(crate) use subscribed::{CONSUMER, Subscribed};
 
 type Waiters<T> = HashMap<String, oneshot::Sender<Result<T, ResponseError>>>;
 type Waiting<T> = oneshot::Receiver<Result<T, ResponseError>>;

@@ -21,6 +21,7 @@ mod sequence;
 mod swap;
 #[cfg(test)]
 pub(crate) mod testing;
+mod times;
 pub(crate) mod verify;
 
 use std::io;
@@ -51,6 +52,9 @@ pub(crate) struct LogSettings {
     pub(crate) dirty_ratio_min: f64,
     pub(crate) compaction_lag_max_ms: i64,
     pub(crate) stamp_on_append: bool,
+    /// How far a record's own time may lie behind the append, and before it.
+    pub(crate) timestamp_before_max_ms: i64,
+    pub(crate) timestamp_after_max_ms: i64,
     /// Readers see only what [`PartitionLog::mark_synced`] was told of.
     pub(crate) show_synced_only: bool,
 }
@@ -152,7 +156,7 @@ impl PartitionLog {
         if self.failed {
             return Err(AppendError::Failed);
         }
-        let mut header = self.check(batch)?;
+        let mut header = self.check(batch, now_ms)?;
         let append_time_ms = if self.settings.stamp_on_append {
             now_ms
         } else {
@@ -187,7 +191,7 @@ impl PartitionLog {
     }
 
     /// Everything that can be said of a batch without knowing what came before it.
-    fn check(&self, batch: &Bytes) -> Result<Header, AppendError> {
+    fn check(&self, batch: &Bytes, now_ms: i64) -> Result<Header, AppendError> {
         let bytes_max = self.settings.batch_bytes_max;
         if batch.len() > bytes_max {
             return Err(AppendError::TooLarge {
@@ -203,6 +207,7 @@ impl PartitionLog {
         if !whole || (header.producer_id >= 0 && header.base_sequence < 0) {
             return Err(AppendError::Count);
         }
+        self.settings.check_times(&header, batch, now_ms)?;
         if self.settings.compact {
             let records = records::decode(&header, batch)?;
             if records.iter().any(|r| r.key.is_none()) {

@@ -8,6 +8,9 @@ use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartitio
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
+use kafka_protocol::messages::offset_delete_request::{
+    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
 use kafka_protocol::messages::offset_delete_response::{
     OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
@@ -23,7 +26,7 @@ use kafka_protocol::messages::{
 use super::{Context, code, on_disk, text};
 use crate::config::Fsync;
 use crate::core::Core;
-use crate::groups::Caller;
+use crate::groups::{CONSUMER, Caller, Subscribed};
 use crate::offsets::{Committed, Place};
 
 /// Kafka's default bound on what a consumer may add to an offset.
@@ -215,45 +218,61 @@ fn parts(found: Option<Committed>) -> (i64, i32, String) {
     })
 }
 
-/// Forgets offsets of a group that has no members.
+/// Forgets offsets: all of a group that has no members, else those of topics that none of them reads.
 pub(super) fn delete(core: &Arc<Core>, request: &OffsetDeleteRequest) -> OffsetDeleteResponse {
     let group = request.group_id.as_str();
-    let has_members = core
-        .groups
-        .overview(group)
-        .is_some_and(|g| !g.members.is_empty());
-    if has_members {
-        return OffsetDeleteResponse::default()
-            .with_error_code(ResponseError::NonEmptyGroup.code());
-    }
-    if !core.offsets.has_group(group) {
-        return OffsetDeleteResponse::default()
-            .with_error_code(ResponseError::GroupIdNotFound.code());
-    }
-    let mut places = vec![];
-    for topic in &request.topics {
-        places.extend(
-            topic
-                .partitions
-                .iter()
-                .map(|p| (topic.name.to_string(), p.partition_index)),
-        );
-    }
-    let forgotten = core.offsets.forget(group, places);
-    core.note_committed();
-    let code = match forgotten {
-        Ok(()) => 0,
-        Err(_) => ResponseError::KafkaStorageError.code(),
+    let read = match may_forget(core, group) {
+        Ok(read) => read,
+        Err(e) => return OffsetDeleteResponse::default().with_error_code(e.code()),
     };
-    let topics = request.topics.iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|p| {
-            OffsetDeleteResponsePartition::default()
-                .with_partition_index(p.partition_index)
-                .with_error_code(code)
-        });
-        OffsetDeleteResponseTopic::default()
-            .with_name(topic.name.clone())
-            .with_partitions(partitions.collect())
+    let (kept, forgotten): (Vec<_>, Vec<_>) =
+        request.topics.iter().partition(|t| read.has(&t.name));
+    let places = forgotten.iter().flat_map(|topic| {
+        let place = |p: &OffsetDeleteRequestPartition| (topic.name.to_string(), p.partition_index);
+        topic.partitions.iter().map(place)
     });
-    OffsetDeleteResponse::default().with_topics(topics.collect())
+    let written = core.offsets.forget(group, places.collect());
+    core.note_committed();
+    let forgotten_code = match written {
+        Ok(()) => 0,
+        Err(e) => {
+            tracing::error!(file = %core.offsets.path().display(), "cannot forget offsets: {e}");
+            ResponseError::KafkaStorageError.code()
+        }
+    };
+    let kept_code = ResponseError::GroupSubscribedToTopic.code();
+    let kept = kept.into_iter().map(|t| deleted(t, kept_code));
+    let forgotten = forgotten.into_iter().map(|t| deleted(t, forgotten_code));
+    OffsetDeleteResponse::default().with_topics(kept.chain(forgotten).collect())
+}
+
+fn deleted(topic: &OffsetDeleteRequestTopic, code: i16) -> OffsetDeleteResponseTopic {
+    let partitions = topic.partitions.iter().map(|p| {
+        OffsetDeleteResponsePartition::default()
+            .with_partition_index(p.partition_index)
+            .with_error_code(code)
+    });
+    OffsetDeleteResponseTopic::default()
+        .with_name(topic.name.clone())
+        .with_partitions(partitions.collect())
+}
+
+/// What the members of a group read, whose offsets are theirs to keep.
+fn may_forget(core: &Core, group: &str) -> Result<Subscribed, ResponseError> {
+    if group.is_empty() {
+        return Err(ResponseError::InvalidGroupId);
+    }
+    match core.groups.overview(group) {
+        Some(found) if found.members.is_empty() => {}
+        Some(found) if found.protocol_type == CONSUMER => {
+            let members = found.members.iter().map(|m| &m.member.metadata[..]);
+            return Ok(Subscribed::by(members));
+        }
+        Some(_) => return Err(ResponseError::NonEmptyGroup),
+        None => {}
+    }
+    match core.offsets.has_group(group) {
+        true => Ok(Subscribed::by(std::iter::empty())),
+        false => Err(ResponseError::GroupIdNotFound),
+    }
 }

@@ -27,13 +27,30 @@ const NEWEST_RECORD: i64 = -3;
 
 /// The first version of ListOffsets that tells the leader's epoch.
 const TELLS_EPOCH_FROM: i16 = 4;
+/// The first version of ListOffsets that may ask for the newest record.
+const NEWEST_RECORD_FROM: i16 = 7;
+/// There is one leader, and it was never another's turn.
+const EPOCH: i32 = 0;
+
+/// A client that has heard of a later leader knows more than there is. -1 has heard of none.
+///
+/// # Errors
+/// `UnknownLeaderEpoch`, for such a client.
+pub(super) fn check_epoch(believed: i32) -> Result<(), ResponseError> {
+    if believed > EPOCH {
+        Err(ResponseError::UnknownLeaderEpoch)
+    } else {
+        Ok(())
+    }
+}
 
 pub(super) async fn list_offsets(
     context: &Context<'_>,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
-    let epoch = if context.version >= TELLS_EPOCH_FROM {
-        0
+    let version = context.version;
+    let epoch = if version >= TELLS_EPOCH_FROM {
+        EPOCH
     } else {
         -1
     };
@@ -45,7 +62,10 @@ pub(super) async fn list_offsets(
                     .topics
                     .partition(&topic.name, p.partition_index)
                     .ok_or(ResponseError::UnknownTopicOrPartition)
-                    .and_then(|partition| find(&partition, p.timestamp));
+                    .and_then(|partition| {
+                        check_epoch(p.current_leader_epoch)?;
+                        find(&partition, p.timestamp, version)
+                    });
                 offset(p.partition_index, found, epoch)
             });
             let partitions = partitions.collect();
@@ -58,7 +78,11 @@ pub(super) async fn list_offsets(
     answer.await.unwrap_or_default()
 }
 
-fn find(partition: &Partition, timestamp: i64) -> Result<Option<Stamp>, ResponseError> {
+fn find(
+    partition: &Partition,
+    timestamp: i64,
+    version: i16,
+) -> Result<Option<Stamp>, ResponseError> {
     let at = |offset| {
         Ok(Some(Stamp {
             offset,
@@ -72,7 +96,9 @@ fn find(partition: &Partition, timestamp: i64) -> Result<Option<Stamp>, Response
     match timestamp {
         EARLIEST => at(partition.log.lock().start()),
         LATEST => at(partition.log.lock().visible_end()),
-        NEWEST_RECORD => read::newest(&partition.log).map_err(read_error),
+        NEWEST_RECORD if version >= NEWEST_RECORD_FROM => {
+            read::newest(&partition.log).map_err(read_error)
+        }
         time if time >= 0 => read::first_since(&partition.log, time).map_err(read_error),
         _ => Err(ResponseError::UnsupportedVersion),
     }
@@ -97,7 +123,7 @@ fn offset(
     }
 }
 
-/// There has only ever been epoch 0, and it reaches to the end of the log.
+/// There has only ever been one epoch, and it reaches to the end of the log.
 pub(super) fn offset_for_leader_epoch(
     core: &Arc<Core>,
     request: OffsetForLeaderEpochRequest,
@@ -111,10 +137,13 @@ pub(super) fn offset_for_leader_epoch(
                 let unknown = ResponseError::UnknownTopicOrPartition;
                 return answer.with_error_code(unknown.code()).with_leader_epoch(-1);
             };
+            if let Err(e) = check_epoch(p.current_leader_epoch) {
+                return answer.with_error_code(e.code()).with_leader_epoch(-1);
+            }
             match p.leader_epoch {
-                0 => {
+                EPOCH => {
                     let end = partition.log.lock().visible_end();
-                    answer.with_leader_epoch(0).with_end_offset(end)
+                    answer.with_leader_epoch(EPOCH).with_end_offset(end)
                 }
                 _ => answer.with_leader_epoch(-1),
             }

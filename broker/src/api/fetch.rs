@@ -11,6 +11,7 @@ use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, Partition
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use tokio::time::{Instant, timeout_at};
 
+use super::consume::check_epoch;
 use crate::core::Core;
 use crate::log::read;
 use crate::topics::Partition;
@@ -27,6 +28,11 @@ struct Look {
 }
 
 pub(super) async fn fetch(core: &Core, request: FetchRequest) -> FetchResponse {
+    // No session is ever opened here, so one that goes on is another server's.
+    if request.session_epoch > 0 {
+        return FetchResponse::default()
+            .with_error_code(ResponseError::FetchSessionIdNotFound.code());
+    }
     let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64).min(WAIT_MAX);
     let deadline = Instant::from_std(crate::clock::monotonic()) + wait;
     let find = |t: &FetchTopic| {
@@ -102,9 +108,7 @@ fn read_partition(
     partition: &Partition,
     left: usize,
 ) -> Result<PartitionData, ResponseError> {
-    if wanted.current_leader_epoch > 0 {
-        return Err(ResponseError::UnknownLeaderEpoch);
-    }
+    check_epoch(wanted.current_leader_epoch)?;
     let (start, end) = {
         let log = partition.log.lock();
         (log.start(), log.visible_end())

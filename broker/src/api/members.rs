@@ -23,6 +23,8 @@ use crate::groups::{Caller, Join, Overview, Sync};
 
 /// The first version of JoinGroup whose clients come back with the id they were given.
 const TAKES_ID_FROM: i16 = 4;
+/// The first version whose clients can be told that they lead and have nothing to assign.
+const SKIPS_ASSIGNMENT_FROM: i16 = 9;
 /// The first version that may leave the protocol's name out.
 const NULL_PROTOCOL_FROM: i16 = 7;
 
@@ -60,6 +62,7 @@ pub(super) async fn join(context: &Context<'_>, request: JoinGroupRequest) -> Jo
             rebalance
         },
         takes_id: context.version >= TAKES_ID_FROM,
+        skips_assignment: context.version >= SKIPS_ASSIGNMENT_FROM,
     };
     let joined = match context.core.groups.join(&request.group_id, join).await {
         Ok(joined) => joined,
@@ -76,6 +79,7 @@ pub(super) async fn join(context: &Context<'_>, request: JoinGroupRequest) -> Jo
         .with_protocol_name(Some(text(joined.protocol)))
         .with_leader(text(joined.leader))
         .with_member_id(text(joined.member))
+        .with_skip_assignment(joined.skip_assignment)
         .with_members(members.collect());
     match context.version >= NULL_PROTOCOL_FROM {
         true => response.with_protocol_type(Some(text(joined.protocol_type))),
@@ -93,6 +97,9 @@ fn join_refused(context: &Context<'_>, error: ResponseError, member: String) -> 
 }
 
 pub(super) async fn sync(core: &Arc<Core>, request: SyncGroupRequest) -> SyncGroupResponse {
+    if request.group_id.is_empty() {
+        return SyncGroupResponse::default().with_error_code(ResponseError::InvalidGroupId.code());
+    }
     let assignments = request.assignments.iter();
     let sync = Sync {
         caller: Caller {
@@ -120,12 +127,18 @@ pub(super) fn heartbeat(core: &Arc<Core>, request: &HeartbeatRequest) -> Heartbe
         instance: request.group_instance_id.as_ref().map(owned),
         generation: request.generation_id,
     };
-    let alive = core.groups.heartbeat(&request.group_id, &caller);
+    let alive = match request.group_id.is_empty() {
+        true => Err(ResponseError::InvalidGroupId),
+        false => core.groups.heartbeat(&request.group_id, &caller),
+    };
     HeartbeatResponse::default().with_error_code(code(&alive))
 }
 
 pub(super) fn leave(context: &Context<'_>, request: LeaveGroupRequest) -> LeaveGroupResponse {
     let groups = &context.core.groups;
+    if request.group_id.is_empty() {
+        return LeaveGroupResponse::default().with_error_code(ResponseError::InvalidGroupId.code());
+    }
     if context.version < 3 {
         let left = groups.leave(&request.group_id, &request.member_id, None);
         return LeaveGroupResponse::default().with_error_code(code(&left));
@@ -230,6 +243,9 @@ pub(super) fn delete(core: &Arc<Core>, request: DeleteGroupsRequest) -> DeleteGr
 }
 
 fn delete_one(core: &Arc<Core>, group: &str) -> Result<(), ResponseError> {
+    if group.is_empty() {
+        return Err(ResponseError::InvalidGroupId);
+    }
     let was_joined = core.groups.delete(group)?;
     let had_offsets = core.offsets.drop_group(group).map_err(|e| {
         tracing::error!(file = %core.offsets.path().display(), "cannot delete a group: {e}");

@@ -19,7 +19,9 @@ use crate::topics::Topic;
 const NODE: BrokerId = BrokerId(1);
 /// "Not asked for", in the fields of authorized operations.
 const NO_OPERATIONS: i32 = i32::MIN;
+/// Kinds of coordinators.
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 impl Context<'_> {
     fn host(&self) -> StrBytes {
@@ -104,13 +106,13 @@ pub(super) fn find_coordinator(
     context: &Context<'_>,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    let refusal = (request.key_type != GROUP).then(|| {
-        let why = StrBytes::from_static_str("only consumer groups are supported, no transactions");
-        (
-            ResponseError::TransactionalIdAuthorizationFailed.code(),
-            why,
-        )
-    });
+    let why = StrBytes::from_static_str("only consumer groups are supported, no transactions");
+    let refusal = match request.key_type {
+        GROUP => None,
+        TRANSACTION => Some(ResponseError::TransactionalIdAuthorizationFailed),
+        _ => Some(ResponseError::InvalidRequest),
+    };
+    let refusal = refusal.map(|error| (error.code(), why));
     let (host, port) = (context.host(), context.port());
     if context.version >= 4 {
         let coordinator = |key| match &refusal {

@@ -10,15 +10,21 @@ use kafka_protocol::messages::{
 };
 
 use super::{Context, on_disk, text};
-use crate::clock;
 use crate::config::Fsync;
-use crate::core::Core;
+use crate::log::batch::{BatchError, Codec, Header};
 use crate::log::{AppendError, Appended};
 use crate::topics::Partition;
 
+/// The first version whose clients know zstd.
+const ZSTD_FROM: i16 = 7;
+/// Where every format of messages says which one it is, and the only one that is stored.
+const MAGIC_AT: usize = 16;
+const MAGIC: u8 = 2;
+
 /// Stores every partition's batch, or says why not, each for itself. With `Fsync::Always` the
 /// answer waits until all that was stored is on the disk.
-pub(super) async fn produce(core: &Arc<Core>, request: ProduceRequest) -> ProduceResponse {
+pub(super) async fn produce(context: &Context<'_>, request: ProduceRequest) -> ProduceResponse {
+    let core = context.core;
     let mut written = vec![];
     let mut refused = None;
     if !matches!(request.acks, -1..=1) {
@@ -30,7 +36,7 @@ pub(super) async fn produce(core: &Arc<Core>, request: ProduceRequest) -> Produc
     for topic in request.topic_data {
         let partitions = topic.partition_data.into_iter().map(|data| match refused {
             Some(error) => failed(data.index, error),
-            None => store(core, &topic.name, data, &mut written),
+            None => store(context, &topic.name, data, &mut written),
         });
         let partitions = partitions.collect();
         responses.push(
@@ -50,20 +56,42 @@ pub(super) async fn produce(core: &Arc<Core>, request: ProduceRequest) -> Produc
     ProduceResponse::default().with_responses(responses)
 }
 
+/// Whether anything of `response` was refused.
+pub(super) fn has_failed(response: &ProduceResponse) -> bool {
+    let mut partitions = response
+        .responses
+        .iter()
+        .flat_map(|t| &t.partition_responses);
+    partitions.any(|p| p.error_code != 0)
+}
+
+/// What a client of this version may not send, whatever the log makes of it.
+fn judge(batch: &[u8], version: i16) -> Result<(), ResponseError> {
+    if batch.get(MAGIC_AT) != Some(&MAGIC) {
+        return Err(ResponseError::InvalidRecord);
+    }
+    let codec = Header::parse(batch).and_then(|header| header.codec());
+    if codec == Some(Codec::Zstd) && version < ZSTD_FROM {
+        return Err(ResponseError::UnsupportedCompressionType);
+    }
+    Ok(())
+}
+
 fn store(
-    core: &Core,
+    context: &Context<'_>,
     topic: &str,
     data: PartitionProduceData,
     written: &mut Vec<Arc<Partition>>,
 ) -> PartitionProduceResponse {
+    let core = context.core;
     let Some(partition) = core.topics.partition(topic, data.index) else {
         return failed(data.index, ResponseError::UnknownTopicOrPartition);
     };
     let batch = data.records.unwrap_or_default();
-    let (result, start) = {
-        let mut log = partition.log.lock();
-        (log.append(&batch, clock::wall_ms()), log.start())
-    };
+    if let Err(e) = judge(&batch, context.version) {
+        return failed(data.index, e);
+    }
+    let (result, start) = partition.append(&batch);
     match result {
         Ok(Appended {
             base_offset,
@@ -81,12 +109,7 @@ fn store(
                 .with_log_append_time_ms(append_time_ms)
                 .with_log_start_offset(start)
         }
-        Err(e) => {
-            if matches!(e, AppendError::Storage(_) | AppendError::Failed) {
-                tracing::error!(topic, partition = data.index, "refused a batch: {e}");
-            }
-            failed(data.index, wire_error(&e)).with_error_message(Some(text(e.to_string())))
-        }
+        Err(e) => failed(data.index, wire_error(&e)).with_error_message(Some(text(e.to_string()))),
     }
 }
 
@@ -101,11 +124,14 @@ fn failed(index: i32, error: ResponseError) -> PartitionProduceResponse {
 
 fn wire_error(error: &AppendError) -> ResponseError {
     match error {
+        // As if there were no batch at all: Kafka does not look at the rest of it.
+        AppendError::Batch(BatchError::Truncated) => ResponseError::InvalidRecord,
         AppendError::Batch(_) => ResponseError::CorruptMessage,
         AppendError::Count | AppendError::KeyMissing | AppendError::Records(_) => {
             ResponseError::InvalidRecord
         }
         AppendError::Transactional => ResponseError::TransactionalIdAuthorizationFailed,
+        AppendError::Time { .. } => ResponseError::InvalidTimestamp,
         AppendError::TooLarge { .. } => ResponseError::MessageTooLarge,
         AppendError::OutOfOrder => ResponseError::OutOfOrderSequenceNumber,
         AppendError::Fenced => ResponseError::InvalidProducerEpoch,
@@ -140,8 +166,10 @@ pub(super) async fn init_producer_id(
             .with_producer_id(ProducerId(-1))
             .with_producer_epoch(-1)
     };
-    if request.transactional_id.is_some() {
-        return refused(ResponseError::TransactionalIdAuthorizationFailed);
+    match &request.transactional_id {
+        None => {}
+        Some(id) if id.is_empty() => return refused(ResponseError::InvalidRequest),
+        Some(_) => return refused(ResponseError::TransactionalIdAuthorizationFailed),
     }
     match on_disk(context, |core| core.producer_ids.take()).await {
         Ok(Ok(id)) => InitProducerIdResponse::default()

@@ -1,6 +1,7 @@
 //! Every advertised API in every advertised version: the request is understood and the answer is one that a client of
 //! that version can read.
 
+mod refusals;
 mod samples;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,7 +38,11 @@ fn frame(api: ApiKey, version: i16, body: &RequestKind) -> Bytes {
 }
 
 async fn ask(core: &Arc<Core>, api: ApiKey, version: i16) -> ResponseKind {
-    let request = frame(api, version, &sample(api, version));
+    ask_this(core, api, version, &sample(api, version)).await
+}
+
+async fn ask_this(core: &Arc<Core>, api: ApiKey, version: i16, body: &RequestKind) -> ResponseKind {
+    let request = frame(api, version, body);
     let answered = tokio::time::timeout(Duration::from_secs(60), answer(core, request)).await;
     let mut answer = answered
         .unwrap_or_else(|_| panic!("{api:?} version {version} hangs"))

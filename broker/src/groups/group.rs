@@ -218,20 +218,23 @@ impl Group {
                 ));
             }
         }
+        let skips_assignment = join.skips_assignment;
         self.members
             .insert(new_id.clone(), Enrolled::new(join, gone.assignment, now));
-        // Told of a leader that is not itself, it takes its old share and assigns nothing.
-        let leader_before = self.leader.clone();
-        if self.leader == old {
+        let leads = self.leader == old;
+        if leads {
             self.leader = new_id.clone();
         }
         if self.state == State::Stable && self.choose_protocol() == self.protocol {
-            let joined = self.joined(&new_id);
-            return JoinOutcome::Now(Joined {
-                leader: leader_before,
-                members: vec![],
-                ..joined
-            });
+            let mut joined = self.joined(&new_id);
+            if leads && skips_assignment {
+                joined.skip_assignment = true;
+            } else if leads {
+                // Told of a leader that is not itself, it takes its old share and assigns nothing.
+                joined.leader = old;
+                joined.members.clear();
+            }
+            return JoinOutcome::Now(joined);
         }
         self.wait_for_others(new_id, now)
     }
@@ -349,6 +352,7 @@ impl Group {
             } else {
                 vec![]
             },
+            skip_assignment: false,
         }
     }
 

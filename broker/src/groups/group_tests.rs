@@ -89,14 +89,14 @@ impl Play {
         Ok(())
     }
 
-    /// `new` comes without an id and is given its own name; the detail is its protocols, with `take` to be asked back.
+    /// `new` comes without an id and is given its own name; the detail is its protocols, with `take` to be asked
+    /// back, with `skip` if it can lead without assigning.
     fn join(&mut self, name: &str, is_new: bool, detail: &str) -> Result<(), ResponseError> {
         let (member, instance) = split(name);
-        let takes_id = detail == "take";
-        let named = if takes_id || detail.is_empty() {
-            "range"
-        } else {
-            detail
+        let (takes_id, skips_assignment) = (detail == "take", detail == "skip");
+        let named = match detail {
+            "" | "take" | "skip" => "range",
+            protocols => protocols,
         };
         let protocol = |p: &str| (p.to_owned(), Bytes::from(format!("{member} by {p}")));
         let join = Join {
@@ -112,6 +112,7 @@ impl Play {
             session: Duration::from_millis(SESSION_MS),
             rebalance: Duration::from_millis(REBALANCE_MS),
             takes_id,
+            skips_assignment,
         };
         match self.group.join(join, member, self.now)? {
             JoinOutcome::Now(joined) => self.joined(joined),
@@ -125,7 +126,12 @@ impl Play {
             true => String::new(),
             false => {
                 let ids: Vec<_> = joined.members.iter().map(|m| m.id.clone()).collect();
-                format!(" leads {}", ids.join(","))
+                let how = if joined.skip_assignment {
+                    " as before"
+                } else {
+                    ""
+                };
+                format!(" leads {}{how}", ids.join(","))
             }
         };
         self.told
@@ -329,6 +335,16 @@ fn a_static_member_comes_back_to_its_share() {
     // Its leader is told to be the one that is gone, so it assigns nothing.
     let play = check(script, "a in 1 leads a,b; b in 1; a has 1; b has 2; c in 1");
     assert_eq!(play.group.overview().members.len(), 2);
+    // A client that can goes on looking after the topics of all.
+    check(
+        "a@i new; b new; +50; b sync; a@i sync a=1 b=2; c@i new skip; c@i sync; b beat",
+        "a in 1 leads a,b; b in 1; a has 1; b has 2; c in 1 leads b,c as before; c@i has 1",
+    );
+    // Who did not lead is not made to.
+    check(
+        "a new; b@i new; +50; b@i sync; a sync a=1 b=2; c@i new skip; c@i sync",
+        "a in 1 leads a,b; b in 1; a has 1; b has 2; c in 1; c@i has 2",
+    );
     check(
         "a@i new; +50; a@i sync a=1; c@i new; c@i sync; a@i beat; a@i join",
         "a in 1 leads a; a has 1; c in 1; c@i has 1; a@i! FencedInstanceId; a@i! FencedInstanceId",
@@ -363,6 +379,7 @@ fn a_session_must_be_of_a_sensible_length() {
             session,
             rebalance: session,
             takes_id: false,
+            skips_assignment: false,
         };
         let result = group.join(join, "a".to_owned(), crate::clock::monotonic());
         assert_eq!(result, Err(ResponseError::InvalidSessionTimeout));

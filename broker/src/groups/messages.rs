@@ -19,6 +19,8 @@ pub(crate) struct Join {
     pub(crate) rebalance: Duration,
     /// The client understands that it must come back with the id it is given.
     pub(crate) takes_id: bool,
+    /// The client understands that it may lead and have nothing to assign.
+    pub(crate) skips_assignment: bool,
 }
 
 /// Who says something, and of which generation.
@@ -47,6 +49,8 @@ pub(crate) struct Joined {
     pub(crate) member: String,
     /// For the leader only.
     pub(crate) members: Vec<Member>,
+    /// The leader's assignment stands: it watches over the members, and assigns nothing now.
+    pub(crate) skip_assignment: bool,
 }
 
 /// A member as its leader sees it.

@@ -32,6 +32,8 @@ pub(crate) fn settings() -> LogSettings {
         dirty_ratio_min: 0.0,
         compaction_lag_max_ms: i64::MAX,
         stamp_on_append: false,
+        timestamp_before_max_ms: i64::MAX,
+        timestamp_after_max_ms: i64::MAX,
         show_synced_only: false,
     }
 }

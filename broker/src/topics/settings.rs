@@ -156,6 +156,8 @@ pub(crate) fn log_settings(overrides: &Overrides, fsync: Fsync) -> LogSettings {
         dirty_ratio_min: text("min.cleanable.dirty.ratio").parse().unwrap_or(0.5),
         compaction_lag_max_ms: number("max.compaction.lag.ms"),
         stamp_on_append: text("message.timestamp.type") == "LogAppendTime",
+        timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
+        timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
         show_synced_only: fsync == Fsync::Always,
     }
 }
