@@ -4,12 +4,13 @@
 CARGO ?= cargo
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help demo test soak bench lint needs-build needs-test
+.PHONY: help demo test conformance soak bench lint needs-build needs-test
 
 help:
 	@echo "make demo   build weir and watch it count, decide and refuse"
 	@echo "make test   install what the tests need and run all of them"
 	@echo "make lint   format, clippy, docs and dependency rules, warnings denied"
+	@echo "make conformance   what the log must do for Kafka's clients, case by case; BOOTSTRAP=host:port for one that runs"
 	@echo "make soak   the crash tests with hundreds of kills"
 	@echo "make bench  the benches, with their numbers"
 
@@ -21,6 +22,10 @@ demo: needs-build
 test: needs-test
 	$(CARGO) build --workspace --locked --bins --tests
 	WEIR_BINARY=$(TARGET)/debug/weir $(CARGO) test --workspace --locked
+
+# The embedded log beside Apache Kafka, or the log at BOOTSTRAP alone.
+conformance: needs-test
+	$(if $(BOOTSTRAP),BOOTSTRAP=$(BOOTSTRAP)) $(CARGO) test -p tests --locked --test it -- conformance --nocapture --test-threads=1
 
 soak: needs-test
 	WEIR_KILLS=200 $(CARGO) test -p tests --locked --test it -- crash

@@ -1,41 +1,82 @@
-//! The conformance suite on both homes of the log.
+//! The conformance suite on both homes of the log, with librdkafka and the protocol itself, with the Java client, and
+//! with franz-go. `make conformance` shows the tables.
 //!
-//! `CASE=part-of-a-name` runs some of the cases only; `BOOTSTRAP=host:port` runs them on a cluster that is there.
+//! `CASE=part-of-a-name` runs some of the cases of librdkafka only; `BOOTSTRAP=host:port` runs everything on the log
+//! that is there, whichever it is.
 
-use tests::conformance::{Home, Report, run};
+use std::thread;
+
+use tests::conformance::programs::Client;
+use tests::conformance::table::table;
+use tests::conformance::{Home, Report, home, run};
 use tests::embedded::Embedded;
 use tests::kafka::Kafka;
 
 #[test]
-fn conformance_embedded() {
-    let log = Embedded::start();
-    check(&run(&log.bootstrap(), Home::Embedded, &case()));
+fn conformance_librdkafka() {
+    let only = std::env::var("CASE").unwrap_or_default();
+    check("librdkafka, kcat and the protocol", |bootstrap, home| {
+        run(bootstrap, home, &only)
+    });
 }
 
-#[tokio::test]
-async fn conformance_kafka() {
-    let bootstrap = match std::env::var("BOOTSTRAP") {
-        Ok(given) => given,
-        Err(_) => Kafka::shared().await.bootstrap(),
-    };
-    check(&run(&bootstrap, Home::Kafka, &case()));
+#[test]
+fn conformance_java() {
+    check("Java client", |bootstrap, home| {
+        Client::Java.run(bootstrap, home)
+    });
 }
 
-fn case() -> String {
-    std::env::var("CASE").unwrap_or_default()
+#[test]
+fn conformance_go() {
+    check("franz-go", |bootstrap, home| {
+        Client::Go.run(bootstrap, home)
+    });
 }
 
-#[track_caller]
-fn check(report: &Report) {
-    let failed: String = report
-        .failed
+/// Runs a set on every home at once, shows how it went, and fails if anything failed.
+#[expect(
+    clippy::print_stdout,
+    reason = "the tables are what the suite is run for"
+)]
+fn check(title: &str, run: impl Fn(&str, Home) -> Report + Sync) {
+    let reports = on_every_home(run);
+    let columns: Vec<_> = reports
         .iter()
-        .map(|(name, why)| format!("\n  {name}: {why}"))
+        .map(|(home, report)| (home.as_str(), report))
         .collect();
-    let (passed, failures) = (report.passed.len(), report.failed.len());
-    assert!(
-        failures == 0,
-        "{passed} cases passed, {failures} failed:{failed}"
-    );
+    let table = table(title, &columns);
+    println!("{table}");
+    let failed: usize = reports
+        .iter()
+        .map(|(_, report)| report.failed().count())
+        .sum();
+    assert!(failed == 0, "{failed} cases failed: see the table");
+    let passed: usize = reports.iter().map(|(_, report)| report.passed()).sum();
     assert!(passed > 0, "no case has this name");
+}
+
+fn on_every_home(run: impl Fn(&str, Home) -> Report + Sync) -> Vec<(String, Report)> {
+    if let Ok(given) = std::env::var("BOOTSTRAP") {
+        let home = home(&given).unwrap_or_else(|e| panic!("nothing to test at {given}: {e:#}"));
+        return vec![(given.clone(), run(&given, home))];
+    }
+    thread::scope(|scope| {
+        let embedded = scope.spawn(|| {
+            let log = Embedded::start();
+            run(&log.bootstrap(), Home::Embedded)
+        });
+        let kafka = scope.spawn(|| {
+            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+            let kafka = runtime.block_on(Kafka::shared());
+            run(&kafka.bootstrap(), Home::Kafka)
+        });
+        let joined = |thread: thread::ScopedJoinHandle<'_, Report>| {
+            thread.join().expect("no panic: its reason stands above")
+        };
+        vec![
+            ("embedded".to_owned(), joined(embedded)),
+            ("Kafka".to_owned(), joined(kafka)),
+        ]
+    })
 }

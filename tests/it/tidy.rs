@@ -193,7 +193,7 @@ fn each_client_has_one_home() {
     check_users("rdkafka", &["bus", "tests"]);
     check_users("apache_avro", &["schemas"]);
     check_users("serde_avro_fast", &["schemas"]);
-    check_users("kafka_protocol", &["broker"]);
+    check_users("kafka_protocol", &["broker", "tests"]);
     check_users("lettre", &["notifier"]);
     check_users("redis", &["gateway", "tests"]);
 }

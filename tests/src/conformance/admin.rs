@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use anyhow::{anyhow, ensure};
-use rdkafka::admin::{AlterConfig, ConfigResource, NewPartitions, ResourceSpecifier};
+use rdkafka::admin::{
+    AlterConfig, ConfigResource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::types::RDKafkaErrorCode::{self as Code, InvalidConfig};
 use rdkafka::{Offset, TopicPartitionList};
@@ -24,6 +26,17 @@ pub(super) fn metadata(lab: &Lab) -> anyhow::Result<()> {
     let cluster = client.client().fetch_cluster_id(SOON);
     ensure!(cluster.is_some_and(|id| !id.is_empty()), "no cluster id");
     Ok(())
+}
+
+/// Makes all of these topics with one request.
+pub(super) fn create_all(lab: &Lab, names: &[String], partitions: i32) -> anyhow::Result<()> {
+    let topic = |name| NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    let topics: Vec<_> = names.iter().map(|name| topic(name.as_str())).collect();
+    let created = wait(lab.admin().create_topics(&topics, &options()))?;
+    ensure!(created.iter().all(Result::is_ok), "{created:?}");
+    names
+        .iter()
+        .try_for_each(|name| lab.await_partitions(name, partitions))
 }
 
 pub(super) fn create(lab: &Lab) -> anyhow::Result<()> {
@@ -207,7 +220,11 @@ pub(super) fn delete(lab: &Lab) -> anyhow::Result<()> {
     check_each_once(&lab.read_all(&topic, 2)?, 10)
 }
 
-fn delete_before(lab: &Lab, topic: &str, offset: Offset) -> anyhow::Result<Result<i64, String>> {
+pub(super) fn delete_before(
+    lab: &Lab,
+    topic: &str,
+    offset: Offset,
+) -> anyhow::Result<Result<i64, String>> {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, offset)?;
     let deleted = wait(lab.admin().delete_records(&list, &options()))?;

@@ -14,13 +14,18 @@ use super::lab::{Lab, SOON, Settings, clock};
 
 const STEP: Duration = Duration::from_millis(20);
 
-/// Counts how often partitions were given or taken.
+/// Counts how often partitions were given or taken, and notes which were taken.
 #[derive(Clone, Default)]
-struct Rebalances(Arc<Mutex<usize>>);
+struct Rebalances(Arc<Mutex<(usize, BTreeSet<i32>)>>);
 
 impl Rebalances {
     fn count(&self) -> usize {
-        *self.0.lock().expect("no panic while held")
+        self.0.lock().expect("no panic while held").0
+    }
+
+    /// The partitions that were taken since the last call.
+    fn taken(&self) -> BTreeSet<i32> {
+        std::mem::take(&mut self.0.lock().expect("no panic while held").1)
     }
 }
 
@@ -30,8 +35,14 @@ impl ClientContext for Rebalances {
 }
 
 impl ConsumerContext for Rebalances {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, _: &Rebalance<'_>) {
-        *self.0.lock().expect("no panic while held") += 1;
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let mut noted = self.0.lock().expect("no panic while held");
+        noted.0 += 1;
+        if let Rebalance::Revoke(list) = rebalance {
+            noted
+                .1
+                .extend(list.elements().iter().map(|e| e.partition()));
+        }
     }
 }
 
@@ -145,6 +156,79 @@ pub(super) fn range(lab: &Lab) -> anyhow::Result<()> {
 
 pub(super) fn cooperative(lab: &Lab) -> anyhow::Result<()> {
     grows_and_shrinks(lab, "cooperative-sticky")
+}
+
+/// Of the partitions of two members those move that the third gets, and no other; they come back when it goes.
+pub(super) fn third_cooperative(lab: &Lab) -> anyhow::Result<()> {
+    let (topic, group) = (lab.topic(6, &[])?, lab.name("group"));
+    let settings = [("partition.assignment.strategy", "cooperative-sticky")];
+    let join = || Member::join(lab, &group, &topic, &settings);
+    let (a, b) = (join()?, join()?);
+    let spread = |members: &[&Member], each: usize| {
+        let all: BTreeSet<i32> = members.iter().flat_map(|m| m.partitions()).collect();
+        all.len() == 6 && members.iter().all(|m| m.partitions().len() == each)
+    };
+    let mut seen = Seen::new();
+    turn_until("two", &[&a, &b], &mut seen, |_| spread(&[&a, &b], 3))?;
+    let before = [a.partitions(), b.partitions()];
+    let _ = (a.rebalances.taken(), b.rebalances.taken());
+    let c = join()?;
+    turn_until("three", &[&a, &b, &c], &mut seen, |_| {
+        spread(&[&a, &b, &c], 2)
+    })?;
+    for (member, before) in [&a, &b].into_iter().zip(&before) {
+        let (now, taken) = (member.partitions(), member.rebalances.taken());
+        let moved: BTreeSet<i32> = before.difference(&now).copied().collect();
+        ensure!(
+            taken == moved,
+            "of {before:?} {taken:?} were taken, {moved:?} went"
+        );
+        ensure!(
+            moved.is_subset(&c.partitions()),
+            "{moved:?} did not go to the third"
+        );
+    }
+    let kept = [a.partitions(), b.partitions()];
+    drop(c);
+    turn_until("two again", &[&a, &b], &mut seen, |_| spread(&[&a, &b], 3))?;
+    for (member, kept) in [&a, &b].into_iter().zip(&kept) {
+        let taken = member.rebalances.taken();
+        ensure!(taken.is_empty(), "{taken:?} were taken when the third went");
+        ensure!(
+            kept.is_subset(&member.partitions()),
+            "of {kept:?} something is gone"
+        );
+    }
+    Ok(())
+}
+
+/// The first one's client says that it is over; the second has what the first had.
+pub(super) fn same_instance(lab: &Lab) -> anyhow::Result<()> {
+    let (topic, group) = (lab.topic(2, &[])?, lab.name("group"));
+    let join = || Member::join(lab, &group, &topic, &[("group.instance.id", "one")]);
+    let first = join()?;
+    turn_until("the first", &[&first], &mut Seen::new(), |_| {
+        first.partitions().len() == 2
+    })?;
+    let second = join()?;
+    let deadline = clock() + 2 * SOON;
+    while first.consumer.client().fatal_error().is_none() {
+        let _ = first.consumer.poll(STEP);
+        second.turn(&mut Seen::new())?;
+        ensure!(
+            clock() < deadline,
+            "the first still believes that it is the one"
+        );
+    }
+    let (code, why) = first
+        .consumer
+        .client()
+        .fatal_error()
+        .unwrap_or((Code::Unknown, String::new()));
+    ensure!(code == Code::FencedInstanceId, "{code:?}: {why}");
+    turn_until("the second", &[&second], &mut Seen::new(), |_| {
+        second.partitions().len() == 2
+    })
 }
 
 fn static_pair(lab: &Lab, group: &str, topic: &str) -> anyhow::Result<(Member, Member)> {

@@ -7,7 +7,8 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::lab::{Lab, SOON};
 
-const START_MS: i64 = 1_795_000_000_000;
+/// Well before today: Kafka takes no records of the future.
+const START_MS: i64 = 1_600_000_000_000;
 
 /// 200 records a second apart in small batches, and a consumer that is assigned their partition.
 fn prepared(lab: &Lab, settings: &[(&str, &str)]) -> anyhow::Result<(String, BaseConsumer)> {
@@ -29,7 +30,7 @@ fn prepared(lab: &Lab, settings: &[(&str, &str)]) -> anyhow::Result<(String, Bas
     Ok((topic, consumer))
 }
 
-fn at(topic: &str, offset: Offset) -> anyhow::Result<TopicPartitionList> {
+pub(super) fn at(topic: &str, offset: Offset) -> anyhow::Result<TopicPartitionList> {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, offset)?;
     Ok(list)

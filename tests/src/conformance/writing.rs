@@ -25,7 +25,7 @@ pub(super) fn codecs(lab: &Lab) -> anyhow::Result<()> {
 }
 
 pub(super) fn shapes(lab: &Lab) -> anyhow::Result<()> {
-    const TIME: i64 = 1_795_000_000_123;
+    const TIME: i64 = 1_600_000_000_123;
     let topic = lab.topic(1, &[("retention.ms", "-1")])?;
     let (producer, deliveries) = lab.producer(&[]);
     let header = |key, value: Option<&'static str>| Header { key, value };
