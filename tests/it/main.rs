@@ -3,6 +3,7 @@
 mod apart;
 mod bad_input;
 mod bus;
+mod cluster;
 mod conformance;
 mod crash;
 mod crash_log;

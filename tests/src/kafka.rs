@@ -1,4 +1,7 @@
 //! A real Apache Kafka of one node: a container where a Docker engine answers, else its jars from Maven Central.
+//! [`Cluster`] has three, always from the jars: its nodes are processes to be killed.
+
+mod cluster;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,6 +19,8 @@ use crate::docker::{self, Container};
 use crate::eventually;
 use crate::installed::project;
 use crate::process::{Process, Signal, free_port};
+
+pub use cluster::Cluster;
 
 /// The version under test, of the image and of the jars (`tests/kafka/pom.xml`).
 pub const VERSION: &str = "4.1.0";
@@ -49,6 +54,8 @@ struct Jars {
 enum Tuning {
     /// Quick to start, with little memory, and its background work as frequent as tests need it.
     Tests,
+    /// The same with less memory: one of three on this machine.
+    OneOfThree,
     /// As Kafka's own scripts start it: a heap of 1 GiB, and its defaults.
     AsShipped,
 }
@@ -163,25 +170,27 @@ impl Kafka {
 }
 
 impl Jars {
-    /// A folder with a configuration and formatted storage.
+    /// One that is alone.
     fn prepare(port: u16, tuning: Tuning) -> Self {
-        let library = library();
-        let folder = tempfile::tempdir().expect("a folder");
         let controller = free_port();
-        let data = folder.path().join("data");
         let properties = format!(
             "process.roles=broker,controller\n\
              node.id=1\n\
              controller.quorum.voters=1@127.0.0.1:{controller}\n\
              controller.listener.names=CONTROLLER\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
-             log.dirs={}\n{}",
-            data.display(),
-            settings(tuning)
-                .map(|(name, value)| format!("{name}={value}\n"))
-                .collect::<String>(),
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n{}",
+            lines(settings(tuning)),
         );
+        Self::with(&properties, tuning)
+    }
+
+    /// A folder with a configuration and formatted storage.
+    fn with(properties: &str, tuning: Tuning) -> Self {
+        let library = library();
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("data");
+        let properties = format!("{properties}log.dirs={}\n", data.display());
         write(&folder.path().join("server.properties"), &properties);
         write(&folder.path().join("log4j2.properties"), LOGGING);
         let jars = Self {
@@ -209,6 +218,12 @@ impl Jars {
             Tuning::Tests => [
                 "-Xms128m",
                 "-Xmx768m",
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+            ],
+            Tuning::OneOfThree => [
+                "-Xms64m",
+                "-Xmx256m",
                 "-XX:+UseSerialGC",
                 "-XX:TieredStopAtLevel=1",
             ],
@@ -268,10 +283,17 @@ impl Drop for Jars {
 /// What a broker that is alone needs, and what makes it quick where it is only tested.
 fn settings(tuning: Tuning) -> impl Iterator<Item = (&'static str, &'static str)> {
     let quick = match tuning {
-        Tuning::Tests => &QUICK[..],
+        Tuning::Tests | Tuning::OneOfThree => &QUICK[..],
         Tuning::AsShipped => &[],
     };
     ALONE.iter().chain(quick).copied()
+}
+
+/// As a file of properties has them.
+fn lines(settings: impl Iterator<Item = (&'static str, &'static str)>) -> String {
+    settings
+        .map(|(name, value)| format!("{name}={value}\n"))
+        .collect()
 }
 
 const ALONE: [(&str, &str); 4] = [
