@@ -2,36 +2,32 @@
 //! with franz-go. `make conformance` shows the tables.
 //!
 //! `CASE=part-of-a-name` runs some of the cases of librdkafka only; `BOOTSTRAP=host:port` runs everything on the log
-//! that is there, whichever it is.
+//! that is there, of one broker, whichever it is.
 
 use std::thread;
 
 use tests::conformance::programs::Client;
 use tests::conformance::table::table;
-use tests::conformance::{Home, Report, home, run};
+use tests::conformance::{Home, Lab, Report, home, run};
 use tests::embedded::Embedded;
 use tests::kafka::Kafka;
 
 #[test]
 fn conformance_librdkafka() {
     let only = std::env::var("CASE").unwrap_or_default();
-    check("librdkafka, kcat and the protocol", |bootstrap, home| {
-        run(bootstrap, home, &only)
+    check("librdkafka, kcat and the protocol", |lab, home| {
+        run(lab, home, &only)
     });
 }
 
 #[test]
 fn conformance_java() {
-    check("Java client", |bootstrap, home| {
-        Client::Java.run(bootstrap, home)
-    });
+    check("Java client", |lab, home| Client::Java.run(lab, home));
 }
 
 #[test]
 fn conformance_go() {
-    check("franz-go", |bootstrap, home| {
-        Client::Go.run(bootstrap, home)
-    });
+    check("franz-go", |lab, home| Client::Go.run(lab, home));
 }
 
 /// Runs a set on every home at once, shows how it went, and fails if anything failed.
@@ -39,7 +35,7 @@ fn conformance_go() {
     clippy::print_stdout,
     reason = "the tables are what the suite is run for"
 )]
-fn check(title: &str, run: impl Fn(&str, Home) -> Report + Sync) {
+fn check(title: &str, run: impl Fn(&Lab, Home) -> Report + Sync) {
     let reports = on_every_home(run);
     let columns: Vec<_> = reports
         .iter()
@@ -56,20 +52,21 @@ fn check(title: &str, run: impl Fn(&str, Home) -> Report + Sync) {
     assert!(passed > 0, "no case has this name");
 }
 
-fn on_every_home(run: impl Fn(&str, Home) -> Report + Sync) -> Vec<(String, Report)> {
+fn on_every_home(run: impl Fn(&Lab, Home) -> Report + Sync) -> Vec<(String, Report)> {
     if let Ok(given) = std::env::var("BOOTSTRAP") {
         let home = home(&given).unwrap_or_else(|e| panic!("nothing to test at {given}: {e:#}"));
-        return vec![(given.clone(), run(&given, home))];
+        let report = run(&Lab::elsewhere(&given), home);
+        return vec![(given, report)];
     }
     thread::scope(|scope| {
         let embedded = scope.spawn(|| {
             let log = Embedded::start();
-            run(&log.bootstrap(), Home::Embedded)
+            run(&Lab::new(&log.bootstrap()), Home::Embedded)
         });
         let kafka = scope.spawn(|| {
             let runtime = tokio::runtime::Runtime::new().expect("a runtime");
             let kafka = runtime.block_on(Kafka::shared());
-            run(&kafka.bootstrap(), Home::Kafka)
+            run(&Lab::new(&kafka.bootstrap()), Home::Kafka)
         });
         let joined = |thread: thread::ScopedJoinHandle<'_, Report>| {
             thread.join().expect("no panic: its reason stands above")

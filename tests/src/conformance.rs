@@ -12,6 +12,7 @@ mod groups;
 mod idempotence;
 mod kcat;
 mod lab;
+mod member;
 mod members;
 pub mod programs;
 mod proxy;
@@ -92,7 +93,7 @@ const NO_ACLS: &str = "the embedded log serves one machine and knows no principa
 
 /// Cases at a time: most of them wait most of their time.
 const AT_ONCE: usize = 6;
-/// A case that takes longer hangs.
+/// A case that takes longer, beside what it waits for upkeep, hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How a case ended on one home.
@@ -138,7 +139,7 @@ impl Report {
 /// # Panics
 /// When a thread cannot be started.
 #[must_use]
-pub fn run(bootstrap: &str, home: Home, only: &str) -> Report {
+pub fn run(lab: &Lab, home: Home, only: &str) -> Report {
     let chosen: Vec<&Case> = CASES
         .iter()
         .filter(|case| case.name.contains(only))
@@ -155,7 +156,7 @@ pub fn run(bootstrap: &str, home: Home, only: &str) -> Report {
                 loop {
                     let next = waiting.lock().expect("no panic while held").pop_front();
                     let Some(case) = next else { break };
-                    let outcome = try_case(bootstrap, case);
+                    let outcome = try_case(lab, case);
                     let mut outcomes = outcomes.lock().expect("no panic while held");
                     outcomes.insert(case.name, outcome);
                 }
@@ -175,17 +176,18 @@ pub fn run(bootstrap: &str, home: Home, only: &str) -> Report {
 }
 
 /// Runs one case; a panic or a hang is a failure like any other.
-fn try_case(bootstrap: &str, case: &'static Case) -> Outcome {
+fn try_case(lab: &Lab, case: &'static Case) -> Outcome {
     let (done, result) = std::sync::mpsc::channel();
-    let lab = Lab::new(bootstrap);
+    let patience = PATIENCE + lab.upkeep;
+    let lab = lab.clone();
     thread::spawn(move || {
         let result = catch_unwind(AssertUnwindSafe(|| (case.run)(&lab)));
         let result = result.unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked: see above")));
         let _ = done.send(result.map_err(|e| format!("{e:#}")));
     });
-    match result.recv_timeout(PATIENCE) {
+    match result.recv_timeout(patience) {
         Ok(Ok(())) => Outcome::Passed,
         Ok(Err(why)) => Outcome::Failed(why),
-        Err(_) => Outcome::Failed(format!("no end within {PATIENCE:?}")),
+        Err(_) => Outcome::Failed(format!("no end within {patience:?}")),
     }
 }

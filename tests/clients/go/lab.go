@@ -54,7 +54,7 @@ func (l *lab) group(group, topic string, options ...kgo.Opt) (*kgo.Client, error
 		kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.DisableAutoCommit(),
-		kgo.SessionTimeout(6 * time.Second),
+		kgo.SessionTimeout(20 * time.Second),
 		kgo.HeartbeatInterval(500 * time.Millisecond),
 	}
 	return l.client(append(usual, options...)...)

@@ -8,10 +8,14 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 )
 
 // As many cases run at a time: most of them wait most of their time.
 const atOnce = 6
+
+// A program that runs longer hangs.
+const hangsAfter = 3 * time.Minute
 
 // A testCase is a named thing to do, which fails with an error.
 type testCase struct {
@@ -29,6 +33,8 @@ func main() {
 	cases = append(cases, limitCases(os.Args[2] == "kafka")...)
 
 	lab := newLab(os.Args[1])
+	// Nothing is said of a case that hangs, which is how it fails.
+	time.AfterFunc(hangsAfter, func() { os.Exit(1) })
 	var printing sync.Mutex
 	var running sync.WaitGroup
 	free := make(chan struct{}, atOnce)

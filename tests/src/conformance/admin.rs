@@ -28,9 +28,12 @@ pub(super) fn metadata(lab: &Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes all of these topics with one request.
+/// Makes all of these topics, which keep everything, with one request.
 pub(super) fn create_all(lab: &Lab, names: &[String], partitions: i32) -> anyhow::Result<()> {
-    let topic = |name| NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    let topic = |name| {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        topic.set("retention.ms", "-1")
+    };
     let topics: Vec<_> = names.iter().map(|name| topic(name.as_str())).collect();
     let created = wait(lab.admin().create_topics(&topics, &options()))?;
     ensure!(created.iter().all(Result::is_ok), "{created:?}");

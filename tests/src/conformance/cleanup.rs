@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::ensure;
 use rdkafka::producer::{BaseRecord, Producer};
 
-use super::lab::{Lab, Read, SOON, until};
+use super::lab::{Lab, Read, SOON, until_within};
 
 pub(super) fn retention(lab: &Lab) -> anyhow::Result<()> {
     let topic = lab.topic(1, &[("retention.ms", "2000"), ("segment.ms", "1000")])?;
     lab.send(&topic, 1, 1000, &[("batch.num.messages", "50")])?;
     sleep(Duration::from_millis(2500));
     lab.send(&topic, 1, 5, &[])?;
-    until("old records are gone", || {
+    until_within(lab.upkeep, "old records are gone", || {
         Ok(lab.watermarks(&topic, 0)?.0 >= 1000)
     })?;
     let (_, high) = lab.watermarks(&topic, 0)?;
@@ -51,7 +51,7 @@ pub(super) fn compaction(lab: &Lab) -> anyhow::Result<()> {
     producer.flush(SOON)?;
     deliveries.expect(3)?;
     let mut read = vec![];
-    until("superseded records are gone", || {
+    until_within(lab.upkeep, "superseded records are gone", || {
         read = lab.read_all(&topic, 1)?;
         Ok(read.len() < 100)
     })?;

@@ -18,7 +18,7 @@ use kafka_protocol::records::Compression;
 use rdkafka::consumer::Consumer;
 
 use super::lab::{Lab, until};
-use super::members;
+use super::member::await_coordinator;
 use super::wire::{ANYBODY, Wire, batch, check_code, encode, fetch_request, text, topic_name};
 
 const CLIENT: BrokerId = BrokerId(-1);
@@ -109,7 +109,7 @@ pub(super) fn truncated(lab: &Lab) -> anyhow::Result<()> {
         .with_group_id(GroupId(text(&group)))
         .with_generation_id_or_member_epoch(-1)
         .with_topics(vec![topics]);
-    members::await_coordinator(lab, &group)?;
+    await_coordinator(lab, &group)?;
     let mut committed = Wire::connect(lab)?.ask(8, &commit)?;
     check_code(
         committed.topics.remove(0).partitions.remove(0).error_code,

@@ -18,6 +18,8 @@ use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
 /// How long a client waits for what should come at once.
 pub(super) const SOON: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(50);
+/// Kafka looks for what retention drops every five minutes.
+const SHIPPED_UPKEEP: Duration = Duration::from_secs(6 * 60);
 
 /// Settings beside the usual ones.
 pub(super) type Settings<'a> = &'a [(&'a str, &'a str)];
@@ -26,6 +28,8 @@ pub(super) type Settings<'a> = &'a [(&'a str, &'a str)];
 #[derive(Clone, Debug)]
 pub struct Lab {
     pub(super) bootstrap: String,
+    /// Within which retention and compaction have looked for work.
+    pub(super) upkeep: Duration,
 }
 
 /// Where a record went, or why it did not: partition and offset.
@@ -111,10 +115,27 @@ impl Read {
 }
 
 impl Lab {
-    pub(super) fn new(bootstrap: &str) -> Self {
+    /// At a log whose background work is frequent.
+    #[must_use]
+    pub fn new(bootstrap: &str) -> Self {
         Self {
             bootstrap: bootstrap.to_owned(),
+            upkeep: SOON,
         }
+    }
+
+    /// At a log that somebody else has started, as it is shipped perhaps.
+    #[must_use]
+    pub fn elsewhere(bootstrap: &str) -> Self {
+        Self {
+            upkeep: SHIPPED_UPKEEP,
+            ..Self::new(bootstrap)
+        }
+    }
+
+    #[must_use]
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
     }
 
     /// A name that no other case and no other run uses.
@@ -319,13 +340,19 @@ pub(super) fn wait<F: Future>(future: F) -> F::Output {
 }
 
 /// Asks again until the answer is yes.
-pub(super) fn until(
+pub(super) fn until(what: &str, holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    until_within(SOON, what, holds)
+}
+
+/// As [`until`], with another patience.
+pub(super) fn until_within(
+    within: Duration,
     what: &str,
     mut holds: impl FnMut() -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
-    let deadline = clock() + SOON;
+    let deadline = clock() + within;
     while !holds()? {
-        ensure!(clock() < deadline, "{what}: not within {SOON:?}");
+        ensure!(clock() < deadline, "{what}: not within {within:?}");
         std::thread::sleep(STEP);
     }
     Ok(())

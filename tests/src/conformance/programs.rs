@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::Holds::{self, Everywhere, Only};
-use super::{Home, NO_ACLS, NO_KIP_848, NO_TRANSACTIONS, Outcome, Report};
+use super::{Home, Lab, NO_ACLS, NO_KIP_848, NO_TRANSACTIONS, Outcome, Report};
 use crate::installed::{program, project};
 
 /// A client library other than librdkafka.
@@ -71,13 +71,13 @@ impl Client {
     /// # Panics
     /// When it cannot be built, with what is missing.
     #[must_use]
-    pub fn run(self, bootstrap: &str, home: Home) -> Report {
+    pub fn run(self, lab: &Lab, home: Home) -> Report {
         let name = match home {
             Home::Embedded => "embedded",
             Home::Kafka => "kafka",
         };
         let mut command = self.built();
-        let output = command.args([bootstrap, name]).output();
+        let output = command.args([lab.bootstrap(), name]).output();
         let output = output.expect("the program that was just built starts");
         read(&output, self.cases(), home)
     }
@@ -120,6 +120,8 @@ fn java(folder: &Path, out: &Path) -> Command {
     let sources = newest(&folder.join("src")).max(newest(&folder.join("pom.xml")));
     let done = out.join("done");
     if newest(&done) <= sources {
+        // What an earlier version needed must not be found.
+        let _ = fs::remove_dir_all(out.join("dependency"));
         let mut maven = Command::new(program("mvn", &[]));
         maven.args(["-q", "-B", "compile", "dependency:copy-dependencies", "-f"]);
         maven.arg(folder.join("pom.xml"));

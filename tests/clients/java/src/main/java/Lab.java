@@ -65,7 +65,7 @@ final class Lab {
         settings.put("group.id", group);
         settings.put("auto.offset.reset", "earliest");
         settings.put("enable.auto.commit", "false");
-        settings.put("session.timeout.ms", "6000");
+        settings.put("session.timeout.ms", "20000");
         settings.put("heartbeat.interval.ms", "500");
         for (int i = 0; i < pairs.length; i += 2) {
             settings.put((String) pairs[i], pairs[i + 1]);
