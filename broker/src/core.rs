@@ -53,7 +53,7 @@ impl Core {
         let core = Core {
             topics: Topics::open(&config, kept_running)?,
             groups: Groups::new(config.join_delay, config.groups_max),
-            offsets: Offsets::open(&config.data_dir)?,
+            offsets: Offsets::open(&config.data_dir, kept_running)?,
             producer_ids: ProducerIds::open(&config.data_dir)?,
             stop: CancellationToken::new(),
             unsynced: Mutex::default(),
@@ -135,18 +135,11 @@ impl Core {
         let (high, low) = Uuid::new_v4().as_u64_pair();
         let stop = || self.stop.is_cancelled();
         for topic in self.topics.all() {
-            for (partition, index) in topic.partitions.iter().zip(0..) {
+            for partition in &topic.partitions {
                 if stop() {
                     return;
                 }
-                let result = partition.upkeep((high, low), &stop);
-                let is_there = || self.topics.partition(&topic.name, index).is_some();
-                if let Err(e) = result
-                    && is_there()
-                {
-                    let folder = partition.folder().display();
-                    tracing::error!(%folder, "retention or compaction has failed: {e}");
-                }
+                partition.upkeep((high, low), &stop);
             }
         }
     }

@@ -4,14 +4,23 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Replaces `path` so that a crash leaves the old content or the new one, never a mixture.
+/// Replaces `path` so that a crash leaves the old content or the new one, never a mixture. An error
+/// leaves the old content, and nothing beside it.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let next = path.with_extension("next");
-    let mut file = File::create(&next)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&next, path)?;
+    let written = write_synced(&next, content).and_then(|()| fs::rename(&next, path));
+    if let Err(e) = written {
+        // What could not be written whole takes up room, which may be just what is missing.
+        let _ = remove_if_any(&next);
+        return Err(e);
+    }
     sync_folder(path.parent().unwrap_or(Path::new(".")))
+}
+
+fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    file.sync_all()
 }
 
 /// Makes names created, renamed or removed in `folder` survive a power cut.

@@ -29,6 +29,7 @@ mod offsets;
 mod producers;
 mod server;
 mod topics;
+mod trouble;
 mod verify;
 
 pub use broker::Broker;

@@ -68,11 +68,25 @@ pub(crate) struct Offsets {
     journal: Mutex<Journal>,
 }
 
-/// What a journal says, and how much of it is intact.
+/// What a journal says.
 struct Read {
     by_group: ByGroup,
-    intact_bytes: usize,
-    bytes: usize,
+    bytes: u64,
+    /// Where the first line is that is not intact.
+    damaged_at: Option<u64>,
+    /// Whether intact lines follow that one.
+    is_followed: bool,
+}
+
+impl Read {
+    /// What is wrong, if that is more than the end of a last write, or of what a power cut may take.
+    fn damage(&self, kept_running: bool) -> Option<(u64, String)> {
+        let at = self
+            .damaged_at
+            .filter(|_| self.is_followed && kept_running)?;
+        let what = "a line is not intact, and intact ones follow it (without the line, the log opens without that commit)";
+        Some((at, what.to_owned()))
+    }
 }
 
 fn read(path: &Path) -> Result<Read, OpenError> {
@@ -80,68 +94,64 @@ fn read(path: &Path) -> Result<Read, OpenError> {
     let content = content.unwrap_or_default();
     let mut read = Read {
         by_group: ByGroup::new(),
-        intact_bytes: 0,
-        bytes: content.len(),
+        bytes: content.len() as u64,
+        damaged_at: None,
+        is_followed: false,
     };
+    let mut at = 0;
     for line in content.split_inclusive(|b| *b == b'\n') {
-        let Some(change) = parse(line) else { break };
-        apply(&mut read.by_group, change);
-        read.intact_bytes += line.len();
-    }
-    let behind = content[read.intact_bytes..].split_inclusive(|b| *b == b'\n');
-    if behind.skip(1).any(|line| parse(line).is_some()) {
-        return Err(OpenError::Damaged {
-            path: path.to_owned(),
-            reason: format!(
-                "the line at byte {} is not intact, and intact ones follow it",
-                read.intact_bytes
-            ),
-        });
+        match line.strip_suffix(b"\n").and_then(files::parse_checked) {
+            Some(change) => {
+                read.is_followed = read.damaged_at.is_some();
+                apply(&mut read.by_group, change);
+            }
+            None => {
+                read.damaged_at.get_or_insert(at);
+            }
+        }
+        at += line.len() as u64;
     }
     Ok(read)
 }
 
-fn parse(line: &[u8]) -> Option<Change> {
-    line.strip_suffix(b"\n").and_then(files::parse_checked)
-}
-
 /// Checks the journal that [`Offsets::open`] would read.
-pub(crate) fn verify(folder: &Path) -> Result<Option<Finding>, OpenError> {
+pub(crate) fn verify(folder: &Path, kept_running: bool) -> Result<Option<Finding>, OpenError> {
     let path = folder.join(FILE);
-    match read(&path) {
-        Ok(read) if read.intact_bytes == read.bytes => Ok(None),
-        Ok(read) => {
-            let at = read.intact_bytes as u64;
-            let what = "torn end: the last commit is not complete".to_owned();
-            Ok(Some(Finding::mended(path, at, what)))
-        }
-        Err(OpenError::Damaged { path, reason }) => Ok(Some(Finding::lasting(path, 0, reason))),
-        Err(other) => Err(other),
+    let read = read(&path)?;
+    if let Some((at, what)) = read.damage(kept_running) {
+        return Ok(Some(Finding::lasting(path, at, what)));
     }
+    let torn = |at| {
+        let what = "torn end: the last commit is not complete".to_owned();
+        Finding::mended(path, at, what)
+    };
+    Ok(read.damaged_at.map(torn))
 }
 
 impl Offsets {
-    /// Reads the journal up to its first line that is not intact and goes on from there.
-    pub(crate) fn open(folder: &Path) -> Result<Offsets, OpenError> {
+    /// Reads the journal. The line of a last commit may be torn; after a power cut
+    /// (`kept_running` is false), any line that was not synced.
+    pub(crate) fn open(folder: &Path, kept_running: bool) -> Result<Offsets, OpenError> {
         let path = folder.join(FILE);
         let failed = |source| OpenError::folder(&path, source);
-        let Read {
-            by_group,
-            intact_bytes: intact,
-            bytes,
-        } = read(&path)?;
-        let torn = bytes - intact;
-        if torn > 0 {
-            tracing::warn!(
-                file = %path.display(),
-                at = intact,
-                bytes = torn,
-                "dropped a torn end: the last commit before a crash was not complete"
-            );
+        let read = read(&path)?;
+        if let Some((at, what)) = read.damage(kept_running) {
+            let reason = format!("at byte {at}, {what}");
+            return Err(OpenError::Damaged { path, reason });
         }
-        let (file, bytes) = rewrite(&path, &by_group).map_err(failed)?;
+        if let Some(at) = read.damaged_at {
+            let file = path.display();
+            tracing::warn!(%file, at, "dropped a torn end: the last commit before a crash was not complete");
+        }
+        let is_long = read.bytes > REWRITE_BYTES_MIN;
+        // Else it is left alone: a full disk does not keep a log from being opened.
+        let (file, bytes) = if is_long || read.damaged_at.is_some() || !path.exists() {
+            rewrite(&path, &read.by_group).map_err(failed)?
+        } else {
+            (append_to(&path).map_err(failed)?, read.bytes)
+        };
         let journal = Journal {
-            by_group,
+            by_group: read.by_group,
             file: Arc::new(file),
             bytes,
             bytes_after_rewrite: bytes,
@@ -239,10 +249,15 @@ impl Offsets {
             apply(&mut journal.by_group, change);
         }
         if journal.bytes > REWRITE_BYTES_MIN.max(4 * journal.bytes_after_rewrite) {
-            let (file, bytes) = rewrite(&self.path, &journal.by_group)?;
-            journal.file = Arc::new(file);
-            journal.bytes = bytes;
-            journal.bytes_after_rewrite = bytes;
+            match rewrite(&self.path, &journal.by_group) {
+                Ok((file, bytes)) => {
+                    journal.file = Arc::new(file);
+                    journal.bytes = bytes;
+                }
+                // The commit is written. The journal stays long, until there is room for another one.
+                Err(e) => tracing::warn!(file = %self.path.display(), "cannot shorten it: {e}"),
+            }
+            journal.bytes_after_rewrite = journal.bytes;
         }
         Ok(())
     }
@@ -296,10 +311,11 @@ fn rewrite(path: &Path, by_group: &ByGroup) -> io::Result<(File, u64)> {
         }
     }
     files::replace(path, &lines)?;
-    Ok((
-        OpenOptions::new().append(true).open(path)?,
-        lines.len() as u64,
-    ))
+    Ok((append_to(path)?, lines.len() as u64))
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).open(path)
 }
 
 #[cfg(test)]
@@ -321,7 +337,7 @@ mod tests {
     #[test]
     fn commits_survive_and_deletions_stay() {
         let folder = tempfile::tempdir().unwrap();
-        let offsets = Offsets::open(folder.path()).unwrap();
+        let offsets = Offsets::open(folder.path(), true).unwrap();
         offsets
             .commit("g", vec![(place("t", 0), at(1)), (place("t", 1), at(2))])
             .unwrap();
@@ -333,7 +349,7 @@ mod tests {
         offsets.forget("g", vec![place("t", 1)]).unwrap();
         assert!(offsets.drop_group("i").unwrap() && !offsets.drop_group("i").unwrap());
         drop(offsets);
-        let offsets = Offsets::open(folder.path()).unwrap();
+        let offsets = Offsets::open(folder.path(), true).unwrap();
         assert_eq!(offsets.all("g"), BTreeMap::from([(place("t", 0), at(9))]));
         assert_eq!(offsets.groups(), ["g", "h"]);
         offsets.drop_topic("t").unwrap();
@@ -344,7 +360,7 @@ mod tests {
     #[test]
     fn a_journal_cut_at_any_byte_keeps_every_whole_line() {
         let folder = tempfile::tempdir().unwrap();
-        let offsets = Offsets::open(folder.path()).unwrap();
+        let offsets = Offsets::open(folder.path(), true).unwrap();
         let mut ends = vec![0];
         for i in 0..5 {
             offsets
@@ -357,13 +373,13 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for cut in 0..=whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            let offsets = Offsets::open(folder.path()).unwrap();
+            let offsets = Offsets::open(folder.path(), true).unwrap();
             let kept = ends.iter().filter(|end| **end <= cut as u64).count() - 1;
             assert_eq!(offsets.all("g").len(), kept, "cut at {cut}");
             offsets.commit("g", vec![(place("t", 9), at(9))]).unwrap();
             drop(offsets);
             assert_eq!(
-                Offsets::open(folder.path()).unwrap().all("g").len(),
+                Offsets::open(folder.path(), true).unwrap().all("g").len(),
                 kept + 1
             );
         }
@@ -372,7 +388,7 @@ mod tests {
     #[test]
     fn a_long_journal_is_rewritten_short() {
         let folder = tempfile::tempdir().unwrap();
-        let offsets = Offsets::open(folder.path()).unwrap();
+        let offsets = Offsets::open(folder.path(), true).unwrap();
         let metadata = "m".repeat(4_000);
         for i in 0..1_000 {
             let committed = Committed {

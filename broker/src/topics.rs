@@ -84,7 +84,7 @@ impl Topics {
         let mut catalog = Catalog::open(&config.data_dir, &folder)?;
         let failed = |source| OpenError::folder(&folder, source);
         fs::create_dir_all(&folder).map_err(failed)?;
-        catalog.change(|_| {}).map_err(failed)?;
+        catalog.write_if_new().map_err(failed)?;
         sweep(&folder, &catalog).map_err(failed)?;
         let mut by_name = BTreeMap::new();
         let shared = Shared {
@@ -172,9 +172,13 @@ impl Topics {
             .map_err(io::Error::other)?;
         files::sync_folder(&self.folder.join(name))?;
         files::sync_folder(&self.folder)?;
-        catalog.change(|c| {
+        let listed = catalog.change(|c| {
             c.topics.insert(name.to_owned(), entry);
-        })?;
+        });
+        if let Err(e) = listed {
+            remove_folder(&self.folder.join(name))?;
+            return Err(e.into());
+        }
         self.by_name
             .write()
             .insert(name.to_owned(), Arc::new(topic));

@@ -93,8 +93,11 @@ impl Finding {
 pub fn verify(data_dir: &Path) -> Result<Verification, OpenError> {
     fs::read_dir(data_dir).map_err(|e| OpenError::folder(data_dir, e))?;
     let lock = FolderLock::share(data_dir)?;
+    let kept_running = lock.machine_kept_running();
     let mut found = Verification::default();
-    found.findings.extend(offsets::verify(data_dir)?);
+    found
+        .findings
+        .extend(offsets::verify(data_dir, kept_running)?);
     found.findings.extend(producers::verify(data_dir)?);
     let topics_folder = data_dir.join("topics");
     let mut has_catalog = true;
@@ -117,7 +120,7 @@ pub fn verify(data_dir: &Path) -> Result<Verification, OpenError> {
     for topic in &listed {
         for partition in 0..topic.partitions {
             let folder = topics_folder.join(&topic.name).join(partition.to_string());
-            let mut state = verify_partition(&folder, topic.compacts, lock.machine_kept_running());
+            let mut state = verify_partition(&folder, topic.compacts, kept_running);
             state.topic.clone_from(&topic.name);
             state.partition = partition;
             found.partitions.push(state);

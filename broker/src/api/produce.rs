@@ -10,7 +10,6 @@ use kafka_protocol::messages::{
 };
 
 use super::{Context, on_disk, text};
-use crate::clock;
 use crate::config::Fsync;
 use crate::log::batch::{BatchError, Codec, Header};
 use crate::log::{AppendError, Appended};
@@ -92,10 +91,7 @@ fn store(
     if let Err(e) = judge(&batch, context.version) {
         return failed(data.index, e);
     }
-    let (result, start) = {
-        let mut log = partition.log.lock();
-        (log.append(&batch, clock::wall_ms()), log.start())
-    };
+    let (result, start) = partition.append(&batch);
     match result {
         Ok(Appended {
             base_offset,
@@ -113,12 +109,7 @@ fn store(
                 .with_log_append_time_ms(append_time_ms)
                 .with_log_start_offset(start)
         }
-        Err(e) => {
-            if matches!(e, AppendError::Storage(_) | AppendError::Failed) {
-                tracing::error!(topic, partition = data.index, "refused a batch: {e}");
-            }
-            failed(data.index, wire_error(&e)).with_error_message(Some(text(e.to_string())))
-        }
+        Err(e) => failed(data.index, wire_error(&e)).with_error_message(Some(text(e.to_string()))),
     }
 }
 

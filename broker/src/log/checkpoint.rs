@@ -179,6 +179,11 @@ impl Checkpoint {
         Ok(is_intact.then(|| Index::from_bytes(&bytes)))
     }
 
+    /// Whether all that follows the first line is intact.
+    pub(super) fn is_whole(&self) -> io::Result<bool> {
+        Ok(self.producers()?.is_some() && self.index()?.is_some())
+    }
+
     fn part(&self, from: u64, bytes: u64) -> io::Result<Vec<u8>> {
         let mut part = vec![];
         (&self.file).seek(SeekFrom::Start(from))?;

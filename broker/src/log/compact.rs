@@ -24,6 +24,7 @@ use super::batch::{self, Header};
 use super::read::read_batch;
 use super::records::{self, Record};
 use super::{LogSettings, PartitionLog, Segment, swap};
+use crate::files;
 
 /// 128 bits of a key's hash and its newest offset: about 26 MB when full.
 const KEYS_MAX: usize = 900_000;
@@ -79,7 +80,12 @@ fn compact_with(
     };
     let mut rest = &closed[..reached];
     while !rest.is_empty() {
-        let Some((copy, count)) = pass.copy(rest, stop)? else {
+        let copied = pass.copy(rest, stop);
+        if !matches!(copied, Ok(Some(_))) {
+            // Half a copy only takes up room.
+            files::remove_if_any(&swap::cleaned_path(&rest[0]))?;
+        }
+        let Some((copy, count)) = copied? else {
             break;
         };
         let (group, others) = rest.split_at(count);
@@ -209,7 +215,6 @@ impl Pass<'_> {
             copy.created_ms = segment.created_ms;
             for batch in batches(segment)? {
                 if stop() {
-                    fs::remove_file(&path)?;
                     return Ok(None);
                 }
                 let (header, bytes) = batch?;

@@ -21,18 +21,13 @@ impl PartitionLog {
         if self.failed || self.segments.last().is_some_and(|s| s.base == self.next) {
             return Ok(());
         }
-        if !self.segments.is_empty() {
-            self.sync()?;
-            self.save_checkpoint()?;
-        }
+        self.sync()?;
         let segment = Segment::new(&self.folder, self.next, now_ms);
         // The file exists from now on, so that its name keeps the end of the log even if compaction
         // takes everything before it.
         self.handles.get(segment.id, || segment.open_to_append())?;
         files::sync_folder(&self.folder)?;
-        if let Some(closed) = self.segments.last_mut() {
-            closed.release_index();
-        }
+        self.seal_last();
         self.segments.push(segment);
         self.checkpointed = 0;
         Ok(())
@@ -40,6 +35,22 @@ impl PartitionLog {
 
     pub(crate) fn is_unsynced(&self) -> bool {
         self.synced < self.next && !self.segments.is_empty()
+    }
+
+    /// Gives the last segment, which is whole and synced, its last checkpoint. Where there is no
+    /// room for one, opening reads the segment instead: the log need not wait for that room.
+    fn seal_last(&mut self) {
+        let saved = self.save_checkpoint();
+        let Some(closed) = self.segments.last_mut() else {
+            return;
+        };
+        match saved {
+            Ok(()) => closed.release_index(),
+            Err(e) => {
+                let file = closed.path.display();
+                tracing::warn!(%file, "a closed segment has no checkpoint: {e}");
+            }
+        }
     }
 
     /// What a sync outside the lock needs: the file, and the offset up to which it then holds.

@@ -63,7 +63,7 @@ impl PartitionLog {
         };
         let bases: Vec<i64> = listed.segments.iter().map(|s| s.base).collect();
         for (segment, i) in listed.segments.into_iter().zip(1..) {
-            recovery.take(segment, bases.get(i).copied())?;
+            recovery.take(segment, &bases[i..])?;
         }
         let start = read_start(&folder)?;
         recovery.finish(folder, settings, start, shared)
@@ -195,8 +195,10 @@ struct Recovery {
 }
 
 impl Recovery {
-    /// Takes up a segment; `following` is where the next one starts, if there is one.
-    fn take(&mut self, mut segment: Segment, following: Option<i64>) -> Result<(), OpenError> {
+    /// Takes up a segment. `bases` are the starts of those that follow.
+    fn take(&mut self, mut segment: Segment, bases: &[i64]) -> Result<(), OpenError> {
+        let following = bases.first().copied();
+        let is_near_end = bases.len() < 2;
         let path = segment.path.clone();
         let failed = |source| OpenError::folder(&path, source);
         let file_bytes = fs::metadata(&path).map_err(failed)?.len();
@@ -210,7 +212,9 @@ impl Recovery {
             if known.head.bytes > file_bytes {
                 return Err(missing(&segment, &known, file_bytes));
             }
-            if following.is_some() && known.head.bytes == file_bytes {
+            // The last checkpoints give the producers: they are looked at whole.
+            let is_enough = !is_near_end || known.is_whole().map_err(failed)?;
+            if following.is_some() && known.head.bytes == file_bytes && is_enough {
                 segment.adopt(&known);
                 self.before = Before::In(known, segment.checkpoint_path.clone());
                 self.segments.push(segment);
@@ -274,7 +278,9 @@ impl Recovery {
         if following.is_some() {
             // Its checkpoint was lost: without a new one it would be read at every opening.
             file.sync_data().map_err(failed)?;
-            segment.seal(&producers).map_err(failed)?;
+            if let Err(e) = segment.seal(&producers) {
+                tracing::warn!(file = %path.display(), "cannot write its checkpoint: {e}");
+            }
         }
         self.before = Before::Known(producers);
         Ok(())

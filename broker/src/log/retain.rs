@@ -11,11 +11,14 @@ impl PartitionLog {
     pub(crate) fn delete_before(&mut self, offset: i64) -> io::Result<i64> {
         let end = self.visible_end();
         let to = if offset < 0 { end } else { offset.min(end) };
+        // Whole segments first: their names say where the log starts, and on a full disk they make room for the rest.
+        let whole = self.segments.iter().rfind(|s| s.base <= to);
+        self.start = whole.map_or(self.start, |s| self.start.max(s.base));
+        self.drop_before_start()?;
         if to > self.start {
             files::replace(&self.folder.join(START_FILE), to.to_string().as_bytes())?;
             self.start = to;
         }
-        self.drop_before_start()?;
         Ok(self.start)
     }
 

@@ -72,6 +72,15 @@ impl Catalog {
         Ok(Catalog { path, content })
     }
 
+    /// Writes a catalog that was not there. One that was there stays as it is: a full disk does not keep a log
+    /// from being opened, and from making room.
+    pub(super) fn write_if_new(&mut self) -> io::Result<()> {
+        if self.path.exists() {
+            return Ok(());
+        }
+        self.change(|_| {})
+    }
+
     pub(super) fn content(&self) -> &Content {
         &self.content
     }

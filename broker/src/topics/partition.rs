@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::clock;
 use crate::error::OpenError;
-use crate::log::compact::compact;
+use crate::log::compact::{Compacted, compact};
 use crate::log::durable::checkpoint_if_due;
-use crate::log::{LogSettings, PartitionLog, Shared};
+use crate::log::{AppendError, Appended, LogSettings, PartitionLog, Shared};
+use crate::trouble::Trouble;
 
 /// One partition of a topic.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(crate) struct Partition {
     pub(crate) grown: Notify,
     /// Waits for its sync already.
     is_dirty: AtomicBool,
+    writing: Trouble,
+    upkeep: Trouble,
     folder: PathBuf,
 }
 
@@ -47,6 +51,8 @@ impl Partition {
             log: Mutex::new(log),
             grown: Notify::new(),
             is_dirty: AtomicBool::new(false),
+            writing: Trouble::default(),
+            upkeep: Trouble::default(),
             folder,
         };
         if syncs_first {
@@ -54,6 +60,28 @@ impl Partition {
             partition.sync().map_err(failed)?;
         }
         Ok(Arc::new(partition))
+    }
+
+    /// Checks a produced batch and stores it. Also tells where the log starts.
+    pub(crate) fn append(&self, batch: &Bytes) -> (Result<Appended, AppendError>, i64) {
+        let now_ms = clock::wall_ms();
+        let (result, start) = {
+            let mut log = self.log.lock();
+            (log.append(batch, now_ms), log.start())
+        };
+        let folder = self.folder.display();
+        match &result {
+            Ok(_) => {
+                if let Some(refused) = self.writing.ends() {
+                    tracing::info!(%folder, refused, "takes batches again");
+                }
+            }
+            Err(e @ (AppendError::Storage(_) | AppendError::Failed)) if self.writing.begins() => {
+                tracing::error!(%folder, "refuses batches: {e}");
+            }
+            Err(_) => {}
+        }
+        (result, start)
     }
 
     /// `true` for the first write since the last sync.
@@ -84,28 +112,36 @@ impl Partition {
         self.log.lock().is_unsynced()
     }
 
-    /// Rolls, drops, remembers and compacts what is due. Blocks for as long as that takes.
-    pub(crate) fn upkeep(&self, seed: (u64, u64), stop: &dyn Fn() -> bool) -> io::Result<()> {
+    /// Rolls, drops, remembers and compacts what is due; each also if another cannot be done, on a
+    /// full disk say. Blocks for as long as that takes.
+    pub(crate) fn upkeep(&self, seed: (u64, u64), stop: &dyn Fn() -> bool) {
         let now_ms = clock::wall_ms();
-        let compacts = {
-            let mut log = self.log.lock();
-            log.roll_if_due(now_ms)?;
-            log.retain(now_ms)?;
-            log.compacts()
+        let folder = self.folder.display();
+        let rolled = self.log.lock().roll_if_due(now_ms);
+        let retained = self.log.lock().retain(now_ms);
+        let remembered = checkpoint_if_due(&self.log);
+        let compacts = self.log.lock().compacts();
+        let compacted = match compacts {
+            true => compact(&self.log, now_ms, seed, stop),
+            false => Ok(Compacted::default()),
         };
-        checkpoint_if_due(&self.log)?;
-        if compacts {
-            let done = compact(&self.log, now_ms, seed, stop)?;
-            if done.bytes_before > 0 {
-                tracing::info!(
-                    folder = %self.folder.display(),
-                    bytes_before = done.bytes_before,
-                    bytes_after = done.bytes_after,
-                    "compacted"
-                );
-            }
+        if let Ok(done) = &compacted
+            && done.bytes_before > 0
+        {
+            let (bytes_before, bytes_after) = (done.bytes_before, done.bytes_after);
+            tracing::info!(%folder, bytes_before, bytes_after, "compacted");
         }
-        Ok(())
+        match rolled.and(retained).and(remembered).and(compacted) {
+            Ok(_) => {
+                if let Some(failed) = self.upkeep.ends() {
+                    tracing::info!(%folder, failed, "retention and compaction work again");
+                }
+            }
+            Err(e) if self.upkeep.begins() && self.folder.exists() => {
+                tracing::error!(%folder, "retention or compaction has failed, and is tried again: {e}");
+            }
+            Err(_) => {}
+        }
     }
 
     /// Syncs and writes what makes the next opening fast.

@@ -6,8 +6,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::log::testing::{
-    BASE_TIMESTAMP, contents, many, open, open_after_restart, put, settings,
-    try_open,
+    BASE_TIMESTAMP, contents, many, open, open_after_restart, put, settings, try_open,
 };
 
 const NOW: i64 = BASE_TIMESTAMP + 1_000_000;
