@@ -210,9 +210,15 @@ impl Inspector {
         Ok((0..).zip(&topic.spans).map(offset).collect())
     }
 
-    /// A reader of this log.
+    /// A reader of what is there.
     pub fn reader(&self) -> Result<RawReader, BusError> {
-        RawReader::new(&self.config)
+        // A slice's end is known only once the log has nothing more to say, and there may be many.
+        RawReader::new(&self.config, Duration::from_millis(5))
+    }
+
+    /// A reader that waits for what is still to come.
+    pub fn watcher(&self) -> Result<RawReader, BusError> {
+        RawReader::new(&self.config, Duration::from_millis(500))
     }
 
     /// A writer of copies to this log.

@@ -18,3 +18,4 @@ mod pipeline;
 mod policy;
 mod queries;
 mod tidy;
+mod transfer;

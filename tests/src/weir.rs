@@ -87,6 +87,12 @@ impl Weir {
         (self.process, self.listening) = begin(&self.options, self.folder.path()).await;
     }
 
+    /// Starts it again on the same folder with its log on this cluster, or in its own process.
+    pub async fn start_again_on(&mut self, kafka: Option<String>) {
+        self.options.kafka = kafka;
+        self.start_again().await;
+    }
+
     /// Ends it with no chance to write anything more.
     pub fn kill9(&mut self) {
         self.process.kill9();

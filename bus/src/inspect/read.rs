@@ -9,7 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{Context, GROUP, HELLO_WITHIN, refused};
+use super::{Context, GROUP, HELLO_WITHIN, REQUEST_WITHIN, refused};
 use crate::clock::Stopwatch;
 use crate::config::Config;
 use crate::error::BusError;
@@ -53,12 +53,12 @@ struct Found {
 }
 
 impl RawReader {
-    pub(super) fn new(config: &Config) -> Result<Self, BusError> {
+    pub(super) fn new(config: &Config, wait: Duration) -> Result<Self, BusError> {
         let mut client = config.consumer(GROUP);
         client
             .set("auto.offset.reset", "error")
             .set("check.crcs", "true")
-            .set("fetch.wait.max.ms", "50")
+            .set("fetch.wait.max.ms", wait.as_millis().to_string())
             .set("queued.min.messages", "100000")
             .set("queued.max.messages.kbytes", "65536")
             .set("statistics.interval.ms", "0");
@@ -75,7 +75,10 @@ impl RawReader {
     }
 
     /// Begins with these slices of `topic`, one a partition at the most, and forgets the ones before.
-    pub fn start(&mut self, topic: &str, slices: &[Slice]) -> Result<(), BusError> {
+    pub async fn start(&mut self, topic: &str, slices: &[Slice]) -> Result<(), BusError> {
+        if topic != self.topic {
+            self.meet(topic).await?;
+        }
         let mut list = TopicPartitionList::with_capacity(slices.len());
         self.open.clear();
         topic.clone_into(&mut self.topic);
@@ -92,6 +95,19 @@ impl RawReader {
         resumed.map_err(|error| refused(&format!("read {topic}"), &error))?;
         self.quiet_since = Stopwatch::start();
         Ok(())
+    }
+
+    /// Has the library learn at once who answers for a topic; by itself it would take up to a second.
+    async fn meet(&self, topic: &str) -> Result<(), BusError> {
+        let (consumer, name) = (Arc::clone(&self.consumer), topic.to_owned());
+        let ask = move || {
+            consumer
+                .fetch_metadata(Some(&name), REQUEST_WITHIN)
+                .map(drop)
+        };
+        let met = tokio::task::spawn_blocking(ask).await;
+        met.unwrap_or(Err(KafkaError::Canceled))
+            .map_err(|error| refused(&format!("read {topic}"), &error))
     }
 
     /// The next records with their partitions; of each partition in order. None: all slices are read. What a call has

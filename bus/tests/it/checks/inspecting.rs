@@ -34,7 +34,7 @@ fn record(offset: i64, value: Option<&'static str>) -> Record {
 }
 
 async fn read(reader: &mut RawReader, topic: &str, slices: &[Slice]) -> Vec<Record> {
-    reader.start(topic, slices).unwrap();
+    reader.start(topic, slices).await.unwrap();
     let mut all = Vec::new();
     loop {
         let records = soon("a slice", reader.next()).await.unwrap();
@@ -93,7 +93,7 @@ pub(crate) async fn a_copy_keeps_offsets_and_times(fresh: &Fresh) {
     let at = Timestamp::from_millis(1_000_004);
     assert_eq!(log.offsets_at(&state, at).await.unwrap(), [4, 0]);
 
-    reader.start(&topic, &[slice(1, 7)]).unwrap();
+    reader.start(&topic, &[slice(1, 7)]).await.unwrap();
     let error = soon("an error", reader.next()).await.unwrap_err();
     assert!(
         error.to_string().contains("the log holds 3 to 7"),

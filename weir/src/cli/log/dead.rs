@@ -117,7 +117,7 @@ impl Dump {
         &mut self,
         mut work: impl AsyncFnMut(Record) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        self.reader.start(DEAD.name(), &self.slices)?;
+        self.reader.start(DEAD.name(), &self.slices).await?;
         loop {
             let records = self.reader.next().await?;
             if records.is_empty() {

@@ -243,7 +243,7 @@ impl<'a> Replay<'a> {
             to: span.end,
         };
         let mut reader = self.home.log.reader()?;
-        reader.start(topic, &[slice])?;
+        reader.start(topic, &[slice]).await?;
         loop {
             let records = reader.next().await?;
             if records.is_empty() {
@@ -337,7 +337,7 @@ impl<'a> Replay<'a> {
             to: *offset + 1,
         };
         let mut reader = self.home.log.reader()?;
-        reader.start(topic, &[slice])?;
+        reader.start(topic, &[slice]).await?;
         let Some((_, original)) = reader.next().await?.pop() else {
             return Ok(false);
         };

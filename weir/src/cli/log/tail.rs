@@ -133,8 +133,13 @@ async fn first(args: &TailArgs, home: &Home, slices: &[Slice]) -> anyhow::Result
         Some(_) => args.count.unwrap_or(usize::MAX),
         None => usize::MAX,
     };
-    let mut reader = home.log.reader()?;
-    reader.start(&args.topic, slices)?;
+    let waits = slices.iter().any(|slice| slice.to == i64::MAX);
+    let mut reader = if waits {
+        home.log.watcher()?
+    } else {
+        home.log.reader()?
+    };
+    reader.start(&args.topic, slices).await?;
     loop {
         let records = reader.next().await?;
         if records.is_empty() {
@@ -155,7 +160,7 @@ async fn newest(args: &TailArgs, home: &Home, slices: &[Slice]) -> anyhow::Resul
     let count = args.count.unwrap_or(COUNT);
     let mut newest: BTreeMap<i32, VecDeque<Record>> = BTreeMap::new();
     let mut reader = home.log.reader()?;
-    reader.start(&args.topic, slices)?;
+    reader.start(&args.topic, slices).await?;
     loop {
         let records = reader.next().await?;
         if records.is_empty() {

@@ -34,6 +34,7 @@ use super::table::{Table, grouped};
 use crate::cli::say;
 use crate::folder;
 use compare::{Compared, Comparer};
+use copy::Copier;
 use plan::Plan;
 
 /// How long a cluster may take until a changed setting holds, and until what a killed run had on its way is there.
@@ -113,8 +114,9 @@ async fn transfer(from: &Inspector, to: &Inspector, json: bool) -> anyhow::Resul
     for plan in &plans {
         comparer.check_beginning(plan).await?;
     }
+    let mut copier = Copier::new(from, to)?;
     for plan in &plans {
-        let copied = copy::copy(from, to, plan).await?;
+        let copied = copier.copy(plan).await?;
         if !json {
             say(&copied.to_string())?;
         }

@@ -42,14 +42,14 @@ struct Side {
 }
 
 impl Side {
-    fn start(&mut self, topic: &str, partition: i32, span: Span) -> anyhow::Result<()> {
+    async fn start(&mut self, topic: &str, partition: i32, span: Span) -> anyhow::Result<()> {
         self.waiting.clear();
         let slice = Slice {
             partition,
             from: span.start,
             to: span.end,
         };
-        Ok(self.reader.start(topic, &[slice])?)
+        Ok(self.reader.start(topic, &[slice]).await?)
     }
 
     async fn peek(&mut self) -> anyhow::Result<Option<&Record>> {
@@ -120,8 +120,8 @@ impl Comparer {
         copy: Span,
     ) -> anyhow::Result<Compared> {
         let topic = plan.topic();
-        self.from.start(topic, partition, original)?;
-        self.to.start(topic, partition, copy)?;
+        self.from.start(topic, partition, original).await?;
+        self.to.start(topic, partition, copy).await?;
         let mut digest = Sha256::new();
         let mut records = 0;
         loop {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bus::clock::{Clock, SystemClock};
-use bus::inspect::{Inspector, RawWriter, Slice};
+use bus::inspect::{Inspector, RawReader, RawWriter, Slice, Span};
 use bus::{BusError, Record};
 use schemas::time::Timestamp;
 
@@ -37,68 +37,79 @@ struct Place {
     at: Timestamp,
 }
 
-/// Copies what is missing of a topic, and deletes what the original does not have at its beginning.
-pub(super) async fn copy(
-    from: &Inspector,
-    to: &Inspector,
-    plan: &Plan,
-) -> Result<Copied, BusError> {
-    let now = SystemClock.now();
-    let slice =
-        |(partition, original, copy): (i32, bus::inspect::Span, bus::inspect::Span)| Slice {
+/// From where to where.
+pub(super) struct Copier<'a> {
+    to: &'a Inspector,
+    reader: RawReader,
+    writer: RawWriter,
+}
+
+impl<'a> Copier<'a> {
+    pub(super) fn new(from: &Inspector, to: &'a Inspector) -> Result<Self, BusError> {
+        Ok(Self {
+            to,
+            reader: from.reader()?,
+            writer: to.copier()?,
+        })
+    }
+
+    /// Copies what is missing of a topic, and deletes what the original does not have at its beginning.
+    pub(super) async fn copy(&mut self, plan: &Plan) -> Result<Copied, BusError> {
+        let now = SystemClock.now();
+        let slice = |(partition, original, copy): (i32, Span, Span)| Slice {
             partition,
             from: original.start.max(copy.end),
             to: original.end,
         };
-    let slices: Vec<Slice> = plan.spans().map(slice).collect();
-    let place = |(_, _, copy): (i32, bus::inspect::Span, bus::inspect::Span)| Place {
-        next: copy.end,
-        at: now,
-    };
-    let mut copying = Copying {
-        writer: to.copier()?,
-        places: plan.spans().map(place).collect(),
-        copied: Copied {
-            topic: plan.topic().to_owned(),
-            partitions: plan.copied.len(),
-            records: 0,
-            fillers: 0,
-        },
-    };
-    let mut reader = from.reader()?;
-    reader.start(plan.topic(), &slices)?;
-    loop {
-        let records = reader.next().await?;
-        if records.is_empty() {
-            break;
+        let slices: Vec<Slice> = plan.spans().map(slice).collect();
+        let place = |(_, _, copy): (i32, Span, Span)| Place {
+            next: copy.end,
+            at: now,
+        };
+        let mut copying = Copying {
+            writer: &self.writer,
+            places: plan.spans().map(place).collect(),
+            copied: Copied {
+                topic: plan.topic().to_owned(),
+                partitions: plan.copied.len(),
+                records: 0,
+                fillers: 0,
+            },
+        };
+        self.reader.start(plan.topic(), &slices).await?;
+        loop {
+            let records = self.reader.next().await?;
+            if records.is_empty() {
+                break;
+            }
+            for (partition, record) in &records {
+                copying.take(*partition, record).await?;
+            }
         }
-        for (partition, record) in &records {
-            copying.take(*partition, record).await?;
+        for (partition, original, _) in plan.spans() {
+            copying.fill(partition, original.end, None).await?;
         }
+        self.writer.flush().await?;
+        let starts: Vec<(i32, i64)> = plan
+            .spans()
+            .filter(|(_, original, copy)| copy.start < original.start)
+            .map(|(partition, original, _)| (partition, original.start))
+            .collect();
+        if !starts.is_empty() {
+            self.to.delete_before(plan.topic(), &starts).await?;
+        }
+        Ok(copying.copied)
     }
-    for (partition, original, _) in plan.spans() {
-        copying.fill(partition, original.end, None).await?;
-    }
-    copying.writer.flush().await?;
-    let starts: Vec<(i32, i64)> = plan
-        .spans()
-        .filter(|(_, original, copy)| copy.start < original.start)
-        .map(|(partition, original, _)| (partition, original.start))
-        .collect();
-    if !starts.is_empty() {
-        to.delete_before(plan.topic(), &starts).await?;
-    }
-    Ok(copying.copied)
 }
 
-struct Copying {
-    writer: RawWriter,
+struct Copying<'a> {
+    writer: &'a RawWriter,
     /// By partition.
     places: Vec<Place>,
     copied: Copied,
 }
 
-impl Copying {
+impl Copying<'_> {
     async fn take(&mut self, partition: i32, record: &Record) -> Result<(), BusError> {
         self.fill(partition, record.offset, Some(record.appended_at))
             .await?;
