@@ -67,7 +67,10 @@ impl Right {
     fn arguments(&self) -> String {
         match self {
             Self::SignIn | Self::WriteIdempotently => "--cluster".to_owned(),
-            Self::CreateTopics => "--topic weir. --resource-pattern-type prefixed".to_owned(),
+            // Whoever may not see topics that exist would make them too.
+            Self::CreateTopics => "--operation Describe --operation DescribeConfigs --topic weir. \
+                                   --resource-pattern-type prefixed"
+                .to_owned(),
             Self::ReadTopic(name) | Self::WriteTopic(name) | Self::DescribeTopic(name) => {
                 format!("--topic {name}")
             }
@@ -291,6 +294,12 @@ mod tests {
             Right::WriteTopic("weir.usage.v1".to_owned()),
             "User:weir is not allowed to Write on topic weir.usage.v1: grant it with `kafka-acls.sh --bootstrap-server \
              kafka:9093 --add --allow-principal \"User:weir\" --operation Write --topic weir.usage.v1`",
+        );
+        check(
+            Right::CreateTopics,
+            "User:weir is not allowed to Create on topics weir.*: grant it with `kafka-acls.sh --bootstrap-server \
+             kafka:9093 --add --allow-principal \"User:weir\" --operation Create --operation Describe --operation \
+             DescribeConfigs --topic weir. --resource-pattern-type prefixed`",
         );
         check(
             Right::WriteIdempotently,

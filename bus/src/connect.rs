@@ -101,11 +101,7 @@ impl Bus {
     /// Waits until nothing can be sent any more for good, and says why: the process must end then, since only a new
     /// one can go on. Cancel safe.
     pub async fn failure(&self) -> BusError {
-        let mut ended = self.shared.client.ended.clone();
-        match ended.wait_for(Option::is_some).await {
-            Ok(reason) => BusError::Fatal(reason.clone().unwrap_or_default()),
-            Err(_) => BusError::Closed,
-        }
+        self.shared.client.failure().await
     }
 
     /// Joins a group and reads what it is given.

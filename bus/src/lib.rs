@@ -15,6 +15,9 @@
 //!   once; an offset that the log does not have ends the reader instead of skipping or counting twice.
 //! - When the log is away everything waits, is bounded, and goes on by itself; [`Bus::available`] and
 //!   [`Followed::Lost`] say so meanwhile.
+//! - A right that the log withholds is told once, shown by [`Bus::denials`] while it lasts, and found again by itself.
+//!   What the client library cannot get over comes out of [`Bus::failure`], and the process must end.
+//! - No text, `Debug` or log line shows a password.
 //! - What ends a reader comes as its last event. What passes by itself is logged and counted.
 //!
 //! The only crate that names `rdkafka`. Its `StreamConsumer` is not used (it can stop waking); every reader has a

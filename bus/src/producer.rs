@@ -62,8 +62,7 @@ pub(crate) struct Client {
     pub(crate) native: ThreadedProducer<Deliveries>,
     pub(crate) health: Arc<Health>,
     pub(crate) access: Arc<Access>,
-    /// Why the client can send no more, once that is so.
-    pub(crate) ended: watch::Receiver<Option<String>>,
+    complaints: watch::Receiver<u64>,
     pub(crate) metrics: Metrics,
     /// Acknowledged records by topic.
     produced: HashMap<&'static str, Counter>,
@@ -74,11 +73,11 @@ impl Client {
     pub(crate) fn start(config: &Config, metrics: &Metrics) -> Result<Self, BusError> {
         let access = Access::new(config, metrics);
         let health = Health::new(metrics.available.clone());
-        let (end, ended) = watch::channel(None);
+        let (complain, complaints) = watch::channel(0);
         let context = Deliveries {
             health: Arc::clone(&health),
             access: Arc::clone(&access),
-            end,
+            complaints: complain,
             metrics: metrics.clone(),
             record_bytes_max: config.record_bytes_max as usize,
         };
@@ -95,11 +94,34 @@ impl Client {
             native,
             health,
             access,
-            ended,
+            complaints,
             metrics: metrics.clone(),
             produced: topic::ALL.into_iter().map(counter).collect(),
             record_bytes_max: config.record_bytes_max as usize,
         })
+    }
+}
+
+impl Client {
+    /// Waits until nothing can be sent any more for good, and says why. Cancel safe.
+    pub(crate) async fn failure(&self) -> BusError {
+        let mut complaints = self.complaints.clone();
+        loop {
+            complaints.mark_unchanged();
+            // Among its complaints the library does not mark the one after which it is finished.
+            if let Some((code, reason)) = self.native.client().fatal_error() {
+                return BusError::Fatal(match code {
+                    RDKafkaErrorCode::ClusterAuthorizationFailed => {
+                        let denial = self.access.denied(Right::WriteIdempotently);
+                        format!("{reason}; {denial}")
+                    }
+                    _ => reason,
+                });
+            }
+            if complaints.changed().await.is_err() {
+                return BusError::Closed;
+            }
+        }
     }
 }
 

@@ -17,5 +17,6 @@ mod notify;
 mod pipeline;
 mod policy;
 mod queries;
+mod secure;
 mod tidy;
 mod transfer;

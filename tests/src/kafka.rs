@@ -2,6 +2,7 @@
 //! [`Cluster`] has three, always from the jars: its nodes are processes to be killed.
 
 mod cluster;
+pub mod secure;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -149,24 +150,33 @@ impl Kafka {
                 container.start().await.expect("the container starts");
             }
         }
-        let client: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", self.bootstrap())
-            .set("log_level", "0")
-            .create()
-            .expect("a client");
-        eventually("Kafka answers", READY_WITHIN, async || {
+        let bootstrap = self.bootstrap();
+        wait_until_it_answers(&bootstrap, || {
             if let Home::Jars(jars) = &mut self.home {
                 jars.check();
-            }
-            let metadata = client.fetch_metadata(None, Duration::from_secs(2));
-            match metadata.map(|m| m.brokers().len()) {
-                Ok(1) => Ok(()),
-                Ok(n) => Err(format!("{n} brokers")),
-                Err(e) => Err(e.to_string()),
             }
         })
         .await;
     }
+}
+
+/// `check` is called each time that it does not answer yet, to fail early.
+async fn wait_until_it_answers(bootstrap: &str, mut check: impl FnMut()) {
+    let client: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("log_level", "0")
+        .create()
+        .expect("a client");
+    eventually("Kafka answers", READY_WITHIN, async || {
+        check();
+        let metadata = client.fetch_metadata(None, Duration::from_secs(2));
+        match metadata.map(|m| m.brokers().len()) {
+            Ok(1) => Ok(()),
+            Ok(n) => Err(format!("{n} brokers")),
+            Err(e) => Err(e.to_string()),
+        }
+    })
+    .await;
 }
 
 impl Jars {
@@ -187,6 +197,15 @@ impl Jars {
 
     /// A folder with a configuration and formatted storage.
     fn with(properties: &str, tuning: Tuning) -> Self {
+        Self::with_arguments(properties, tuning, [])
+    }
+
+    /// Like [`Jars::with`], with more for the tool that formats.
+    fn with_arguments<'a>(
+        properties: &str,
+        tuning: Tuning,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
         let library = library();
         let folder = tempfile::tempdir().expect("a folder");
         let data = folder.path().join("data");
@@ -202,6 +221,7 @@ impl Jars {
         };
         let mut format = jars.java(&["kafka.tools.StorageTool", "format", "-t"]);
         format.args(["q1Sh-9_ISia_zwGINzRvyQ", "-c", "server.properties"]);
+        format.args(arguments);
         let output = format.output().expect("java runs");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(

@@ -241,6 +241,9 @@ pub fn command(name: &str) -> Command {
         "WEIR_CONFIG",
         "WEIR_POLICY",
         "WEIR_KAFKA",
+        "WEIR_KAFKA_SASL_USERNAME",
+        "WEIR_KAFKA_SASL_PASSWORD",
+        "WEIR_KAFKA_TLS_KEY_PASSWORD",
         "RUST_LOG",
     ] {
         command.env_remove(variable);

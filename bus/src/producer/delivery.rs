@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 use crate::access::{Access, Right};
 use crate::clock::Stopwatch;
 use crate::error::SendError;
-use crate::health::{Doubt, Health};
+use crate::health::Health;
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::record::Position;
@@ -90,8 +90,8 @@ impl Pending {
 pub(crate) struct Deliveries {
     pub(super) health: Arc<Health>,
     pub(super) access: Arc<Access>,
-    /// Told once, when the client can send no more.
-    pub(super) end: watch::Sender<Option<String>>,
+    /// Counts what the client library complains of.
+    pub(super) complaints: watch::Sender<u64>,
     pub(super) metrics: Metrics,
     pub(super) record_bytes_max: usize,
 }
@@ -111,24 +111,9 @@ impl Deliveries {
         };
         self.metrics.error(error.kind());
         if matches!(error, SendError::Unavailable { .. }) {
-            self.health.doubt(Doubt::Unacknowledged);
+            self.health.missed(topic);
         }
         error
-    }
-
-    /// Nothing comes back from this: the process ends, and a new one begins with a new client.
-    fn end(&self, reason: &str) {
-        let hint = if reason.contains("luster authorization failed") {
-            let denial = self.access.denied(Right::WriteIdempotently);
-            format!("{reason}; {denial}")
-        } else {
-            reason.to_owned()
-        };
-        self.end.send_if_modified(|end| {
-            let first = end.is_none();
-            end.get_or_insert(hint);
-            first
-        });
     }
 }
 
@@ -170,11 +155,10 @@ impl ClientContext for Deliveries {
         if self.access.heard(code, reason) && code != Some(RDKafkaErrorCode::SSL) {
             self.access.denied(Right::SignIn);
         }
-        match code {
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.health.doubt(Doubt::Unreachable),
-            Some(RDKafkaErrorCode::Fatal) => self.end(reason),
-            _ => {}
+        if code == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.health.unreachable();
         }
+        self.complaints.send_modify(|complaints| *complaints += 1);
         self.metrics.error("client");
         tracing::debug!(%error, reason, "the producer's client reports an error");
     }
