@@ -7,7 +7,7 @@
 //!
 //! A server that answers need not take records: a cluster of three that has lost two goes on telling its metadata. So
 //! the doubt of an unacknowledged record is lifted by an acknowledgement only, if need be that of a record which says
-//! nothing and is sent for this purpose.
+//! nothing and is sent for this purpose, to the same topic: this process may write there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,9 +37,10 @@ pub(crate) trait Probe: Send + 'static {
     /// Whether a server answers, within [`PROBE_WITHIN`].
     fn reaches(&mut self) -> bool;
 
-    /// Has a record on its way whose acknowledgement calls [`Health::answered`]; says whether the log has refused it
-    /// for good, which is an answer too. Does not wait.
-    fn write(&mut self) -> bool;
+    /// Has records on their way to `topic` any of whose acknowledgements calls [`Health::answered`]; says whether the
+    /// log has refused one for good, which is an answer too. Waits for [`PROBE_WITHIN`] at most, and for no
+    /// acknowledgement.
+    fn write(&mut self, topic: &str) -> bool;
 }
 
 /// What is known of the log.
@@ -56,6 +57,8 @@ pub(crate) struct Health {
 #[derive(Default)]
 struct Watch {
     doubt: Option<Doubt>,
+    /// Where the last record went that was not acknowledged.
+    missed: String,
     closing: bool,
 }
 
@@ -75,9 +78,19 @@ impl Health {
         !self.down.load(Ordering::Acquire)
     }
 
-    /// Something went wrong that may mean that the log is away.
-    pub(crate) fn doubt(&self, doubt: Doubt) {
+    /// No server can be reached, it seems.
+    pub(crate) fn unreachable(&self) {
+        self.doubt(Doubt::Unreachable, &mut self.watch.lock());
+    }
+
+    /// A record to `topic` was not acknowledged in time.
+    pub(crate) fn missed(&self, topic: &str) {
         let mut watch = self.watch.lock();
+        topic.clone_into(&mut watch.missed);
+        self.doubt(Doubt::Unacknowledged, &mut watch);
+    }
+
+    fn doubt(&self, doubt: Doubt, watch: &mut Watch) {
         watch.doubt = watch.doubt.max(Some(doubt));
         self.doubted.store(true, Ordering::Release);
         self.changed.notify_all();
@@ -139,16 +152,32 @@ impl Health {
         self.changed.wait_while_for(&mut watch, waits, at_most);
     }
 
+    /// Not to be asked again and again while only some of the log does not take records.
+    fn pause(&self) {
+        let mut watch = self.watch.lock();
+        let waits = |watch: &mut Watch| !watch.closing;
+        self.changed.wait_while_for(&mut watch, waits, PROBE_EVERY);
+    }
+
     fn ask(&self, doubt: Doubt, probe: &mut impl Probe) {
-        let reached = probe.reaches();
-        match doubt {
-            Doubt::Unreachable if reached => return self.answered(),
-            Doubt::Unacknowledged if reached && probe.write() => return self.answered(),
-            Doubt::Unacknowledged if reached => self.wait_for_answer(PROBE_WITHIN),
-            Doubt::Unreachable | Doubt::Unacknowledged => {}
+        if doubt == Doubt::Unacknowledged {
+            self.ask_to_write(probe);
+            self.pause();
+        } else if probe.reaches() {
+            self.answered();
+        } else {
+            self.unanswered();
+            self.wait_for_answer(PROBE_EVERY);
         }
+    }
+
+    fn ask_to_write(&self, probe: &mut impl Probe) {
+        let missed = self.watch.lock().missed.clone();
+        if probe.write(&missed) {
+            return self.answered();
+        }
+        self.wait_for_answer(PROBE_WITHIN);
         self.unanswered();
-        self.wait_for_answer(PROBE_EVERY);
     }
 }
 
@@ -205,7 +234,8 @@ mod tests {
             self.reaches.recv().unwrap_or(true)
         }
 
-        fn write(&mut self) -> bool {
+        fn write(&mut self, topic: &str) -> bool {
+            assert_eq!(topic, "t");
             self.refuses
         }
     }
@@ -226,7 +256,7 @@ mod tests {
     #[test]
     fn a_doubt_alone_changes_nothing() {
         let (health, answers, _prober) = prober(false);
-        health.doubt(Doubt::Unreachable);
+        health.unreachable();
         assert!(health.available());
         answers.send(true).unwrap();
         assert!(health.available());
@@ -235,7 +265,7 @@ mod tests {
     #[test]
     fn is_down_from_a_failed_question_to_the_next_answer() {
         let (health, answers, _prober) = prober(false);
-        health.doubt(Doubt::Unreachable);
+        health.unreachable();
         answers.send(false).unwrap();
         until(&health, false);
         answers.send(true).unwrap();
@@ -245,7 +275,7 @@ mod tests {
     #[test]
     fn an_acknowledgement_is_an_answer() {
         let (health, answers, _prober) = prober(false);
-        health.doubt(Doubt::Unreachable);
+        health.unreachable();
         answers.send(false).unwrap();
         until(&health, false);
         health.answered();
@@ -256,24 +286,22 @@ mod tests {
     #[test]
     fn metadata_is_no_acknowledgement() {
         let (health, answers, _prober) = prober(false);
-        health.doubt(Doubt::Unacknowledged);
-        health.doubt(Doubt::Unreachable);
-        answers.send(true).unwrap();
+        health.missed("t");
+        health.unreachable();
         until(&health, false);
-        answers.send(true).unwrap();
-        assert!(!health.available());
+        // Nobody asks for metadata, so nobody takes this.
+        assert!(answers.try_send(true).is_err());
         health.answered();
         assert!(health.available());
-        drop(answers);
     }
 
     #[test]
     fn a_refusal_is_an_answer() {
-        let (health, answers, _prober) = prober(true);
-        health.doubt(Doubt::Unacknowledged);
-        answers.send(false).unwrap();
-        until(&health, false);
-        answers.send(true).unwrap();
-        until(&health, true);
+        let (health, _answers, _prober) = prober(true);
+        health.missed("t");
+        while health.doubted.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        assert!(health.available());
     }
 }

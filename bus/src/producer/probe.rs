@@ -1,23 +1,26 @@
 //! How a log that is in doubt is asked.
 
-use prometheus_client::metrics::counter::Counter;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
-use schemas::topic::POLICIES;
+use schemas::topic::{self, POLICIES};
 
+use super::NOT_OURS;
 use super::delivery::{Deliveries, Delivery, Pending};
 use crate::error::SendError;
+use crate::filler::FILLER;
 use crate::health::{PROBE_WITHIN, Probe};
 use crate::metrics::Metrics;
 
-/// Nothing ever stands under this key of `weir.policies.v1`, so lifting it says nothing.
-const KEY: &str = "probe";
+/// Partitions that are asked at once: one of them may be without a server while the others are not.
+const PLACES: usize = 3;
 
 /// Asks through the producer itself: what it can do is the question.
 pub(super) struct LogProbe {
     native: ThreadedProducer<Deliveries>,
     metrics: Metrics,
-    produced: Counter,
-    on_its_way: Option<Delivery>,
+    on_their_way: Vec<Delivery>,
+    /// Counts the questions: each goes to another partition than the one before.
+    asked: usize,
 }
 
 impl LogProbe {
@@ -25,18 +28,32 @@ impl LogProbe {
         Self {
             native,
             metrics: metrics.clone(),
-            produced: metrics.produced(POLICIES.name()),
-            on_its_way: None,
+            on_their_way: Vec::new(),
+            asked: 0,
         }
     }
 
-    /// `None` when the client library has no room: what waits there is answered as well.
-    fn send(&self) -> Option<Delivery> {
-        let (pending, delivery) = Pending::question(self.produced.clone(), KEY.len());
-        let record: BaseRecord<'_, str, [u8], _> =
-            BaseRecord::with_opaque_to(POLICIES.name(), pending)
-                .partition(0)
-                .key(KEY);
+    /// How many partitions the topic has, if a server says so.
+    fn partitions(&self, topic: &str) -> Option<usize> {
+        let client = self.native.client();
+        let metadata = client.fetch_metadata(Some(topic), PROBE_WITHIN).ok()?;
+        let counts = metadata.topics().iter().map(|t| t.partitions().len());
+        counts.max().filter(|count| *count != 0)
+    }
+
+    /// Sends a filler, which nobody is handed. `None` when the client library has no room: what waits there is
+    /// answered as well.
+    fn send(&self, topic: &str, partition: usize) -> Option<Delivery> {
+        let produced = self.metrics.produced(label(topic));
+        let (pending, delivery) = Pending::question(produced, FILLER.len());
+        let named: Header<'_, &[u8]> = Header {
+            key: FILLER,
+            value: None,
+        };
+        let record: BaseRecord<'_, str, [u8], _> = BaseRecord::with_opaque_to(topic, pending)
+            .partition(i32::try_from(partition).ok()?)
+            .key(FILLER)
+            .headers(OwnedHeaders::new().insert(named));
         // Before sending: the answer may come before this returns.
         self.metrics.queued.inc();
         let sent = self.native.send(record);
@@ -45,6 +62,30 @@ impl LogProbe {
         }
         sent.ok().map(|()| delivery)
     }
+
+    /// Forgets what was answered; says whether any answer was that it will never do.
+    fn refused(&mut self) -> bool {
+        let mut refused = false;
+        self.on_their_way.retain_mut(|delivery| {
+            let Some(outcome) = delivery.settled() else {
+                return true;
+            };
+            if let Err(error) = outcome
+                && (!error.is_retriable() || matches!(error, SendError::Denied(_)))
+            {
+                tracing::debug!(%error, "the log refuses a record that is to show whether it answers");
+                refused = true;
+            }
+            false
+        });
+        refused
+    }
+}
+
+/// As the other records of this topic are counted.
+fn label(topic: &str) -> &str {
+    let ours = topic::ALL.iter().any(|spec| spec.name == topic);
+    if ours { topic } else { NOT_OURS }
 }
 
 impl Probe for LogProbe {
@@ -54,22 +95,21 @@ impl Probe for LogProbe {
         asked.is_ok()
     }
 
-    fn write(&mut self) -> bool {
-        let outcome = match &mut self.on_its_way {
-            None => None,
-            Some(delivery) => match delivery.settled() {
-                None => return false,
-                settled => settled,
-            },
-        };
-        if let Some(Err(error)) = outcome
-            && (!error.is_retriable() || matches!(error, SendError::Denied(_)))
-        {
-            tracing::debug!(%error, "the log refuses a record that is to show whether it answers");
-            self.on_its_way = None;
+    fn write(&mut self, topic: &str) -> bool {
+        if self.refused() {
             return true;
         }
-        self.on_its_way = self.send();
+        let Some(partitions) = self.partitions(topic) else {
+            return false;
+        };
+        for _ in 0..PLACES.min(partitions) {
+            if partitions <= self.on_their_way.len() {
+                break;
+            }
+            self.asked += 1;
+            let sent = self.send(topic, self.asked % partitions);
+            self.on_their_way.extend(sent);
+        }
         false
     }
 }
