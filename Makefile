@@ -29,6 +29,7 @@ conformance: needs-test
 
 soak: needs-test
 	WEIR_KILLS=200 $(CARGO) test -p tests --locked --test it -- crash
+	CLUSTER_ROUNDS=20 $(CARGO) test -p tests --locked --test it -- cluster
 
 bench: needs-build
 	$(CARGO) bench --workspace --locked
