@@ -108,4 +108,6 @@ impl Broker {
 }
 
 #[cfg(test)]
+mod crashes;
+#[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use std::path::Path;
 /// leaves the old content, and nothing beside it.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let next = path.with_extension("next");
-    let written = write_synced(&next, content).and_then(|()| fs::rename(&next, path));
+    let written = write_synced(&next, content).and_then(|()| rename(&next, path));
     if let Err(e) = written {
         // What could not be written whole takes up room, which may be just what is missing.
         let _ = remove_if_any(&next);
@@ -18,13 +18,65 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    let mut file = create(path)?;
     file.write_all(content)?;
+    sync(&file, path)
+}
+
+/// A folder with those above it, if it is not there.
+pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = path.parent() {
+        create_folder(above)?;
+    }
+    match fs::create_dir(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    #[cfg(test)]
+    crash::named(path);
+    Ok(())
+}
+
+/// A file of this name, empty if there was none.
+pub(crate) fn touch(path: &Path) -> io::Result<()> {
+    File::options().create(true).append(true).open(path)?;
+    #[cfg(test)]
+    crash::named(path);
+    Ok(())
+}
+
+/// A new and empty file, also where there was one.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    let file = File::create(path)?;
+    #[cfg(test)]
+    crash::created(path);
+    Ok(file)
+}
+
+/// Brings the whole content of the file at `path` to the disk.
+pub(crate) fn sync(
+    file: &File,
+    #[cfg_attr(not(test), expect(unused))] path: &Path,
+) -> io::Result<()> {
+    #[cfg(test)]
+    crash::syncing(path);
     file.sync_all()
+}
+
+/// Gives a file another name, and the folder keeps one of the two.
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    crash::renaming(from, to);
+    fs::rename(from, to)
 }
 
 /// Makes names created, renamed or removed in `folder` survive a power cut.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    crash::syncing_folder(folder);
     File::open(folder)?.sync_all()
 }
 
@@ -39,6 +91,8 @@ pub(crate) fn read_if_any(path: &Path) -> io::Result<Option<Vec<u8>>> {
 
 /// Removes a file that may be gone already.
 pub(crate) fn remove_if_any(path: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    crash::removing(path);
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
@@ -61,6 +115,9 @@ pub(crate) fn parse_checked<T: serde::de::DeserializeOwned>(line: &[u8]) -> Opti
     let crc = u32::from_str_radix(crc, 16).ok()?;
     (crc32c::crc32c(json) == crc).then(|| serde_json::from_slice(json).ok())?
 }
+
+#[cfg(test)]
+pub(crate) mod crash;
 
 #[cfg(test)]
 mod tests {
@@ -98,5 +155,21 @@ mod tests {
         replace(&path, b"second").unwrap();
         assert_eq!(read_if_any(&path).unwrap().as_deref(), Some(&b"second"[..]));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_crash_leaves_the_old_content_or_the_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("meta.json");
+        replace(&path, b"old").unwrap();
+        let images = crash::images(folder.path(), || replace(&path, b"new").unwrap());
+        assert!(images.len() > 10);
+        let mut seen = std::collections::BTreeSet::new();
+        for image in images {
+            let content = fs::read(image.path().join("meta.json")).unwrap();
+            assert!(content == b"old" || content == b"new", "{content:?}");
+            seen.insert(content);
+        }
+        assert_eq!(seen.len(), 2);
     }
 }

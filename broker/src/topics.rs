@@ -83,7 +83,7 @@ impl Topics {
         let folder = config.data_dir.join("topics");
         let mut catalog = Catalog::open(&config.data_dir, &folder)?;
         let failed = |source| OpenError::folder(&folder, source);
-        fs::create_dir_all(&folder).map_err(failed)?;
+        files::create_folder(&folder).map_err(failed)?;
         catalog.write_if_new().map_err(failed)?;
         sweep(&folder, &catalog).map_err(failed)?;
         let mut by_name = BTreeMap::new();

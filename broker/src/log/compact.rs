@@ -12,7 +12,6 @@
 //! tombstone is gone.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
 use std::hash::Hasher;
 use std::io::{self, BufWriter, Write};
 
@@ -203,7 +202,7 @@ impl Pass<'_> {
     ) -> io::Result<Option<(Segment, usize)>> {
         let first = &segments[0];
         let path = swap::cleaned_path(first);
-        let mut file = BufWriter::new(File::create(&path)?);
+        let mut file = BufWriter::new(files::create(&path)?);
         let mut copy = Segment::new(path.parent().unwrap_or(&path), first.base, first.created_ms);
         let mut count = 0;
         for segment in segments {
@@ -227,7 +226,7 @@ impl Pass<'_> {
                 copy.note(&header, position);
             }
         }
-        file.into_inner()?.sync_all()?;
+        files::sync(&file.into_inner()?, &path)?;
         copy.clean_to = self.newest.mapped_to;
         Ok(Some((copy, count)))
     }
@@ -294,13 +293,13 @@ fn put_in_place(log: &mut PartitionLog, group: &[Segment], mut copy: Segment) ->
         })
     };
     let Some(at) = at.filter(is_there) else {
-        fs::remove_file(swap::cleaned_path(&copy))?;
+        files::remove_if_any(&swap::cleaned_path(&copy))?;
         return Ok(false);
     };
     let group_end = at + group.len();
     copy.merged_to = log.segments.get(group_end).map_or(copy.next, |s| s.base);
     if let Err(e) = swap::begin(&copy, &log.producers) {
-        fs::remove_file(swap::cleaned_path(&copy))?;
+        files::remove_if_any(&swap::cleaned_path(&copy))?;
         return Err(e);
     }
     if let Err(e) = swap::finish(&log.folder, copy.base, copy.merged_to) {

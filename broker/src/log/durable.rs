@@ -25,7 +25,7 @@ impl PartitionLog {
         let segment = Segment::new(&self.folder, self.next, now_ms);
         // The file exists from now on, so that its name keeps the end of the log even if compaction
         // takes everything before it.
-        self.handles.get(segment.id, || segment.open_to_append())?;
+        files::touch(&segment.path)?;
         files::sync_folder(&self.folder)?;
         self.seal_last();
         self.segments.push(segment);

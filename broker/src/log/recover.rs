@@ -38,7 +38,7 @@ impl PartitionLog {
         shared: &Shared,
     ) -> Result<(PartitionLog, Vec<Cut>), OpenError> {
         let failed = |source| OpenError::folder(&folder, source);
-        fs::create_dir_all(&folder).map_err(failed)?;
+        files::create_folder(&folder).map_err(failed)?;
         let mut listed = list(&folder).map_err(failed)?;
         if !listed.swaps.is_empty() {
             for (path, base) in listed.swaps {
@@ -52,7 +52,7 @@ impl PartitionLog {
             return Err(OpenError::Damaged { path, reason });
         }
         for path in listed.leftovers {
-            fs::remove_file(path).map_err(failed)?;
+            files::remove_if_any(&path).map_err(failed)?;
         }
         let mut recovery = Recovery {
             segments: vec![],

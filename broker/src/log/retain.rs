@@ -11,15 +11,23 @@ impl PartitionLog {
     pub(crate) fn delete_before(&mut self, offset: i64) -> io::Result<i64> {
         let end = self.visible_end();
         let to = if offset < 0 { end } else { offset.min(end) };
-        // Whole segments first: their names say where the log starts, and on a full disk they make room for the rest.
-        let whole = self.segments.iter().rfind(|s| s.base <= to);
-        self.start = whole.map_or(self.start, |s| self.start.max(s.base));
-        self.drop_before_start()?;
-        if to > self.start {
-            files::replace(&self.folder.join(START_FILE), to.to_string().as_bytes())?;
-            self.start = to;
+        if to <= self.start {
+            return Ok(self.start);
         }
+        if self.save_start(to).is_err() {
+            // On a full disk: whole segments need no such note, and make room for it.
+            let whole = self.segments.iter().rfind(|s| s.base <= to);
+            self.start = whole.map_or(self.start, |s| self.start.max(s.base));
+            self.drop_before_start()?;
+            self.save_start(to)?;
+        }
+        self.start = to;
+        self.drop_before_start()?;
         Ok(self.start)
+    }
+
+    fn save_start(&self, to: i64) -> io::Result<()> {
+        files::replace(&self.folder.join(START_FILE), to.to_string().as_bytes())
     }
 
     /// Starts a new segment if the active one has been open long enough, so that retention and
@@ -61,16 +69,17 @@ impl PartitionLog {
     }
 
     fn drop_before_start(&mut self) -> io::Result<()> {
-        while self
-            .segments
-            .get(1)
-            .is_some_and(|following| following.base <= self.start)
-        {
+        let kept_from = self.segments.iter().rposition(|s| s.base <= self.start);
+        let dropped = kept_from.unwrap_or(0);
+        if dropped == 0 {
+            return Ok(());
+        }
+        for _ in 0..dropped {
             self.segments[0].remove()?;
             let removed = self.segments.remove(0);
             self.handles.forget(removed.id);
         }
-        Ok(())
+        files::sync_folder(&self.folder)
     }
 }
 

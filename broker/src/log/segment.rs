@@ -112,12 +112,7 @@ impl Segment {
     }
 
     pub(crate) fn open_to_append(&self) -> io::Result<File> {
-        OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&self.path)
+        OpenOptions::new().read(true).write(true).open(&self.path)
     }
 
     pub(super) fn open_checkpoint(&self) -> io::Result<CheckpointFile> {

@@ -3,7 +3,6 @@
 //! The copy lies beside them as `.cleaned`, on the disk. Its checkpoint is written as `.swap`: from that moment on the
 //! copy counts, and what is left to do is done again by the next opening if a crash comes first.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -32,7 +31,7 @@ pub(super) fn finish(folder: &Path, base: i64, merged_to: i64) -> io::Result<()>
     let path = segment_path(folder, base);
     let cleaned = path.with_extension(CLEANED);
     if cleaned.exists() {
-        fs::rename(&cleaned, &path)?;
+        files::rename(&cleaned, &path)?;
         files::sync_folder(folder)?;
     }
     for merged in super::recover::list(folder)?.segments {
@@ -42,6 +41,6 @@ pub(super) fn finish(folder: &Path, base: i64, merged_to: i64) -> io::Result<()>
     }
     files::sync_folder(folder)?;
     let checkpoint = path.with_extension("checkpoint");
-    fs::rename(path.with_extension(SWAP), checkpoint)?;
+    files::rename(&path.with_extension(SWAP), &checkpoint)?;
     files::sync_folder(folder)
 }
