@@ -9,6 +9,7 @@ mod crash;
 mod crash_log;
 mod demo;
 mod deploy;
+mod faults;
 mod gateway;
 mod harness;
 mod lifecycle;

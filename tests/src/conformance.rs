@@ -15,7 +15,6 @@ mod lab;
 mod member;
 mod members;
 pub mod programs;
-mod proxy;
 mod raw;
 mod reading;
 mod refusals;

@@ -17,11 +17,13 @@ pub mod kafka;
 pub mod metrics;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod receiver;
 pub mod redis;
 pub mod scene;
 pub mod smtp;
 pub mod trace;
+pub mod traffic;
 pub mod weir;
 
 pub use eventually::eventually;

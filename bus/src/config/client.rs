@@ -26,6 +26,11 @@ impl Config {
                 "message.timeout.ms",
                 self.delivery_within.as_millis().to_string(),
             )
+            // A request that is lost is sent again while its records may still wait.
+            .set(
+                "request.timeout.ms",
+                (self.delivery_within.as_millis() / 2).max(1).to_string(),
+            )
             .set(
                 "queue.buffering.max.messages",
                 self.queue_records_max.to_string(),
@@ -77,6 +82,9 @@ impl Config {
             .set("client.id", &self.client_id)
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
+            // By default a connection whose other side is gone without a word is noticed after a minute.
+            .set("socket.timeout.ms", "10000")
+            .set("socket.keepalive.enable", "true")
             .set("log.connection.close", "false")
             .set("enable.metrics.push", "false");
         for (name, value) in self.security() {

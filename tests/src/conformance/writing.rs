@@ -10,7 +10,7 @@ use rdkafka::producer::{BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::lab::{Lab, Read, SOON, check_each_once, check_gapless};
-use super::proxy::Proxy;
+use crate::proxy::{Fault, Proxy};
 
 pub(super) fn codecs(lab: &Lab) -> anyhow::Result<()> {
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
@@ -229,7 +229,8 @@ pub(super) fn concurrent_producers(lab: &Lab) -> anyhow::Result<()> {
 pub(super) fn lost_replies(lab: &Lab) -> anyhow::Result<()> {
     const COUNT: usize = 2000;
     let topic = lab.topic(2, &[])?;
-    let proxy = Proxy::start(&lab.bootstrap, 5)?;
+    let proxy = Proxy::start(&lab.bootstrap)?;
+    proxy.set(Fault::LoseReplies(5));
     let through = Lab::new(proxy.address());
     let (producer, deliveries) = through.producer(&[
         ("linger.ms", "2"),
@@ -252,7 +253,7 @@ pub(super) fn lost_replies(lab: &Lab) -> anyhow::Result<()> {
     }
     producer.flush(2 * SOON)?;
     deliveries.expect(COUNT)?;
-    ensure!(proxy.lost() > 0, "the proxy lost nothing");
+    ensure!(proxy.faults() > 0, "the proxy lost nothing");
     let read = lab.read_all(&topic, 2)?;
     check_each_once(&read, COUNT)?;
     let number = |r: &Read| r.text()[1..].parse::<usize>().unwrap_or(usize::MAX);
