@@ -1,15 +1,14 @@
 //! An installation moves from the embedded log to Kafka and back: offsets, decisions and figures stay, and nobody is
 //! told anything twice.
 
-mod copies;
+pub(crate) mod copies;
 mod gaps;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Output};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::client::Client;
 use tests::events::usage;
 use tests::eventually;
@@ -20,7 +19,8 @@ use tests::receiver::Receiver;
 use tests::trace;
 use tests::weir::{Options, Weir, command};
 
-use copies::records_in;
+use crate::log_tools::{fails, lines, log, succeeds};
+use copies::{SLOWLY, records_in};
 
 const USAGE: &str = "weir.usage.v1";
 const BATCH: usize = 500;
@@ -35,11 +35,6 @@ window = "sliding 1h"
 hard = 3
 mode = "block"
 "#;
-/// One record a request, and one request at a time: slow enough to be killed in the middle.
-const SLOWLY: &str = "[kafka.settings]\n\
-    \"producer.batch.num.messages\" = \"1\"\n\
-    \"producer.max.in.flight.requests.per.connection\" = \"1\"\n";
-
 fn config(webhook: &str) -> String {
     format!(
         r#"
@@ -59,29 +54,6 @@ secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 messages_max = 1000
 "#
     )
-}
-
-/// `weir log` with these arguments.
-fn log(arguments: &[&str]) -> Command {
-    let mut command = command("log");
-    command.args(arguments);
-    command
-}
-
-#[track_caller]
-fn succeeds(command: &mut Command) -> String {
-    let output = command.output().expect("weir runs");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {errors}");
-    String::from_utf8(output.stdout).expect("text")
-}
-
-/// It ends with an error that says `part`.
-#[track_caller]
-fn fails(command: &mut Command, part: &str) {
-    let Output { status, stderr, .. } = command.output().expect("weir runs");
-    let errors = String::from_utf8_lossy(&stderr);
-    assert!(!status.success() && errors.contains(part), "{errors}");
 }
 
 async fn post(client: &Client, events: &[String]) {
@@ -223,6 +195,8 @@ async fn an_installation_moves_to_kafka_and_back() {
         "it was complete before"
     );
 
+    shows_kafka(&kafka);
+
     weir.start_again_on(Some(kafka.bootstrap())).await;
     let client = weir.client();
     is_refused(&client, "live-1").await;
@@ -250,16 +224,39 @@ async fn an_installation_moves_to_kafka_and_back() {
     everybody_is_told_once(&client, &receiver, 3).await;
 }
 
+/// The tools see on Kafka what they see in a folder.
+fn shows_kafka(kafka: &Kafka) {
+    let bootstrap = kafka.bootstrap();
+    let on = |arguments: &[&str]| {
+        let mut command = log(arguments);
+        command.args(["--kafka", &bootstrap]);
+        lines(&mut command)
+    };
+    let topics = on(&["ls", "--json"]);
+    let records = topics.iter().map(|topic| topic["records_max"].as_i64());
+    assert_eq!(records.sum::<Option<i64>>(), Some(records_in(&bootstrap)));
+    let newest = on(&["tail", "weir.decisions.v1", "-n", "1"]);
+    assert_eq!(newest[0]["record"], "decision");
+    assert_eq!(newest[0]["key"], "tenant/live-1");
+    let offsets = on(&["offsets", "--json"]);
+    assert!(
+        offsets
+            .iter()
+            .any(|line| line["group"] == "weir-aggregator")
+    );
+}
+
 /// Imports into a folder that has nothing of the log, and what else the installation has.
 fn back_to_a_new_folder(weir: &Weir, kafka: &Kafka, folder: &Path) {
     let (data, old) = (weir.data_folder(), folder.join("old"));
     std::fs::rename(&data, &old).expect("the data folder's other name");
     let mut import = log(&["import", "--from", &kafka.bootstrap(), "--json", "--data"]);
-    let told = succeeds(import.arg(&data));
-    let lines = told.lines().map(serde_json::from_str::<Value>);
-    let records = |line: Value| line["records"].as_i64().expect("a number");
-    let compared: i64 = lines.map(|line| records(line.expect("JSON"))).sum();
-    assert_eq!(compared, records_in(&kafka.bootstrap()));
+    let told = lines(import.arg(&data));
+    let held = told
+        .iter()
+        .flat_map(|line| [&line["records"], &line["fillers"]]);
+    let held: Option<i64> = held.map(serde_json::Value::as_i64).sum();
+    assert_eq!(held, Some(records_in(&kafka.bootstrap())));
     for kept in ["snapshots", "weir.db", "credentials.json"] {
         std::fs::rename(old.join(kept), data.join(kept)).expect("it moves");
     }

@@ -11,8 +11,12 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 const WITHIN: Duration = Duration::from_secs(10);
 /// What stands for a record that the original does not have.
 const FILLER: &str = "weir-filler";
+/// One record a request, and one request at a time: slow enough to be killed in the middle.
+pub(crate) const SLOWLY: &str = "[kafka.settings]\n\
+    \"producer.batch.num.messages\" = \"1\"\n\
+    \"producer.max.in.flight.requests.per.connection\" = \"1\"\n";
 
-pub(super) fn client(bootstrap: &str, group: &str) -> BaseConsumer {
+pub(crate) fn client(bootstrap: &str, group: &str) -> BaseConsumer {
     ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("group.id", group)
@@ -24,7 +28,7 @@ pub(super) fn client(bootstrap: &str, group: &str) -> BaseConsumer {
 }
 
 /// The first and the next offset of every partition of Weir's topics.
-pub(super) fn spans(bootstrap: &str) -> BTreeMap<(String, i32), (i64, i64)> {
+pub(crate) fn spans(bootstrap: &str) -> BTreeMap<(String, i32), (i64, i64)> {
     let client = client(bootstrap, "look");
     let metadata = client.fetch_metadata(None, WITHIN).expect("metadata");
     let ours = metadata.topics().iter();
@@ -41,7 +45,7 @@ pub(super) fn spans(bootstrap: &str) -> BTreeMap<(String, i32), (i64, i64)> {
 }
 
 /// How many offsets Weir's topics hold; topics that are just being made count nothing.
-pub(super) fn records_in(bootstrap: &str) -> i64 {
+pub(crate) fn records_in(bootstrap: &str) -> i64 {
     let client = client(bootstrap, "look");
     let metadata = client.fetch_metadata(None, WITHIN).expect("metadata");
     let mut sum = 0;
@@ -59,8 +63,8 @@ pub(super) fn records_in(bootstrap: &str) -> i64 {
 
 /// A record with all that a copy must keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Copy {
-    pub(super) offset: i64,
+pub(crate) struct Copy {
+    pub(crate) offset: i64,
     time: Option<i64>,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
@@ -85,13 +89,19 @@ impl Copy {
         }
     }
 
-    pub(super) fn is_filler(&self) -> bool {
+    /// A header's value, as text.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        let (_, value) = self.headers.iter().find(|(header, _)| header == name)?;
+        String::from_utf8(value.clone()?).ok()
+    }
+
+    pub(crate) fn is_filler(&self) -> bool {
         self.headers.iter().any(|(name, _)| name == FILLER)
     }
 }
 
 /// All records of a partition, to its end.
-pub(super) fn read(bootstrap: &str, topic: &str, partition: i32) -> Vec<Copy> {
+pub(crate) fn read(bootstrap: &str, topic: &str, partition: i32) -> Vec<Copy> {
     let client = client(bootstrap, "look");
     let (start, _) = client
         .fetch_watermarks(topic, partition, WITHIN)

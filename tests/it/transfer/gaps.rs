@@ -12,8 +12,9 @@ use tests::embedded::{Embedded, LogProcess};
 use tests::eventually;
 use tests::kafka::Kafka;
 
+use super::USAGE;
 use super::copies::{Copy, client, read, spans};
-use super::{USAGE, fails, log, succeeds};
+use crate::log_tools::{fails, log, succeeds};
 
 const DECISIONS: &str = "weir.decisions.v1";
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -3,14 +3,15 @@
 //! One replay at a time works on a log: all of them join one group, which gives the one partition of `weir.dead.v1` to
 //! one of them. What was put back is told by notes in that topic, see [`ledger`].
 
+mod claim;
+mod job;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bus::inspect::{Appender, Slice};
-use bus::{
-    Consumer, Event, Headers, Partition, RawRecord, Revoked, SendError, Start, Subscription,
-};
+use bus::{Headers, RawRecord, SendError};
 use clap::Args;
 use schemas::record::{Dead, Origin};
 use schemas::topic::{self, Cleanup, DEAD};
@@ -20,11 +21,9 @@ use super::dead::ledger::{self, Ledger};
 use super::dead::{Choice, Dump, Entry};
 use super::place::{Home, Place};
 use crate::cli::say;
+use claim::{claim, taken};
+use job::Job;
 
-/// The group that lets one replay at a time work.
-const GROUP: &str = "weir-log-replay";
-/// Longer than a group takes to forget a member that was killed.
-const CLAIM_WITHIN: Duration = Duration::from_secs(30);
 /// What a replay that was killed had on its way has arrived after so long.
 const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 /// Records between one set of notes and the next.
@@ -77,80 +76,6 @@ async fn run(args: &ReplayArgs, home: &Home) -> anyhow::Result<()> {
     };
     claim.close().await;
     tell(args, &outcome?)
-}
-
-/// Waits until this is the only replay at work.
-async fn claim(home: &Home) -> anyhow::Result<Consumer> {
-    let end = Dump::new(home).await?.end();
-    let mut consumer = home.log.consume(Subscription {
-        group: GROUP.to_owned(),
-        topics: vec![DEAD.spec()],
-        start: Start::Stored,
-        batch_records_max: 1,
-    })?;
-    let assigned = async {
-        loop {
-            match consumer.next().await {
-                Event::Assigned(assigned) => return Ok(assigned),
-                Event::Failed(error) => return Err(error),
-                _ => {}
-            }
-        }
-    };
-    let assigned = tokio::time::timeout(CLAIM_WITHIN, assigned).await;
-    let assigned = assigned.context("another `weir log replay` is at work on this log")??;
-    let (topic, index) = (DEAD.name(), 0);
-    assigned.start(&[(Partition { topic, index }, Some(end))]);
-    Ok(consumer)
-}
-
-/// Resolves when another replay gets the partition.
-async fn taken(claim: &mut Consumer) -> anyhow::Result<Revoked> {
-    loop {
-        match claim.next().await {
-            Event::Revoked(revoked) => return Ok(revoked),
-            Event::Failed(error) => return Err(error.into()),
-            _ => {}
-        }
-    }
-}
-
-/// A record as it goes back.
-struct Job {
-    dead: i64,
-    origin: Origin,
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
-    headers: Headers,
-}
-
-impl Job {
-    fn new(offset: i64, dead: Dead) -> Self {
-        let headers = dead.headers.into_iter();
-        let headers = headers.map(|header| (header.name, header.value.map(Into::into)));
-        Self {
-            dead: offset,
-            origin: dead.origin,
-            key: dead.key,
-            value: dead.value,
-            headers: ledger::marked(headers.collect(), offset),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-        of(&self.key) + of(&self.value)
-    }
-
-    fn record(&self) -> RawRecord<'_> {
-        RawRecord {
-            topic: &self.origin.topic,
-            partition: self.origin.partition,
-            key: self.key.as_deref(),
-            value: self.value.as_deref(),
-            headers: &self.headers,
-        }
-    }
 }
 
 struct Replay<'a> {

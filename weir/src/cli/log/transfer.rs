@@ -224,6 +224,7 @@ fn tell(compared: &[Compared], commits: usize, json: bool) -> anyhow::Result<()>
                 "partition": one.partition,
                 "next": one.next,
                 "records": one.records,
+                "fillers": one.fillers,
                 "checksum": one.checksum(),
             });
             say(&shown.to_string())?;

@@ -19,6 +19,8 @@ pub(super) struct Compared {
     pub(super) next: i64,
     /// On both sides, fillers not counted.
     pub(super) records: i64,
+    /// At the target.
+    pub(super) fillers: i64,
     checksum: [u8; 32],
 }
 
@@ -123,7 +125,7 @@ impl Comparer {
         self.from.start(topic, partition, original).await?;
         self.to.start(topic, partition, copy).await?;
         let mut digest = Sha256::new();
-        let mut records = 0;
+        let (mut records, mut fillers) = (0, 0);
         loop {
             let (ours, theirs) = (self.from.peek().await?, self.to.peek().await?);
             let difference = match (ours, theirs) {
@@ -132,6 +134,7 @@ impl Comparer {
                     let difference = difference(a, b);
                     add(&mut digest, a);
                     records += i64::from(!a.is_filler());
+                    fillers += i64::from(b.is_filler());
                     self.from.waiting.pop_front();
                     self.to.waiting.pop_front();
                     difference
@@ -145,6 +148,7 @@ impl Comparer {
                 (_, Some(b)) => {
                     let may_be_extra =
                         b.is_filler() || plan.is_compacted() || b.offset < original.start;
+                    fillers += i64::from(b.is_filler());
                     let offset = b.offset;
                     self.to.waiting.pop_front();
                     (!may_be_extra)
@@ -164,6 +168,7 @@ impl Comparer {
             partition,
             next: original.end,
             records,
+            fillers,
             checksum: digest.finalize().into(),
         })
     }
