@@ -20,6 +20,9 @@ use crate::metrics::Metrics;
 /// this counts, so it no longer does.
 const REFUSAL_COUNTS_FOR: Duration = Duration::from_secs(30);
 
+/// A right that is denied again so soon was not granted in between: servers learn of a change one by one.
+const EPISODE: Duration = Duration::from_secs(10);
+
 /// What Kafka grants to a client.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Right {
@@ -180,13 +183,14 @@ impl Access {
             since: Stopwatch::start(),
             times: 0,
         });
+        let new = lack.times == 0 || EPISODE <= lack.since.elapsed();
         lack.since = Stopwatch::start();
         if !lack.denied {
             lack.denied = true;
-            lack.times += 1;
             self.any.store(true, Ordering::Release);
             self.metrics.denied(&right, true);
-            if lack.times.is_power_of_two() {
+            lack.times += u64::from(new);
+            if new && lack.times.is_power_of_two() {
                 tracing::error!(times = lack.times, "{denial}");
             }
         }

@@ -3,7 +3,7 @@
 mod denied;
 mod ownership;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,8 +55,10 @@ pub(super) struct Reader {
     /// Changes of ownership that wait for room in the channel.
     outbox: VecDeque<Event>,
     access: Arc<Access>,
-    /// Topics that the log gives no records of, and since when nobody has asked.
-    denied: BTreeMap<&'static str, Stopwatch>,
+    /// Partitions that the log gives no records of.
+    denied: BTreeSet<Partition>,
+    /// Since it was last asked for them.
+    asked: Stopwatch,
     repeats: Repeats,
 }
 
@@ -112,7 +114,8 @@ impl Reader {
             to_read: VecDeque::new(),
             outbox: VecDeque::new(),
             access: settings.access,
-            denied: BTreeMap::new(),
+            denied: BTreeSet::new(),
+            asked: Stopwatch::start(),
             repeats: Repeats::default(),
         })
     }
@@ -227,7 +230,7 @@ impl Reader {
         let found = open.read(self.subscription.batch_records_max)?;
         let lag = open.lag();
         if found.batch.is_some() || matches!(found.then, Then::End) {
-            self.read_granted(partition.topic);
+            self.read_granted(partition);
         }
         if let Some(batch) = found.batch {
             self.metrics.consumed(partition.topic, batch.records.len());
@@ -267,8 +270,8 @@ impl Reader {
             return Err(self.impossible(open.partition, open.next));
         }
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
-            let topic = open.partition.topic;
-            self.read_denied(topic);
+            let partition = open.partition;
+            self.read_denied(partition);
             return Ok(());
         }
         self.metrics.error("fetch");

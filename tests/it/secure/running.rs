@@ -22,7 +22,8 @@ const DENIED: &str = "weir_bus_denied";
 
 /// As `user`, with everything logged that might hold a secret.
 async fn run(kafka: &Secure, command: &'static str, user: &str, mechanism: &str) -> Weir {
-    let password = kafka.folder().join("password");
+    // Of its own: several start at once.
+    let password = kafka.folder().join(format!("{command}.password"));
     std::fs::write(&password, format!("{PASSWORD}\n")).expect("the password's file");
     let config = format!(
         "[telemetry]\nfilter = \"info,weir=debug,bus=debug\"\n\

@@ -16,6 +16,7 @@ use crate::access::Right;
 use crate::clock::Stopwatch;
 use crate::consumer::Start;
 use crate::consumer::partition::OpenPartition;
+use crate::record::Partition;
 
 /// Between asking for records of a denied topic and asking again.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -24,17 +25,28 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 impl Reader {
-    /// The log gives no records of `topic`.
-    pub(super) fn read_denied(&mut self, topic: &'static str) {
+    /// The log gives no records of `partition`.
+    pub(super) fn read_denied(&mut self, partition: Partition) {
         self.metrics.error("denied");
-        self.access.denied(Right::ReadTopic(topic.to_owned()));
-        self.denied.insert(topic, Stopwatch::start());
+        self.access.denied(right_to_read(partition.topic));
+        if self.denied.is_empty() {
+            self.asked = Stopwatch::start();
+        }
+        self.denied.insert(partition);
     }
 
-    /// The log gives records of `topic`.
-    pub(super) fn read_granted(&mut self, topic: &'static str) {
-        if self.denied.remove(topic).is_some() {
-            self.access.granted(&Right::ReadTopic(topic.to_owned()));
+    /// The log gives records of `partition`, or says that there are no more.
+    pub(super) fn read_granted(&mut self, partition: Partition) {
+        let topic = partition.topic;
+        if self.denied.remove(&partition) && self.denied.iter().all(|other| other.topic != topic) {
+            self.access.granted(&right_to_read(topic));
+        }
+    }
+
+    /// Other partitions are read from here on: what these are denied, they will say themselves.
+    pub(super) fn forget_denied(&mut self) {
+        for partition in std::mem::take(&mut self.denied) {
+            self.access.granted(&right_to_read(partition.topic));
         }
     }
 
@@ -47,7 +59,7 @@ impl Reader {
             }
             Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
                 for topic in self.hidden_topics() {
-                    self.access.denied(Right::ReadTopic(topic.to_owned()));
+                    self.access.denied(right_to_read(topic));
                 }
             }
             _ => return false,
@@ -56,11 +68,14 @@ impl Reader {
         true
     }
 
-    /// This member belongs to its group.
-    pub(super) fn group_granted(&self) {
+    /// This member belongs to its group, which has given it `partitions`.
+    pub(super) fn group_granted(&self, partitions: &[Partition]) {
         if self.access.any() {
             let group = self.subscription.group.clone();
             self.access.granted(&Right::JoinGroup(group));
+            for partition in partitions {
+                self.access.granted(&right_to_read(partition.topic));
+            }
         }
     }
 
@@ -75,30 +90,30 @@ impl Reader {
         names.filter(hidden).collect()
     }
 
-    /// Asks again for records of denied topics, when it is time.
+    /// Asks again for records of denied partitions, when it is time.
     pub(super) fn ask_for_denied(&mut self) {
-        for (topic, since) in &mut self.denied {
-            if since.elapsed() < ASK_EVERY {
+        if self.denied.is_empty() || self.asked.elapsed() < ASK_EVERY {
+            return;
+        }
+        self.asked = Stopwatch::start();
+        for open in &self.open {
+            let partition = open.partition;
+            if !self.denied.contains(&partition) {
                 continue;
             }
-            *since = Stopwatch::start();
-            for open in self
-                .open
-                .iter()
-                .filter(|open| open.partition.topic == *topic)
-            {
-                let Some(place) = place_of(&self.consumer, open, self.subscription.start) else {
-                    continue;
-                };
-                let asked = self
-                    .consumer
-                    .seek(topic, open.partition.index, place, Duration::ZERO);
-                if let Err(error) = asked {
-                    tracing::debug!(%error, partition = %open.partition, "cannot ask again");
-                }
+            let Some(place) = place_of(&self.consumer, open, self.subscription.start) else {
+                continue;
+            };
+            let Partition { topic, index } = partition;
+            if let Err(error) = self.consumer.seek(topic, index, place, Duration::ZERO) {
+                tracing::debug!(%error, %partition, "cannot ask again");
             }
         }
     }
+}
+
+fn right_to_read(topic: &str) -> Right {
+    Right::ReadTopic(topic.to_owned())
 }
 
 /// Where the next record of a partition is sought.

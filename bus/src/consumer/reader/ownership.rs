@@ -40,7 +40,6 @@ impl Reader {
 
     fn begin_assigning(&mut self, named: &[(String, i32)]) -> Result<(), BusError> {
         self.metrics.rebalance("assigned");
-        self.group_granted();
         let topics = &self.subscription.topics;
         let ours = |(name, index): &(String, i32)| {
             let spec = topics.iter().find(|spec| spec.name == name)?;
@@ -50,6 +49,7 @@ impl Reader {
             })
         };
         let partitions: Arc<[Partition]> = named.iter().filter_map(ours).collect();
+        self.group_granted(&partitions);
         if partitions.is_empty() {
             return self.assign(&partitions, &[]);
         }
@@ -119,6 +119,7 @@ impl Reader {
         partitions: &[Partition],
         offsets: &[(Partition, Option<i64>)],
     ) -> Result<(), BusError> {
+        self.forget_denied();
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         self.open.clear();
         self.to_read.clear();
@@ -154,6 +155,7 @@ impl Reader {
     }
 
     pub(super) fn forget_open(&mut self) {
+        self.forget_denied();
         for open in self.open.drain(..) {
             self.metrics.forget(open.partition);
         }
