@@ -4,14 +4,15 @@
 CARGO ?= cargo
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help demo test conformance soak bench lint needs-build needs-test
+.PHONY: help demo test conformance soak fuzz bench lint needs-build needs-test
 
 help:
 	@echo "make demo   build weir and watch it count, decide and refuse"
 	@echo "make test   install what the tests need and run all of them"
 	@echo "make lint   format, clippy, docs and dependency rules, warnings denied"
 	@echo "make conformance   what the log must do for Kafka's clients, case by case; BOOTSTRAP=host:port for one that runs"
-	@echo "make soak   the crash tests with hundreds of kills"
+	@echo "make soak   crashes, faults and a cluster's trouble by the hundred, and compaction at size, with their figures"
+	@echo "make fuzz   garbage for the embedded log, FUZZ_SECONDS of each kind (600)"
 	@echo "make bench  the benches, with their numbers"
 
 demo: needs-build
@@ -28,8 +29,14 @@ conformance: needs-test
 	$(if $(BOOTSTRAP),BOOTSTRAP=$(BOOTSTRAP)) $(CARGO) test -p tests --locked --test it -- conformance --nocapture --test-threads=1
 
 soak: needs-test
-	WEIR_KILLS=200 $(CARGO) test -p tests --locked --test it -- crash
-	CLUSTER_ROUNDS=20 $(CARGO) test -p tests --locked --test it -- cluster
+	COMPACT_KEYS=1000000 $(CARGO) test -p broker --release --locked -- near_the_size --nocapture
+	WEIR_KILLS=200 LOG_KILLS=200 LOG_CUTS=50 \
+		$(CARGO) test -p tests --locked --test it -- crash --nocapture --test-threads=1
+	FAULT_ROUNDS=10 CLUSTER_ROUNDS=20 \
+		$(CARGO) test -p tests --locked --test it -- faults cluster --nocapture --test-threads=1
+
+fuzz: needs-build
+	scripts/fuzz
 
 bench: needs-build
 	$(CARGO) bench --workspace --locked

@@ -56,15 +56,41 @@ pub(crate) struct Context<'a> {
     client: StrBytes,
 }
 
+/// A request that was understood, or that can at least be answered.
+struct Asked {
+    api: ApiKey,
+    version: i16,
+    header: RequestHeader,
+    /// Without one, this is a newer client's ApiVersions, of which only the header can be read.
+    request: Option<RequestKind>,
+}
+
 /// Answers one frame (without its length) with a whole frame, or not at all where the protocol
 /// wants no answer.
 ///
 /// # Errors
 /// If the bytes are not a request of an advertised API and version.
-pub(crate) async fn answer(
-    core: &Arc<Core>,
-    mut frame: Bytes,
-) -> Result<Option<Bytes>, RequestError> {
+pub(crate) async fn answer(core: &Arc<Core>, frame: Bytes) -> Result<Option<Bytes>, RequestError> {
+    let asked = read(frame)?;
+    let (api, correlation_id) = (asked.api, asked.header.correlation_id);
+    let Some(request) = asked.request else {
+        // It learns from version 0 what it may ask.
+        let refusal = ResponseKind::ApiVersions(versions(ResponseError::UnsupportedVersion.code()));
+        return encode(correlation_id, api, 0, &refusal).map(Some);
+    };
+    let context = Context {
+        core,
+        version: asked.version,
+        client: asked.header.client_id.unwrap_or_default(),
+    };
+    match dispatch(&context, request).await? {
+        Some(response) => encode(correlation_id, api, asked.version, &response).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Understands a frame, whose counts are looked at before anything is decoded.
+fn read(mut frame: Bytes) -> Result<Asked, RequestError> {
     let head: [u8; 4] = frame
         .get(..4)
         .and_then(|h| h.try_into().ok())
@@ -78,40 +104,33 @@ pub(crate) async fn answer(
     if known.is_none() && api != ApiKey::ApiVersions {
         return Err(RequestError::Unsupported { api, version });
     }
-    let header =
-        RequestHeader::decode(&mut frame, api.request_header_version(version)).map_err(|e| {
-            RequestError::Malformed {
-                what: "header",
-                reason: format!("{e:#}"),
-            }
-        })?;
-    let Some(known) = known else {
-        // A client that is newer than this broker learns from version 0 what it may ask.
-        let refusal = ResponseKind::ApiVersions(versions(ResponseError::UnsupportedVersion.code()));
-        return encode(header.correlation_id, api, 0, &refusal).map(Some);
-    };
-    let flexible = api.request_header_version(version) >= FLEXIBLE_HEADER;
-    if layout::skip(known.request, version, flexible, &frame).is_none() {
-        let reason = "it ends too early or announces too much".to_owned();
-        return Err(RequestError::Malformed {
-            what: "request",
-            reason,
-        });
+    let malformed = |what, reason: String| RequestError::Malformed { what, reason };
+    let header = RequestHeader::decode(&mut frame, api.request_header_version(version))
+        .map_err(|e| malformed("header", format!("{e:#}")))?;
+    let mut request = None;
+    if let Some(known) = known {
+        let flexible = api.request_header_version(version) >= FLEXIBLE_HEADER;
+        let rest = layout::skip(known.request, version, flexible, &frame).map(<[u8]>::len);
+        if rest.is_none() {
+            let reason = "it ends too early or announces too much".to_owned();
+            return Err(malformed("request", reason));
+        }
+        let decoded = RequestKind::decode(api, &mut frame, version)
+            .map_err(|e| malformed("request", format!("{e:#}")))?;
+        #[cfg(fuzzing)]
+        assert_eq!(
+            rest,
+            Some(frame.len()),
+            "{api:?} {version} ends elsewhere: {decoded:?}"
+        );
+        request = Some(decoded);
     }
-    let request =
-        RequestKind::decode(api, &mut frame, version).map_err(|e| RequestError::Malformed {
-            what: "request",
-            reason: format!("{e:#}"),
-        })?;
-    let context = Context {
-        core,
+    Ok(Asked {
+        api,
         version,
-        client: header.client_id.unwrap_or_default(),
-    };
-    match dispatch(&context, request).await? {
-        Some(response) => encode(header.correlation_id, api, version, &response).map(Some),
-        None => Ok(None),
-    }
+        header,
+        request,
+    })
 }
 
 /// `None` is an answer that the protocol does not want (produce with `acks=0`).

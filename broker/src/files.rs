@@ -59,7 +59,11 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
 /// Brings the whole content of the file at `path` to the disk.
 pub(crate) fn sync(
     file: &File,
-    #[cfg_attr(not(test), expect(unused))] path: &Path,
+    #[cfg_attr(
+        not(test),
+        expect(unused_variables, reason = "for the recorder of tests")
+    )]
+    path: &Path,
 ) -> io::Result<()> {
     #[cfg(test)]
     crash::syncing(path);

@@ -22,6 +22,9 @@ mod config;
 mod core;
 mod error;
 mod files;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod groups;
 mod lock;
 mod log;

@@ -11,8 +11,9 @@ mod checkpoint;
 pub(crate) mod compact;
 pub(crate) mod durable;
 pub(crate) mod handles;
+mod inflate;
 pub(crate) mod read;
-mod records;
+pub(crate) mod records;
 mod recover;
 mod retain;
 mod scan;
@@ -34,6 +35,7 @@ use parking_lot::Mutex;
 
 use batch::Header;
 use handles::{Handle, Handles};
+use records::Records;
 use segment::Segment;
 use sequence::{Producers, Verdict};
 
@@ -209,9 +211,10 @@ impl PartitionLog {
         }
         self.settings.check_times(&header, batch, now_ms)?;
         if self.settings.compact {
-            let records = records::decode(&header, batch)?;
-            if records.iter().any(|r| r.key.is_none()) {
-                return Err(AppendError::KeyMissing);
+            for record in Records::of(&header, batch)? {
+                if record?.key.is_none() {
+                    return Err(AppendError::KeyMissing);
+                }
             }
         }
         Ok(header)

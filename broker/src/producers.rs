@@ -12,6 +12,8 @@ use crate::verify::Finding;
 const FILE: &str = "producer-ids";
 /// Ids are set aside on the disk in blocks; a restart leaves the rest of a block unused.
 const BLOCK: i64 = 1000;
+/// Nobody gets there by counting.
+const FIRST_MAX: i64 = i64::MAX / 2;
 
 #[derive(Debug)]
 struct Block {
@@ -31,13 +33,18 @@ fn read(path: &Path) -> Result<i64, OpenError> {
     let Some(text) = files::read_if_any(path).map_err(|e| OpenError::folder(path, e))? else {
         return Ok(1);
     };
+    let damaged = |reason| OpenError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
     let number = std::str::from_utf8(&text)
         .ok()
-        .and_then(|t| t.trim().parse().ok());
-    number.ok_or_else(|| OpenError::Damaged {
-        path: path.to_owned(),
-        reason: "it does not hold a number".to_owned(),
-    })
+        .and_then(|t| t.trim().parse().ok())
+        .ok_or_else(|| damaged("it does not hold a number".to_owned()))?;
+    match number {
+        1..=FIRST_MAX => Ok(number),
+        _ => Err(damaged(format!("{number} is no id that was reached"))),
+    }
 }
 
 /// Checks the file that [`ProducerIds::open`] would read.
@@ -88,6 +95,16 @@ mod tests {
                 assert!(id > last);
                 last = id;
             }
+        }
+    }
+
+    #[test]
+    fn a_number_that_cannot_have_been_reached_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["", "-1", "0", "9223372036854775807", "one"] {
+            std::fs::write(folder.path().join(FILE), text).unwrap();
+            let opened = ProducerIds::open(folder.path());
+            assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{text}");
         }
     }
 }

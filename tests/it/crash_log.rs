@@ -1,362 +1,324 @@
-//! The embedded log is killed under load, again and again: nothing acknowledged is lost, nothing is doubled, order holds.
+//! The embedded log is killed under load, again and again, and the power of its machine is cut: nothing acknowledged
+//! is lost, nothing is doubled, order holds, committed offsets do not go back.
 //!
-//! `LOG_KILLS=200` makes a soak of it.
+//! `LOG_KILLS` and `LOG_CUTS` say how often (5 times each unless they do), `LOG_SEED` repeats the same cuts. The figures
+//! are printed, which `--nocapture` shows.
 #![cfg(test)]
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::Duration;
+mod power;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::KafkaError;
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tempfile::TempDir;
 use tests::embedded::LogProcess;
+use tests::eventually;
+use tests::traffic::{
+    Account, Acknowledged, Committed, Consumers, PATIENCE, Place, Producers, read_all,
+};
+
+use power::Synced;
 
 const TOPIC: &str = "crash";
 const PARTITIONS: i32 = 4;
 const PRODUCERS: u64 = 8;
 const CONSUMERS: usize = 3;
-const KILLS_DEFAULT: u64 = 5;
-const PATIENCE: Duration = Duration::from_secs(60);
+const ROUNDS_DEFAULT: u64 = 5;
+/// What a log that does not sync always may lose, in milliseconds.
+const SYNC_EVERY: &str = "50";
+/// What a client has read from its connection is told to its user within so much.
+const QUIET: Duration = Duration::from_millis(300);
 
-/// A record's value: who wrote it, and its number among that producer's records of this partition's turn.
-type Value = (u64, u64);
-
-/// What the log has promised: where each acknowledged record lies.
-#[derive(Clone, Default)]
-struct Acknowledged(Arc<Mutex<HashMap<Value, (i32, i64)>>>, Arc<AtomicU64>);
-
-impl ClientContext for Acknowledged {
-    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {}
-    fn error(&self, _: KafkaError, _: &str) {}
+/// A number from the environment.
+fn setting<T: FromStr>(name: &str, default: T) -> T {
+    let Ok(text) = std::env::var(name) else {
+        return default;
+    };
+    text.parse()
+        .unwrap_or_else(|_| panic!("{name}={text} is not a number"))
 }
 
-impl ProducerContext for Acknowledged {
-    type DeliveryOpaque = Box<Value>;
+/// A log under load, and what was promised by it.
+struct Trial {
+    log: LogProcess,
+    place: Place,
+    acknowledged: Acknowledged,
+    committed: Committed,
+    began: Instant,
+    /// Ids that producers have had.
+    producers: u64,
+    folder: TempDir,
+}
 
-    fn delivery(&self, result: &DeliveryResult<'_>, value: Box<Value>) {
-        match result {
-            Ok(message) => {
-                let place = (message.partition(), message.offset());
-                self.0.lock().unwrap().insert(*value, place);
-            }
-            Err(_) => {
-                self.1.fetch_add(1, Ordering::Relaxed);
-            }
+impl Trial {
+    async fn start(fsync: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = LogProcess::start(&folder.path().join("data"), fsync).await;
+        let place = Place {
+            bootstrap: log.bootstrap(),
+            topic: TOPIC.to_owned(),
+            partitions: PARTITIONS,
+            group: "crash".to_owned(),
+            records_per_breath: 20,
+            breath: Duration::from_millis(5),
+        };
+        // Small segments, so that kills also meet the change from one to the next.
+        place.create_topic(&[("segment.bytes", "1048576")]).await;
+        Self {
+            log,
+            place,
+            acknowledged: Acknowledged::default(),
+            committed: Committed::default(),
+            began: now(),
+            producers: 0,
+            folder,
         }
     }
-}
 
-fn client(bootstrap: &str) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", bootstrap)
-        .set("log_level", "0");
-    config
-        .set("reconnect.backoff.ms", "20")
-        .set("reconnect.backoff.max.ms", "200");
-    config
-}
-
-/// Sends until told to stop, then waits for what is under way.
-fn produce(bootstrap: &str, producer_id: u64, acknowledged: Acknowledged, stop: &AtomicBool) {
-    let producer: ThreadedProducer<Acknowledged> = client(bootstrap)
-        .set("enable.idempotence", "true")
-        .set("linger.ms", "2")
-        .set("compression.type", "lz4")
-        .set("message.timeout.ms", "120000")
-        .create_with_context(acknowledged)
-        .unwrap();
-    let mut number = 0;
-    while !stop.load(Ordering::Relaxed) {
-        let value = format!("{producer_id}/{number}");
-        let partition = (number % PARTITIONS as u64) as i32;
-        let mut record = BaseRecord::with_opaque_to(TOPIC, Box::new((producer_id, number)))
-            .key("k")
-            .payload(&value)
-            .partition(partition);
-        while let Err((_, back)) = producer.send(record) {
-            record = back;
-            thread::sleep(Duration::from_millis(5));
-        }
-        number += 1;
-        if number % 20 == 0 {
-            thread::sleep(Duration::from_millis(2));
-        }
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
-    producer.flush(2 * PATIENCE).unwrap();
-}
 
-/// The highest offset of each partition that a member was told is committed.
-type Committed = Arc<Mutex<HashMap<i32, i64>>>;
-
-/// Reads as a member of a group and commits, until told to stop.
-fn consume(bootstrap: &str, committed: &Committed, stop: &AtomicBool) {
-    let consumer: BaseConsumer = client(bootstrap)
-        .set("group.id", "crash")
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "earliest")
-        .set("session.timeout.ms", "6000")
-        .create()
-        .unwrap();
-    consumer.subscribe(&[TOPIC]).unwrap();
-    let mut read: HashMap<i32, i64> = HashMap::new();
-    let mut turns = 0;
-    while !stop.load(Ordering::Relaxed) {
-        turns += 1;
-        let message = consumer.poll(Duration::from_millis(20));
-        let is_idle = message.is_none();
-        if let Some(Ok(message)) = message {
-            read.insert(message.partition(), message.offset() + 1);
-        }
-        // What was read of a partition that is another's now is not for this member to commit.
-        let assigned = consumer.assignment().unwrap();
-        read.retain(|partition, _| assigned.find_partition(TOPIC, *partition).is_some());
-        if read.is_empty() || !(is_idle || turns % 200 == 0) {
-            continue;
-        }
-        let mut list = TopicPartitionList::new();
-        for (partition, offset) in &read {
-            let offset = Offset::Offset(*offset);
-            list.add_partition_offset(TOPIC, *partition, offset)
-                .unwrap();
-        }
-        // Between two generations or without a log this fails, and is tried again later.
-        if consumer.commit(&list, CommitMode::Sync).is_ok() {
-            let mut committed = committed.lock().unwrap();
-            for (partition, offset) in read.drain() {
-                let told = committed.entry(partition).or_default();
-                *told = offset.max(*told);
-            }
-        }
+    fn produce(&mut self) -> Producers {
+        let ids = self.producers..self.producers + PRODUCERS;
+        self.producers = ids.end;
+        Producers::start(&self.place, ids, &self.acknowledged)
     }
-}
 
-fn watermarks(consumer: &BaseConsumer) -> i64 {
-    let end = |p| consumer.fetch_watermarks(TOPIC, p, PATIENCE).unwrap().1;
-    (0..PARTITIONS).map(end).sum()
-}
-
-/// All that is in the log, in the order it is there.
-fn read_all(bootstrap: &str) -> Vec<(i32, i64, Value)> {
-    let consumer: BaseConsumer = client(bootstrap)
-        .set("group.id", "check")
-        .set("check.crcs", "true")
-        .set("enable.auto.commit", "false")
-        .create()
-        .unwrap();
-    let mut list = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        list.add_partition_offset(TOPIC, partition, Offset::Beginning)
-            .unwrap();
+    fn consume(&self) -> Consumers {
+        Consumers::start(&self.place, CONSUMERS, &self.committed)
     }
-    consumer.assign(&list).unwrap();
-    let end = watermarks(&consumer) as usize;
-    let mut read = vec![];
-    while read.len() < end {
-        let message = consumer
-            .poll(PATIENCE)
-            .expect("more records")
-            .expect("a record");
-        let text = String::from_utf8(message.payload().unwrap().to_vec()).unwrap();
-        let (producer, number) = text.split_once('/').unwrap();
-        let value = (producer.parse().unwrap(), number.parse().unwrap());
-        read.push((message.partition(), message.offset(), value));
-    }
-    read
-}
 
-#[track_caller]
-fn check(read: &[(i32, i64, Value)], acknowledged: &HashMap<Value, (i32, i64)>) {
-    let mut places: HashMap<Value, (i32, i64)> = HashMap::new();
-    let mut newest: HashMap<(i32, u64), u64> = HashMap::new();
-    let mut next: HashMap<i32, i64> = HashMap::new();
-    for (partition, offset, value) in read {
-        let next = next.entry(*partition).or_default();
-        assert_eq!(offset, next, "a gap in partition {partition}");
-        *next += 1;
-        let twice = places.insert(*value, (*partition, *offset));
-        assert_eq!(twice, None, "{value:?} is doubled at {partition}/{offset}");
-        let before = newest.insert((*partition, value.0), value.1);
-        assert!(
-            before.is_none_or(|b| b < value.1),
-            "{value:?} comes after {before:?}"
-        );
-    }
-    let lost = acknowledged
-        .iter()
-        .filter(|(value, place)| places.get(value) != Some(place));
-    let lost: Vec<_> = lost.take(5).collect();
-    assert!(
-        lost.is_empty(),
-        "acknowledged, and not where it was said to be: {lost:?}"
-    );
-}
-
-async fn create_topic(bootstrap: &str) {
-    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create().unwrap();
-    let topic = NewTopic::new(TOPIC, PARTITIONS, TopicReplication::Fixed(1));
-    // Small segments, so that kills also meet the change from one to the next.
-    let topic = topic.set("segment.bytes", "1048576");
-    admin
-        .create_topics([&topic], &AdminOptions::new())
-        .await
-        .unwrap()
-        .remove(0)
-        .unwrap();
-}
-
-async fn kill_under_load(fsync: &'static str, kills: u64) {
-    let folder = tempfile::tempdir().unwrap();
-    let mut log = LogProcess::start(&folder.path().join("data"), fsync).await;
-    let bootstrap = log.bootstrap();
-    create_topic(&bootstrap).await;
-    let (acknowledged, stop) = (Acknowledged::default(), Arc::new(AtomicBool::new(false)));
-    let producers: Vec<_> = (0..PRODUCERS)
-        .map(|id| {
-            let (bootstrap, stop, acknowledged) =
-                (bootstrap.clone(), stop.clone(), acknowledged.clone());
-            thread::spawn(move || produce(&bootstrap, id, acknowledged, &stop))
-        })
-        .collect();
-    let (committed, stop_consumers) = (Committed::default(), Arc::new(AtomicBool::new(false)));
-    let consumers: Vec<_> = (0..CONSUMERS)
-        .map(|_| {
-            let (bootstrap, stop, committed) =
-                (bootstrap.clone(), stop_consumers.clone(), committed.clone());
-            thread::spawn(move || consume(&bootstrap, &committed, &stop))
-        })
-        .collect();
-    for round in 0..kills {
-        let before = acknowledged.0.lock().unwrap().len();
-        // Another moment every round.
-        tokio::time::sleep(Duration::from_millis(400 + round * 97 % 500)).await;
-        log.kill9();
-        log.restart().await;
-        tests::eventually("writes go on", PATIENCE, async || {
-            let now = acknowledged.0.lock().unwrap().len();
-            if now > before {
-                Ok(())
-            } else {
-                Err(format!("{now} acknowledged"))
+    async fn writes_go_on(&self) {
+        let before = self.acknowledged.count();
+        eventually("writes go on", PATIENCE, async || {
+            match self.acknowledged.count() {
+                now if now > before => Ok(()),
+                now => Err(format!("{now} acknowledged")),
             }
         })
         .await;
     }
-    stop.store(true, Ordering::Relaxed);
-    producers.into_iter().for_each(|p| p.join().unwrap());
-    let observer: BaseConsumer = client(&bootstrap)
-        .set("group.id", "check")
-        .create()
-        .unwrap();
-    let end = watermarks(&observer);
-    tests::eventually("the group has read all", 2 * PATIENCE, async || {
-        let told: i64 = committed.lock().unwrap().values().sum();
-        if told == end {
-            Ok(())
-        } else {
-            Err(format!("{told} of {end}"))
-        }
-    })
-    .await;
-    stop_consumers.store(true, Ordering::Relaxed);
-    consumers.into_iter().for_each(|c| c.join().unwrap());
-    log.kill9();
-    log.restart().await;
-    let acknowledged_all = acknowledged.0.lock().unwrap().clone();
-    check(&read_all(&bootstrap), &acknowledged_all);
-    assert_eq!(
-        acknowledged.1.load(Ordering::Relaxed),
-        0,
-        "records were refused"
-    );
-    assert!(
-        acknowledged_all.len() > 1000,
-        "only {} acknowledged",
-        acknowledged_all.len()
-    );
-    check_committed(&bootstrap, &committed.lock().unwrap());
-}
 
-/// Every offset that a member was told is committed is.
-#[track_caller]
-fn check_committed(bootstrap: &str, told: &HashMap<i32, i64>) {
-    let consumer: BaseConsumer = client(bootstrap).set("group.id", "crash").create().unwrap();
-    let mut list = TopicPartitionList::new();
-    list.add_partition_range(TOPIC, 0, PARTITIONS - 1);
-    let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
-    for (partition, offset) in told {
-        let element = committed.find_partition(TOPIC, *partition).unwrap();
-        let kept = element.offset().to_raw().unwrap();
-        assert!(
-            kept >= *offset,
-            "partition {partition}: {offset} was acknowledged, {kept} is kept"
+    async fn group_reads_all(&self) {
+        let end: i64 = self.place.ends().iter().sum();
+        eventually("the group has read all", PATIENCE, async || {
+            match self.committed.told().values().sum::<i64>() {
+                told if told == end => Ok(()),
+                told => Err(format!("{told} of {end}")),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until the clients of a log that is dead know all that it has said.
+    async fn clients_have_heard(&self) {
+        let port = self.place.bootstrap.rsplit_once(':').unwrap().1;
+        let port = port.parse().unwrap();
+        eventually(
+            "clients see their connections end",
+            PATIENCE,
+            async || match open_connections(port) {
+                0 => Ok(()),
+                open => Err(format!("{open} are open")),
+            },
+        )
+        .await;
+        loop {
+            let before = (self.acknowledged.count(), self.committed.told());
+            tokio::time::sleep(QUIET).await;
+            if before == (self.acknowledged.count(), self.committed.told()) {
+                return;
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check_committed(&self) {
+        let back = self.committed.gone_back(&self.place);
+        assert_eq!(back, [], "offsets that were told to be committed went back");
+    }
+
+    /// Stops the load, kills the log once more, and compares what it then has with what it promised.
+    async fn end(&mut self, producers: Producers, consumers: Consumers) -> Account {
+        producers.finish();
+        self.group_reads_all().await;
+        consumers.finish();
+        self.log.kill9();
+        self.log.restart().await;
+        self.check_committed();
+        self.account()
+    }
+
+    fn account(&self) -> Account {
+        assert_eq!(self.acknowledged.refused(), [""; 0], "records were refused");
+        Account::of(&read_all(&self.place), &self.acknowledged)
+    }
+
+    #[expect(
+        clippy::print_stderr,
+        reason = "the figures are what a soak is run for"
+    )]
+    fn report(&self, what: &str, rounds: u64, account: &Account, bytes_cut: u64) {
+        let seconds = self.began.elapsed().as_secs();
+        eprintln!(
+            "{what}\n\
+             rounds  acknowledged  lost  doubled  out of order  bytes cut  seconds\n\
+             {rounds:6}  {:12}  {:4}  {:7}  {:12}  {bytes_cut:9}  {seconds:7}",
+            account.acknowledged, account.lost, account.doubled, account.disordered,
         );
     }
 }
 
-fn kills() -> u64 {
-    std::env::var("LOG_KILLS")
-        .ok()
-        .map_or(KILLS_DEFAULT, |text| text.parse().expect("LOG_KILLS"))
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a soak took is printed, and nothing depends on it"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Connections to `port` of this machine whose ends have not been seen by who made them.
+fn open_connections(port: u16) -> usize {
+    const ESTABLISHED: &str = "01";
+    const CLOSE_WAIT: &str = "08";
+    let wanted = format!(":{port:04X}");
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let is_open = |line: &&str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields[2].ends_with(&wanted) && [ESTABLISHED, CLOSE_WAIT].contains(&fields[3])
+    };
+    table.lines().skip(1).filter(is_open).count()
+}
+
+async fn kill_under_load(fsync: &'static str, kills: u64) {
+    let mut trial = Trial::start(fsync).await;
+    let (producers, consumers) = (trial.produce(), trial.consume());
+    for round in 0..kills {
+        trial.writes_go_on().await;
+        // Another moment every round.
+        tokio::time::sleep(Duration::from_millis(300 + round * 97 % 500)).await;
+        trial.log.kill9();
+        trial.log.restart().await;
+        trial.check_committed();
+    }
+    trial.writes_go_on().await;
+    let account = trial.end(producers, consumers).await;
+    trial.report(&format!("kill -9, fsync {fsync}"), kills, &account, 0);
+    account.expect_exact();
+    assert!(account.acknowledged > 1000, "{account}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn crash_log_killed_under_load() {
-    kill_under_load("50", kills()).await;
+    kill_under_load(SYNC_EVERY, setting("LOG_KILLS", ROUNDS_DEFAULT)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn crash_log_killed_under_load_syncing_always() {
-    kill_under_load("always", kills().min(3)).await;
+    kill_under_load("always", setting("LOG_KILLS", ROUNDS_DEFAULT).min(3)).await;
 }
 
-/// Where the machine loses power, the end of a file may be missing: the log opens with what is whole, and goes on.
+/// The same cuts for the same seed, as far as the load is the same.
+fn chance(what: &str) -> (StdRng, String) {
+    let seed = setting("LOG_SEED", rand::random::<u64>());
+    (
+        StdRng::seed_from_u64(seed),
+        format!("power cut, fsync {what}, LOG_SEED={seed}"),
+    )
+}
+
+/// Where every write is synced before it is acknowledged, a power cut takes nothing that was. The same producers and
+/// members go on through all of it.
 #[tokio::test(flavor = "multi_thread")]
-async fn crash_log_torn_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    let mut log = LogProcess::start(&data, "50").await;
-    let bootstrap = log.bootstrap();
-    create_topic(&bootstrap).await;
-    let acknowledged = Acknowledged::default();
-    let send = |id: u64| {
-        let stop = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| produce(&bootstrap, id, acknowledged.clone(), &stop));
-            thread::sleep(Duration::from_millis(300));
-            stop.store(true, Ordering::Relaxed);
-        });
-    };
-    for cut in [1, 17, 60, 61, 62, 333] {
-        send(cut);
-        log.kill9();
-        let file = data
-            .join("topics")
-            .join(TOPIC)
-            .join("0/00000000000000000000.log");
-        let whole = std::fs::metadata(&file).unwrap().len();
-        let file = std::fs::File::options().write(true).open(&file).unwrap();
-        file.set_len(whole - cut).unwrap();
-        log.restart().await;
-        assert!(
-            log.output().contains("cut a torn end off"),
-            "{}",
-            log.output()
-        );
-        // What was cut is gone from partition 0, and only from its end.
-        let read = read_all(&bootstrap);
-        let end = read.iter().filter(|r| r.0 == 0).count() as i64;
-        acknowledged
-            .0
-            .lock()
-            .unwrap()
-            .retain(|_, (p, o)| *p != 0 || *o < end);
-        check(&read, &acknowledged.0.lock().unwrap());
+async fn crash_log_power_cut_syncing_always() {
+    let cuts = setting("LOG_CUTS", ROUNDS_DEFAULT).div_ceil(2);
+    let (mut chance, what) = chance("always");
+    let mut trial = Trial::start("always").await;
+    let (producers, consumers) = (trial.produce(), trial.consume());
+    let mut bytes_cut = 0;
+    for _ in 0..cuts {
+        trial.writes_go_on().await;
+        tokio::time::sleep(Duration::from_millis(chance.random_range(200..700))).await;
+        trial.log.kill9();
+        trial.clients_have_heard().await;
+        let highest = trial.acknowledged.highest(PARTITIONS);
+        let told = trial.committed.told();
+        let synced = Synced::acknowledged(&trial.data(), TOPIC, &highest, &told);
+        bytes_cut += cut(&mut trial, &synced, &mut chance).await;
+        trial.check_committed();
     }
+    trial.writes_go_on().await;
+    let account = trial.end(producers, consumers).await;
+    trial.report(&what, cuts, &account, bytes_cut);
+    account.expect_exact();
+}
+
+/// Where writes are synced within some time, a power cut takes what was acknowledged in that time, and only from the
+/// end. A producer whose records are gone cannot go on, here as with Kafka: new ones come, and a new group.
+#[tokio::test(flavor = "multi_thread")]
+async fn crash_log_power_cut() {
+    let cuts = setting("LOG_CUTS", ROUNDS_DEFAULT) / 2;
+    let (mut chance, what) = chance(SYNC_EVERY);
+    let mut trial = Trial::start(SYNC_EVERY).await;
+    let (mut bytes_cut, mut taken) = (0, 0);
+    for round in 0..cuts {
+        trial.place.group = format!("crash-{round}");
+        trial.committed = Committed::default();
+        let (producers, consumers) = (trial.produce(), trial.consume());
+        trial.writes_go_on().await;
+        tokio::time::sleep(Duration::from_millis(chance.random_range(200..700))).await;
+        let committed = trial.place.committed();
+        let synced = Synced::now(&trial.data(), TOPIC, PARTITIONS);
+        tokio::time::sleep(Duration::from_millis(chance.random_range(5..45))).await;
+        trial.log.kill9();
+        trial.clients_have_heard().await;
+        producers.abandon();
+        consumers.stop();
+        let kept = synced.offsets(PARTITIONS);
+        bytes_cut += cut(&mut trial, &synced, &mut chance).await;
+        let ends = trial.place.ends();
+        for (end, kept) in ends.iter().zip(&kept) {
+            assert!(
+                end >= kept,
+                "{what}: it ends at {ends:?}, {kept:?} was synced"
+            );
+        }
+        taken += trial.acknowledged.forget_from(&ends);
+        let after = trial.place.committed();
+        for (partition, offset) in committed {
+            let kept = after.get(&partition);
+            assert!(
+                kept.is_some_and(|kept| *kept >= offset),
+                "{what}: {offset} became {kept:?}"
+            );
+        }
+        consumers.finish();
+        trial.account().expect_exact();
+    }
+    trial.place.group = "crash-end".to_owned();
+    trial.committed = Committed::default();
+    let (producers, consumers) = (trial.produce(), trial.consume());
+    trial.writes_go_on().await;
+    let account = trial.end(producers, consumers).await;
+    let what = format!("{what}; {taken} records of the last {SYNC_EVERY} ms went with the power");
+    trial.report(&what, cuts, &account, bytes_cut);
+    account.expect_exact();
+}
+
+/// Cuts the power of a log that is dead and starts it again. Returns how many bytes it took.
+async fn cut(trial: &mut Trial, synced: &Synced, chance: &mut StdRng) -> u64 {
+    let taken = power::cut(&trial.data(), TOPIC, PARTITIONS, synced, chance);
+    trial.log.restart().await;
+    let output = trial.log.output();
+    let told = output.matches("cut a torn end off").count() as u64;
+    assert!(
+        told >= taken.torn,
+        "{} ends were torn:\n{output}",
+        taken.torn
+    );
+    taken.bytes
 }

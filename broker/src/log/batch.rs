@@ -67,7 +67,7 @@ pub(crate) enum BatchError {
 }
 
 impl Header {
-    /// Reads the header; `None` if there are too few bytes or the lengths make no sense.
+    /// Reads the header; `None` if there are too few bytes, or lengths and offsets make no sense.
     pub(crate) fn parse(mut from: &[u8]) -> Option<Header> {
         if from.len() < HEADER_BYTES {
             return None;
@@ -89,7 +89,11 @@ impl Header {
             base_sequence: from.get_i32(),
             count: from.get_i32(),
         };
-        let sensible = header.bytes >= HEADER_BYTES && header.last_delta >= 0 && header.count >= 0;
+        let next_offset = base_offset.checked_add(i64::from(header.last_delta) + 1);
+        let sensible = header.bytes >= HEADER_BYTES
+            && header.last_delta >= 0
+            && header.count >= 0
+            && next_offset.is_some();
         sensible.then_some(header)
     }
 
@@ -185,7 +189,8 @@ pub(crate) fn rebuild(header: &Header, count: i32, horizon: Option<i64>, body: &
     batch
 }
 
-fn seal(batch: &mut [u8]) {
+/// Gives a batch the checksum of what is in it.
+pub(crate) fn seal(batch: &mut [u8]) {
     let crc = crc32c::crc32c(&batch[CRC_FROM..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
 }

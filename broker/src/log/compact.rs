@@ -21,7 +21,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::batch::{self, Header};
 use super::read::read_batch;
-use super::records::{self, Record};
+use super::records::{self, Record, Records};
 use super::{LogSettings, PartitionLog, Segment, swap};
 use crate::files;
 
@@ -136,7 +136,8 @@ impl Newest {
                     return Ok(());
                 }
                 self.mapped_to = header.next_offset();
-                for record in readable(&header, &bytes).unwrap_or_default() {
+                let records = readable(&header, &bytes).into_iter().flatten().flatten();
+                for record in records {
                     if let Some(key) = &record.key {
                         self.offsets.insert(self.hash(key), record.offset);
                     }
@@ -175,13 +176,17 @@ fn batches(segment: &Segment) -> io::Result<impl Iterator<Item = io::Result<(Hea
     }))
 }
 
-/// The records of a batch that compaction may judge; control batches and what cannot be read stay.
-fn readable(header: &Header, bytes: &Bytes) -> Option<Vec<Record>> {
+/// The records of a batch that compaction may judge, all of them whole; control batches and what
+/// cannot be read, or would be too large to read, stay as they are.
+fn readable(header: &Header, bytes: &Bytes) -> Option<Records> {
     if header.is_control() {
         return None;
     }
-    records::decode(header, bytes)
-        .inspect_err(|e| tracing::warn!(offset = header.base_offset, "kept as it is: {e}"))
+    let records = Records::of(header, bytes).and_then(|r| r.check().map(|()| r));
+    records
+        .inspect_err(|e| {
+            tracing::warn!(offset = header.base_offset, "a batch is kept as it is: {e}")
+        })
         .ok()
 }
 
@@ -241,44 +246,74 @@ impl Pass<'_> {
         };
         let had = header.delete_horizon();
         let is_past = had.is_some_and(|at| at <= self.now_ms);
-        let is_kept = |r: &&Record| {
+        let is_kept = |r: &Record| {
             r.key
                 .as_ref()
                 .is_some_and(|key| self.newest.is_newest(key, r.offset))
                 && !(r.is_tombstone && is_past)
         };
-        let kept: Vec<&Record> = records.iter().filter(is_kept).collect();
-        if kept.is_empty() {
+        let kept = records.flatten().filter(is_kept);
+        let Some(summary) = Summary::of(kept.clone()) else {
             return Ok(None);
-        }
-        let has_tombstones = kept.iter().any(|r| r.is_tombstone);
-        let horizon = has_tombstones.then(|| {
+        };
+        let horizon = summary.has_tombstones.then(|| {
             had.unwrap_or(
                 self.now_ms
                     .saturating_add(self.settings.delete_retention_ms),
             )
         });
-        if kept.len() == records.len() && horizon == had {
+        if summary.count == header.count && horizon == had {
             return Ok(Some(bytes));
         }
-        rewrite(header, &kept, horizon).map(Some)
+        rewrite(header, kept, &summary, horizon).map(Some)
     }
 }
 
-/// The batch with the kept records only, of which there is at least one.
-fn rewrite(header: &Header, kept: &[&Record], horizon: Option<i64>) -> io::Result<Bytes> {
+/// What a batch's header says of its records.
+struct Summary {
+    count: i32,
+    first_timestamp: i64,
+    max_timestamp: i64,
+    has_tombstones: bool,
+}
+
+impl Summary {
+    /// `None` if there is no record.
+    fn of(records: impl Iterator<Item = Record>) -> Option<Summary> {
+        let mut summary: Option<Summary> = None;
+        for record in records {
+            let all = summary.get_or_insert(Summary {
+                count: 0,
+                first_timestamp: record.timestamp,
+                max_timestamp: record.timestamp,
+                has_tombstones: false,
+            });
+            all.count += 1;
+            all.max_timestamp = all.max_timestamp.max(record.timestamp);
+            all.has_tombstones |= record.is_tombstone;
+        }
+        summary
+    }
+}
+
+/// The batch with the kept records only.
+fn rewrite(
+    header: &Header,
+    kept: impl Iterator<Item = Record>,
+    summary: &Summary,
+    horizon: Option<i64>,
+) -> io::Result<Bytes> {
     let mut header = *header;
     if !header.is_stamped_on_append() {
-        header.max_timestamp = kept.iter().map(|r| r.timestamp).max().unwrap_or(-1);
+        header.max_timestamp = summary.max_timestamp;
     }
-    header.base_timestamp = kept[0].timestamp;
+    header.base_timestamp = summary.first_timestamp;
     let codec = header
         .codec()
         .ok_or_else(|| io::Error::other("unknown compression"))?;
     let base_timestamp = horizon.unwrap_or(header.base_timestamp);
-    let body =
-        records::encode(codec, base_timestamp, kept.iter().copied()).map_err(io::Error::other)?;
-    Ok(batch::rebuild(&header, kept.len() as i32, horizon, &body).into())
+    let body = records::encode(codec, base_timestamp, kept).map_err(io::Error::other)?;
+    Ok(batch::rebuild(&header, summary.count, horizon, &body).into())
 }
 
 /// Puts the copy in the place of its group. `false` if the group is no longer there (retention or
@@ -315,5 +350,7 @@ fn put_in_place(log: &mut PartitionLog, group: &[Segment], mut copy: Segment) ->
     Ok(true)
 }
 
+#[cfg(test)]
+mod load;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::batch::{HEADER_BYTES, Header};
 use super::checkpoint::{Checkpoint, CheckpointFile, Index};
 use super::handles::Handle;
-use super::records::{self, Record};
+use super::records::{Record, Records};
 use super::{PartitionLog, Segment};
 
 /// Read beyond what was asked for, because a place is known only to the nearest index entry.
@@ -255,15 +255,15 @@ fn first_in(
     timestamp: i64,
     offsets: std::ops::Range<i64>,
 ) -> Option<Stamp> {
-    let Ok(records) = records::decode(header, batch) else {
+    let Ok(mut records) = Records::of(header, batch) else {
         let offset = header.base_offset.max(offsets.start);
         return Some(Stamp {
             offset,
             timestamp: header.max_timestamp,
         });
     };
-    let is_wanted = |r: &&Record| r.timestamp >= timestamp && offsets.contains(&r.offset);
-    let record = records.iter().find(is_wanted)?;
+    let is_wanted = |r: &Record| r.timestamp >= timestamp && offsets.contains(&r.offset);
+    let record = records.find_map(|r| r.ok().filter(is_wanted))?;
     Some(Stamp {
         offset: record.offset,
         timestamp: record.timestamp,

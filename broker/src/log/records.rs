@@ -1,10 +1,13 @@
 //! The records inside a batch: looked into only where the log must (compaction, lookup by time,
 //! keys of a compacted topic), copied verbatim otherwise.
 
+use std::borrow::Borrow;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::compression::{Compressor, Decompressor, Gzip, Lz4, Snappy, Zstd};
+use kafka_protocol::compression::{Compressor, Gzip, Lz4, Snappy, Zstd};
 
 use super::batch::{Codec, HEADER_BYTES, Header};
+use super::inflate::inflate;
 
 /// One record, as far as the log cares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,21 +35,55 @@ pub(crate) enum RecordsError {
     Trailing { bytes: usize },
 }
 
-/// All records of a batch whose header is `header`.
-pub(crate) fn decode(header: &Header, batch: &Bytes) -> Result<Vec<Record>, RecordsError> {
-    let codec = header.codec().ok_or(RecordsError::Codec)?;
-    let mut body = inflate(codec, batch.slice(HEADER_BYTES..header.bytes))?;
-    let mut records = Vec::with_capacity((header.count as usize).min(body.len() / 7));
-    for index in 0..header.count {
-        let malformed = RecordsError::Malformed {
-            index,
-            count: header.count,
-        };
-        records.push(decode_one(header, &mut body).ok_or(malformed)?);
+/// The records of a batch, read one by one: a small batch may hold very many. An error is the last item.
+#[derive(Clone, Debug)]
+pub(crate) struct Records {
+    header: Header,
+    body: Bytes,
+    next: i32,
+}
+
+impl Records {
+    /// Those of the batch whose header is `header`.
+    pub(crate) fn of(header: &Header, batch: &Bytes) -> Result<Records, RecordsError> {
+        let codec = header.codec().ok_or(RecordsError::Codec)?;
+        let body = inflate(codec, batch.slice(HEADER_BYTES..header.bytes))
+            .map_err(|e| RecordsError::Decompress(e.to_string()))?;
+        Ok(Records {
+            header: *header,
+            body,
+            next: 0,
+        })
     }
-    match body.len() {
-        0 => Ok(records),
-        bytes => Err(RecordsError::Trailing { bytes }),
+
+    /// Reads all of them, to see whether they are whole.
+    pub(crate) fn check(&self) -> Result<(), RecordsError> {
+        self.clone().try_for_each(|record| record.map(drop))
+    }
+
+    fn end(&mut self, error: RecordsError) -> Option<Result<Record, RecordsError>> {
+        self.body.clear();
+        self.next = self.header.count;
+        Some(Err(error))
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, RecordsError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (index, count) = (self.next, self.header.count);
+        if index == count {
+            return match self.body.len() {
+                0 => None,
+                bytes => self.end(RecordsError::Trailing { bytes }),
+            };
+        }
+        self.next += 1;
+        match decode_one(&self.header, &mut self.body) {
+            Some(record) => Some(Ok(record)),
+            None => self.end(RecordsError::Malformed { index, count }),
+        }
     }
 }
 
@@ -68,7 +105,7 @@ fn decode_one(header: &Header, body: &mut Bytes) -> Option<Record> {
     let timestamp = if header.is_stamped_on_append() {
         header.max_timestamp
     } else {
-        header.base_timestamp.checked_add(timestamp_delta)?
+        header.base_timestamp.wrapping_add(timestamp_delta)
     };
     Some(Record {
         offset: header.base_offset + offset_delta,
@@ -81,38 +118,23 @@ fn decode_one(header: &Header, body: &mut Bytes) -> Option<Record> {
 }
 
 /// The body of a batch that holds `records`, whose timestamps count from `base_timestamp`.
-pub(crate) fn encode<'a>(
+pub(crate) fn encode(
     codec: Codec,
     base_timestamp: i64,
-    records: impl Iterator<Item = &'a Record>,
+    records: impl Iterator<Item = impl Borrow<Record>>,
 ) -> Result<Bytes, RecordsError> {
     let mut body = BytesMut::new();
     let mut head = BytesMut::new();
     for record in records {
+        let record = record.borrow();
         head.clear();
         head.put_u8(record.attributes);
-        put_varint(&mut head, record.timestamp - base_timestamp);
+        put_varint(&mut head, record.timestamp.wrapping_sub(base_timestamp));
         put_varint(&mut body, (head.len() + record.tail.len()) as i64);
         body.put_slice(&head);
         body.put_slice(&record.tail);
     }
     deflate(codec, body.freeze())
-}
-
-fn inflate(codec: Codec, mut body: Bytes) -> Result<Bytes, RecordsError> {
-    // The empty batches that compaction leaves behind are not even a frame of their codec.
-    if body.is_empty() {
-        return Ok(body);
-    }
-    let all = |plain: &mut Bytes| Ok(plain.split_off(0));
-    match codec {
-        Codec::None => return Ok(body),
-        Codec::Gzip => Gzip::decompress(&mut body, all),
-        Codec::Snappy => Snappy::decompress(&mut body, all),
-        Codec::Lz4 => Lz4::decompress(&mut body, all),
-        Codec::Zstd => Zstd::decompress(&mut body, all),
-    }
-    .map_err(|e| RecordsError::Decompress(format!("{e:#}")))
 }
 
 fn deflate(codec: Codec, plain: Bytes) -> Result<Bytes, RecordsError> {
@@ -175,6 +197,10 @@ mod tests {
     use crate::log::testing::{batch_of, batch_with};
     use kafka_protocol::records::Compression;
     use proptest::prelude::*;
+
+    fn decode(header: &Header, batch: &Bytes) -> Result<Vec<Record>, RecordsError> {
+        Records::of(header, batch)?.collect()
+    }
 
     #[test]
     fn every_codec_is_read_and_written_back() {

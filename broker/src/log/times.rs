@@ -5,7 +5,8 @@
 use bytes::Bytes;
 
 use super::batch::Header;
-use super::{AppendError, LogSettings, records};
+use super::records::Records;
+use super::{AppendError, LogSettings};
 
 /// A record without a time of its own.
 const NO_TIMESTAMP: i64 = -1;
@@ -32,11 +33,12 @@ impl LogSettings {
         }
         // The header tells the newest record only; most topics do not ask for the oldest.
         if self.timestamp_before_max_ms < i64::MAX {
-            let records = records::decode(header, batch)?;
-            let mut times = records.iter().map(|r| r.timestamp);
-            return times
-                .find(|t| !fits(*t))
-                .map_or(Ok(()), |t| Err(refused(t)));
+            for record in Records::of(header, batch)? {
+                let timestamp = record?.timestamp;
+                if !fits(timestamp) {
+                    return Err(refused(timestamp));
+                }
+            }
         }
         Ok(())
     }

@@ -102,10 +102,9 @@ fn a_batch_keeps_its_compression_and_its_other_records() {
         assert_eq!(new.codec(), old.codec());
         assert_eq!((new.count, new.last_offset()), (5, 10));
         assert_eq!(new.delete_horizon(), Some(NOW + KEEP_TOMBSTONES_MS));
-        let stamps: Vec<_> = records::decode(&new, &kept)
+        let stamps: Vec<_> = Records::of(&new, &kept)
             .unwrap()
-            .iter()
-            .map(|r| r.timestamp)
+            .map(|r| r.unwrap().timestamp)
             .collect();
         assert_eq!(stamps, [6, 7, 8, 9, 10].map(|i| BASE_TIMESTAMP + i));
         pass(&log, NOW + KEEP_TOMBSTONES_MS, KEYS_MAX);
