@@ -52,6 +52,7 @@ pub(crate) struct LogSettings {
     pub(crate) delete: bool,
     pub(crate) delete_retention_ms: i64,
     pub(crate) dirty_ratio_min: f64,
+    pub(crate) compaction_lag_min_ms: i64,
     pub(crate) compaction_lag_max_ms: i64,
     pub(crate) stamp_on_append: bool,
     /// How far a record's own time may lie behind the append, and before it.

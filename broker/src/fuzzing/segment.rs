@@ -70,6 +70,7 @@ pub(super) fn open(folder: &Path) -> Option<Mutex<PartitionLog>> {
         delete: false,
         delete_retention_ms: 1_000,
         dirty_ratio_min: 0.0,
+        compaction_lag_min_ms: 0,
         compaction_lag_max_ms: i64::MAX,
         stamp_on_append: false,
         timestamp_before_max_ms: i64::MAX,

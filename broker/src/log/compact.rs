@@ -63,8 +63,14 @@ fn compact_with(
 ) -> io::Result<Compacted> {
     let (closed, settings) = {
         let log = log.lock();
-        let closed = log.segments.split_last().map(|(_, closed)| closed.to_vec());
-        (closed.unwrap_or_default(), log.settings.clone())
+        let closed = log
+            .segments
+            .split_last()
+            .map_or(&[][..], |(_, closed)| closed);
+        let old = closed
+            .iter()
+            .take_while(|s| is_old_enough(s, &log.settings, now_ms));
+        (old.cloned().collect::<Vec<_>>(), log.settings.clone())
     };
     let mut done = Compacted::default();
     if !is_worth_it(&closed, &settings, now_ms) {
@@ -96,6 +102,12 @@ fn compact_with(
         rest = others;
     }
     Ok(done)
+}
+
+/// Whether all its records have been there for `min.compaction.lag.ms`, by their own times as in Kafka.
+fn is_old_enough(segment: &Segment, settings: &LogSettings, now_ms: i64) -> bool {
+    let lag = settings.compaction_lag_min_ms;
+    lag == 0 || segment.max_timestamp <= now_ms.saturating_sub(lag)
 }
 
 fn is_worth_it(closed: &[Segment], settings: &LogSettings, now_ms: i64) -> bool {

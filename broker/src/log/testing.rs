@@ -30,6 +30,7 @@ pub(crate) fn settings() -> LogSettings {
         delete: true,
         delete_retention_ms: 1_000,
         dirty_ratio_min: 0.0,
+        compaction_lag_min_ms: 0,
         compaction_lag_max_ms: i64::MAX,
         stamp_on_append: false,
         timestamp_before_max_ms: i64::MAX,

@@ -154,6 +154,7 @@ pub(crate) fn log_settings(overrides: &Overrides, fsync: Fsync) -> LogSettings {
         delete: policy.contains(&"delete"),
         delete_retention_ms: number("delete.retention.ms"),
         dirty_ratio_min: text("min.cleanable.dirty.ratio").parse().unwrap_or(0.5),
+        compaction_lag_min_ms: number("min.compaction.lag.ms"),
         compaction_lag_max_ms: number("max.compaction.lag.ms"),
         stamp_on_append: text("message.timestamp.type") == "LogAppendTime",
         timestamp_before_max_ms: number("message.timestamp.before.max.ms"),

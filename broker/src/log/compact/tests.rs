@@ -70,6 +70,29 @@ fn the_last_of_each_key_is_kept() {
 }
 
 #[test]
+fn nothing_is_outdated_before_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let lag = 5_000;
+    let log = open(
+        folder.path(),
+        LogSettings {
+            compaction_lag_min_ms: lag,
+            stamp_on_append: true,
+            ..compacted()
+        },
+    );
+    for at in [0, 1_000, 2_000] {
+        put(&log, "a", Some("v"), NOW + at);
+        log.lock().roll(NOW + at).unwrap();
+    }
+    let cases = [(lag - 1, 3), (lag, 3), (lag + 1_000, 2), (lag + 2_000, 1)];
+    for (after, left) in cases {
+        pass(&log, NOW + after, KEYS_MAX);
+        assert_eq!(contents(&log).len(), left, "{after} ms later");
+    }
+}
+
+#[test]
 fn a_tombstone_outlives_the_pass_that_met_it() {
     check("a=1 b=1 a", KEEP_TOMBSTONES_MS - 1, "1:b=1 2:a");
     check("a=1 b=1 a", KEEP_TOMBSTONES_MS, "1:b=1");
