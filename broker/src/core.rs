@@ -50,10 +50,12 @@ impl Core {
         address: SocketAddr,
         kept_running: bool,
     ) -> Result<Core, OpenError> {
+        let offsets = Offsets::open(&config.data_dir, kept_running)?;
+        let sessions = offsets.sessions();
         let core = Core {
             topics: Topics::open(&config, kept_running)?,
-            groups: Groups::new(config.join_delay, config.groups_max),
-            offsets: Offsets::open(&config.data_dir, kept_running)?,
+            groups: Groups::new(config.join_delay, config.groups_max, sessions),
+            offsets,
             producer_ids: ProducerIds::open(&config.data_dir)?,
             stop: CancellationToken::new(),
             unsynced: Mutex::default(),

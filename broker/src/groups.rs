@@ -60,13 +60,23 @@ pub(crate) struct Groups {
     by_id: Mutex<HashMap<String, Entry>>,
     join_delay: Duration,
     groups_max: usize,
+    /// Until when members of groups that had some before this process may come back.
+    missed: HashMap<String, Instant>,
     /// Told when a deadline may have come closer.
     rescheduled: Notify,
 }
 
 impl Groups {
-    pub(crate) fn new(join_delay: Duration, groups_max: usize) -> Groups {
+    /// `sessions` are the groups that had members when the log was last open, and how long those may be silent.
+    pub(crate) fn new(
+        join_delay: Duration,
+        groups_max: usize,
+        sessions: Vec<(String, Duration)>,
+    ) -> Groups {
+        let now = clock::monotonic();
+        let missed = sessions.into_iter();
         Groups {
+            missed: missed.map(|(group, s)| (group, now + s)).collect(),
             by_id: Mutex::default(),
             join_delay,
             groups_max,
@@ -178,14 +188,29 @@ impl Groups {
         result
     }
 
-    /// Whether this caller may commit offsets now.
+    /// Whether this caller may commit offsets now. Gives the longest session of the group's members, zero if it has
+    /// none.
     ///
     /// # Errors
-    /// The protocol's own. A caller that is no member may, as long as the group has none.
-    pub(crate) fn may_commit(&self, group: &str, caller: &Caller) -> Result<(), ResponseError> {
+    /// The protocol's own. A caller that is no member may, as long as the group has none. One that had some when the
+    /// log was last open is not taken to be empty until they are missed: what a member read before it lost its place
+    /// may come late and without a generation, after others have gone on.
+    pub(crate) fn may_commit(
+        &self,
+        group: &str,
+        caller: &Caller,
+    ) -> Result<Duration, ResponseError> {
+        let now = clock::monotonic();
+        let is_anonymous = caller.generation < 0;
+        if is_anonymous && self.missed.get(group).is_some_and(|until| now < *until) {
+            return Err(ResponseError::UnknownMemberId);
+        }
         match self.by_id.lock().get_mut(group) {
-            Some(entry) => entry.group.may_commit(caller, clock::monotonic()),
-            None if caller.generation < 0 => Ok(()),
+            Some(entry) => {
+                entry.group.may_commit(caller, now)?;
+                Ok(entry.group.longest_session())
+            }
+            None if is_anonymous => Ok(Duration::ZERO),
             None => Err(ResponseError::IllegalGeneration),
         }
     }
@@ -257,5 +282,32 @@ impl Groups {
             entry.joins.clear();
             entry.syncs.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who has no membership commits for `group`, of which the last run of the log has noted `sessions`.
+    #[track_caller]
+    fn check(sessions: &[(&str, u64)], group: &str, expected: Result<Duration, ResponseError>) {
+        let sessions = sessions.iter();
+        let sessions = sessions.map(|(group, s)| ((*group).to_owned(), Duration::from_secs(*s)));
+        let groups = Groups::new(Duration::ZERO, 10, sessions.collect());
+        let nobody = Caller {
+            member: String::new(),
+            instance: None,
+            generation: -1,
+        };
+        assert_eq!(groups.may_commit(group, &nobody), expected);
+    }
+
+    #[test]
+    fn a_group_whose_members_may_come_back_is_not_empty() {
+        check(&[], "g", Ok(Duration::ZERO));
+        check(&[("g", 3600)], "g", Err(ResponseError::UnknownMemberId));
+        check(&[("g", 3600)], "h", Ok(Duration::ZERO));
+        check(&[("g", 0)], "g", Ok(Duration::ZERO));
     }
 }

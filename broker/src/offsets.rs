@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -49,9 +50,21 @@ enum Change {
     DropTopic {
         topic: String,
     },
+    /// The group has members that are missed after so long, or (0) none.
+    Members {
+        group: String,
+        session_ms: u64,
+    },
 }
 
-type ByGroup = BTreeMap<String, BTreeMap<Place, Committed>>;
+/// What the journal says of a group.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    committed: BTreeMap<Place, Committed>,
+    session_ms: u64,
+}
+
+type ByGroup = BTreeMap<String, Known>;
 
 #[derive(Debug)]
 struct Journal {
@@ -162,15 +175,50 @@ impl Offsets {
         })
     }
 
-    /// Takes the commits of one request, all or none.
-    pub(crate) fn commit(&self, group: &str, commits: Vec<(Place, Committed)>) -> io::Result<()> {
+    /// Takes the commits of one request, all or none. `session` is the longest that the group's members have, or zero
+    /// if it has none.
+    pub(crate) fn commit(
+        &self,
+        group: &str,
+        commits: Vec<(Place, Committed)>,
+        session: Duration,
+    ) -> io::Result<()> {
         let change = |((topic, partition), committed)| Change::Commit {
             group: group.to_owned(),
             topic,
             partition,
             committed,
         };
-        self.write(commits.into_iter().map(change).collect())
+        let mut changes: Vec<_> = commits.into_iter().map(change).collect();
+        changes.extend(self.members(group, session));
+        self.write(changes)
+    }
+
+    /// Notes that a group has lost its last member. Nothing is noted of one that has committed nothing.
+    pub(crate) fn note_left(&self, group: &str) -> io::Result<()> {
+        match self.members(group, Duration::ZERO) {
+            Some(change) => self.write(vec![change]),
+            None => Ok(()),
+        }
+    }
+
+    fn members(&self, group: &str, session: Duration) -> Option<Change> {
+        let session_ms = session.as_millis() as u64;
+        let journal = self.journal.lock();
+        let known = journal.by_group.get(group).map_or(0, |g| g.session_ms);
+        (known != session_ms).then(|| Change::Members {
+            group: group.to_owned(),
+            session_ms,
+        })
+    }
+
+    /// The groups that had members when this was last noted, and how long those may be silent.
+    pub(crate) fn sessions(&self) -> Vec<(String, Duration)> {
+        let journal = self.journal.lock();
+        let with_members = journal.by_group.iter().filter(|(_, g)| g.session_ms > 0);
+        with_members
+            .map(|(name, g)| (name.clone(), Duration::from_millis(g.session_ms)))
+            .collect()
     }
 
     /// Forgets single offsets.
@@ -207,7 +255,7 @@ impl Offsets {
             .lock()
             .by_group
             .get(group)
-            .cloned()
+            .map(|g| g.committed.clone())
             .unwrap_or_default()
     }
 
@@ -274,6 +322,7 @@ fn apply(by_group: &mut ByGroup, change: Change) {
             by_group
                 .entry(group)
                 .or_default()
+                .committed
                 .insert((topic, partition), committed);
         }
         Change::Forget {
@@ -281,32 +330,43 @@ fn apply(by_group: &mut ByGroup, change: Change) {
             topic,
             partition,
         } => {
-            if let Some(places) = by_group.get_mut(&group) {
-                places.remove(&(topic, partition));
+            if let Some(known) = by_group.get_mut(&group) {
+                known.committed.remove(&(topic, partition));
             }
         }
         Change::DropGroup { group } => {
             by_group.remove(&group);
         }
         Change::DropTopic { topic } => {
-            for places in by_group.values_mut() {
-                places.retain(|place, _| place.0 != topic);
+            for known in by_group.values_mut() {
+                known.committed.retain(|place, _| place.0 != topic);
+            }
+        }
+        Change::Members { group, session_ms } => {
+            if let Some(known) = by_group.get_mut(&group) {
+                known.session_ms = session_ms;
             }
         }
     }
-    by_group.retain(|_, places| !places.is_empty());
+    by_group.retain(|_, known| !known.committed.is_empty());
 }
 
-/// Replaces the journal with one line per live offset and opens it for more.
+/// Replaces the journal with one line per live offset, and one per group with members, and opens it for more.
 fn rewrite(path: &Path, by_group: &ByGroup) -> io::Result<(File, u64)> {
     let mut lines = vec![];
-    for (group, places) in by_group {
-        for ((topic, partition), committed) in places {
+    for (group, known) in by_group {
+        for ((topic, partition), committed) in &known.committed {
             lines.extend(files::checked_line(&Change::Commit {
                 group: group.clone(),
                 topic: topic.clone(),
                 partition: *partition,
                 committed: committed.clone(),
+            })?);
+        }
+        if known.session_ms > 0 {
+            lines.extend(files::checked_line(&Change::Members {
+                group: group.clone(),
+                session_ms: known.session_ms,
             })?);
         }
     }
@@ -339,13 +399,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let offsets = Offsets::open(folder.path(), true).unwrap();
         offsets
-            .commit("g", vec![(place("t", 0), at(1)), (place("t", 1), at(2))])
+            .commit(
+                "g",
+                vec![(place("t", 0), at(1)), (place("t", 1), at(2))],
+                Duration::ZERO,
+            )
             .unwrap();
-        offsets.commit("g", vec![(place("t", 0), at(9))]).unwrap();
         offsets
-            .commit("h", vec![(place("t", 0), at(3)), (place("u", 0), at(4))])
+            .commit("g", vec![(place("t", 0), at(9))], Duration::ZERO)
             .unwrap();
-        offsets.commit("i", vec![(place("t", 0), at(5))]).unwrap();
+        offsets
+            .commit(
+                "h",
+                vec![(place("t", 0), at(3)), (place("u", 0), at(4))],
+                Duration::ZERO,
+            )
+            .unwrap();
+        offsets
+            .commit("i", vec![(place("t", 0), at(5))], Duration::ZERO)
+            .unwrap();
         offsets.forget("g", vec![place("t", 1)]).unwrap();
         assert!(offsets.drop_group("i").unwrap() && !offsets.drop_group("i").unwrap());
         drop(offsets);
@@ -364,7 +436,7 @@ mod tests {
         let mut ends = vec![0];
         for i in 0..5 {
             offsets
-                .commit("g", vec![(place("t", i), at(i64::from(i)))])
+                .commit("g", vec![(place("t", i), at(i64::from(i)))], Duration::ZERO)
                 .unwrap();
             ends.push(offsets.journal.lock().bytes);
         }
@@ -376,7 +448,9 @@ mod tests {
             let offsets = Offsets::open(folder.path(), true).unwrap();
             let kept = ends.iter().filter(|end| **end <= cut as u64).count() - 1;
             assert_eq!(offsets.all("g").len(), kept, "cut at {cut}");
-            offsets.commit("g", vec![(place("t", 9), at(9))]).unwrap();
+            offsets
+                .commit("g", vec![(place("t", 9), at(9))], Duration::ZERO)
+                .unwrap();
             drop(offsets);
             assert_eq!(
                 Offsets::open(folder.path(), true).unwrap().all("g").len(),
@@ -397,10 +471,40 @@ mod tests {
                 metadata: metadata.clone(),
             };
             offsets
-                .commit("g", vec![(place("t", 0), committed)])
+                .commit("g", vec![(place("t", 0), committed)], Duration::ZERO)
                 .unwrap();
         }
         assert!(std::fs::metadata(offsets.path()).unwrap().len() <= REWRITE_BYTES_MIN + 5_000);
         assert_eq!(offsets.all("g")[&place("t", 0)].offset, 999);
+    }
+
+    #[test]
+    fn who_has_members_is_known_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let offsets = Offsets::open(folder.path(), true).unwrap();
+        let commit = |group: &str, seconds| {
+            let session = Duration::from_secs(seconds);
+            let commits = vec![(place("t", 0), at(1))];
+            offsets.commit(group, commits, session).unwrap();
+        };
+        for (group, seconds) in [("a", 6), ("b", 6), ("b", 45), ("c", 6), ("d", 6), ("e", 0)] {
+            commit(group, seconds);
+        }
+        offsets.note_left("c").unwrap();
+        offsets.drop_group("d").unwrap();
+        offsets.note_left("nobody").unwrap();
+        let expected = [("a", 6), ("b", 45)].map(|(g, s)| (g.to_owned(), Duration::from_secs(s)));
+        assert_eq!(offsets.sessions(), expected);
+        let before = offsets.journal.lock().bytes;
+        commit("a", 6);
+        let line = offsets.journal.lock().bytes - before;
+        assert!(line < 150, "members are noted only where they change");
+        drop(offsets);
+        let offsets = Offsets::open(folder.path(), true).unwrap();
+        assert_eq!(offsets.sessions(), expected);
+        rewrite(offsets.path(), &offsets.journal.lock().by_group).unwrap();
+        drop(offsets);
+        let offsets = Offsets::open(folder.path(), true).unwrap();
+        assert_eq!(offsets.sessions(), expected, "after a rewrite");
     }
 }

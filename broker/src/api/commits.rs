@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
@@ -39,7 +40,8 @@ pub(super) async fn commit(
     request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
     let core = context.core;
-    let allowed = may_commit(core, &request);
+    let session = may_commit(core, &request);
+    let allowed = session.map(drop);
     let mut taken: Vec<(Place, Committed)> = vec![];
     let mut topics = vec![];
     for topic in request.topics {
@@ -59,7 +61,8 @@ pub(super) async fn commit(
                 .with_partitions(partitions),
         );
     }
-    if !taken.is_empty() && !write(context, request.group_id.to_string(), taken).await {
+    let session = session.unwrap_or_default();
+    if !taken.is_empty() && !write(context, request.group_id.to_string(), taken, session).await {
         let failed = ResponseError::KafkaStorageError.code();
         for p in topics
             .iter_mut()
@@ -72,19 +75,19 @@ pub(super) async fn commit(
     OffsetCommitResponse::default().with_topics(topics)
 }
 
-fn may_commit(core: &Core, request: &OffsetCommitRequest) -> Result<(), ResponseError> {
+fn may_commit(core: &Core, request: &OffsetCommitRequest) -> Result<Duration, ResponseError> {
     let group = request.group_id.as_str();
     let caller = Caller {
         member: request.member_id.to_string(),
         instance: request.group_instance_id.as_ref().map(ToString::to_string),
         generation: request.generation_id_or_member_epoch,
     };
-    core.groups.may_commit(group, &caller)?;
+    let session = core.groups.may_commit(group, &caller)?;
     let is_new = !core.offsets.has_group(group);
     if is_new && core.offsets.group_count() >= core.config.groups_max {
         return Err(ResponseError::GroupMaxSizeReached);
     }
-    Ok(())
+    Ok(session)
 }
 
 fn judge(
@@ -108,18 +111,23 @@ fn judge(
     Ok(((topic.to_string(), index), committed))
 }
 
-async fn write(context: &Context<'_>, group: String, taken: Vec<(Place, Committed)>) -> bool {
+async fn write(
+    context: &Context<'_>,
+    group: String,
+    taken: Vec<(Place, Committed)>,
+    session: Duration,
+) -> bool {
     let core = context.core;
     let written = if core.config.fsync == Fsync::Always {
         let write = move |core: &Arc<Core>| {
-            core.offsets.commit(&group, taken)?;
+            core.offsets.commit(&group, taken, session)?;
             core.offsets.sync()
         };
         on_disk(context, write)
             .await
             .unwrap_or_else(|e| Err(std::io::Error::other(e)))
     } else {
-        let written = core.offsets.commit(&group, taken);
+        let written = core.offsets.commit(&group, taken, session);
         core.note_committed();
         written
     };

@@ -141,6 +141,7 @@ pub(super) fn leave(context: &Context<'_>, request: LeaveGroupRequest) -> LeaveG
     }
     if context.version < 3 {
         let left = groups.leave(&request.group_id, &request.member_id, None);
+        note_if_empty(context.core, &request.group_id);
         return LeaveGroupResponse::default().with_error_code(code(&left));
     }
     let members = request.members.into_iter().map(|m| {
@@ -151,7 +152,23 @@ pub(super) fn leave(context: &Context<'_>, request: LeaveGroupRequest) -> LeaveG
             .with_member_id(m.member_id)
             .with_group_instance_id(m.group_instance_id)
     });
-    LeaveGroupResponse::default().with_members(members.collect())
+    let response = LeaveGroupResponse::default().with_members(members.collect());
+    note_if_empty(context.core, &request.group_id);
+    response
+}
+
+/// Else nobody without a membership could commit for a group whose members have gone, after a restart of the log.
+fn note_if_empty(core: &Core, group: &str) {
+    let overview = core.groups.overview(group);
+    if overview.is_some_and(|found| !found.members.is_empty()) {
+        return;
+    }
+    match core.offsets.note_left(group) {
+        Ok(()) => core.note_committed(),
+        Err(e) => {
+            tracing::warn!(file = %core.offsets.path().display(), "cannot note that {group} has no members: {e}");
+        }
+    }
 }
 
 /// As a Kafka broker answers whose groups of KIP-848 are switched off.

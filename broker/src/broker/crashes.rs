@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::core::Core;
@@ -105,7 +106,9 @@ fn commit(core: &Core, metadata: &str) {
         metadata: metadata.to_owned(),
     };
     let commits = vec![(("t".to_owned(), 0), committed)];
-    core.offsets.commit("g", commits).unwrap();
+    core.offsets
+        .commit("g", commits, Duration::from_secs(6))
+        .unwrap();
     core.offsets.sync().unwrap();
 }
 

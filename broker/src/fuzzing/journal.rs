@@ -1,6 +1,7 @@
 //! What lies in the other files of a data folder.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -58,7 +59,11 @@ fn offsets(bytes: &[u8], kept_running: bool) {
     };
     let place = ("t".to_owned(), 0);
     again
-        .commit("g", vec![(place.clone(), committed.clone())])
+        .commit(
+            "g",
+            vec![(place.clone(), committed.clone())],
+            Duration::ZERO,
+        )
         .expect("a commit");
     drop(again);
     let again = Offsets::open(folder.path(), true).expect("what was written to");

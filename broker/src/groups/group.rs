@@ -97,6 +97,12 @@ impl Group {
         self.members.is_empty()
     }
 
+    /// How long the most patient member may be silent; zero if there is none.
+    pub(crate) fn longest_session(&self) -> Duration {
+        let sessions = self.members.values().map(|m| m.session);
+        sessions.max().unwrap_or_default()
+    }
+
     /// Nobody is in it or was told to come.
     pub(crate) fn is_idle(&self) -> bool {
         self.members.is_empty() && self.promised.is_empty()

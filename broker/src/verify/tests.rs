@@ -1,6 +1,7 @@
 //! What is found in data folders that are whole, torn or damaged, and that looking changes nothing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kafka_protocol::records::Compression;
 
@@ -45,7 +46,7 @@ async fn fill(folder: &Path, is_closed: bool) {
             metadata: String::new(),
         };
         core.offsets
-            .commit("g", vec![(("t".to_owned(), 0), committed)])
+            .commit("g", vec![(("t".to_owned(), 0), committed)], Duration::ZERO)
             .unwrap();
     }
     if is_closed {

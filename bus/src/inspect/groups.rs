@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{Context, Inspector, REQUEST_WITHIN, TopicState, refused};
 use crate::error::BusError;
 use crate::producer::setting_error;
+
+/// A log keeps the places of members that were killed, or that were there when it was, until they are missed.
+const HAS_MEMBERS: &str =
+    "it has members, or had some a moment ago: stop them, and try again in a minute";
 
 /// A group and what it has committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,8 +102,12 @@ impl Inspector {
         }
         let commit = move || member.commit(&list, CommitMode::Sync);
         let done = tokio::task::spawn_blocking(commit).await;
-        done.unwrap_or(Err(KafkaError::Canceled))
-            .map_err(|error| refused(&what, &error))
+        done.unwrap_or(Err(KafkaError::Canceled)).map_err(|error| {
+            match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::UnknownMemberId) => refused(&what, &HAS_MEMBERS),
+                _ => refused(&what, &error),
+            }
+        })
     }
 
     /// Speaks for a group without joining it.

@@ -100,12 +100,16 @@ pub(crate) fn cut(
     let mut paths = grown_files(data, topic, partitions);
     paths.sort();
     for (i, path) in paths.iter().enumerate() {
-        // A segment that is followed by another one was synced before that was made.
-        let is_closed = paths
-            .get(i + 1)
-            .is_some_and(|p| p.parent() == path.parent());
-        if is_closed && !path.ends_with(JOURNAL) {
-            maybe_tear(&path.with_extension("checkpoint"), chance);
+        // A segment that is followed by another one was synced before that was made, and so was its checkpoint, but
+        // that of the last may have found no room.
+        let is_followed_by = |more: usize| {
+            let other = paths.get(i + more);
+            other.is_some_and(|other| other.parent() == path.parent())
+        };
+        if is_followed_by(1) && !path.ends_with(JOURNAL) {
+            if !is_followed_by(2) {
+                maybe_tear(&path.with_extension("checkpoint"), chance);
+            }
             continue;
         }
         let metadata = fs::metadata(path).expect("a file");
