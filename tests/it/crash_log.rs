@@ -92,17 +92,6 @@ impl Trial {
         Consumers::start(&self.place, CONSUMERS, &self.committed)
     }
 
-    async fn writes_go_on(&self) {
-        let before = self.acknowledged.count();
-        eventually("writes go on", PATIENCE, async || {
-            match self.acknowledged.count() {
-                now if now > before => Ok(()),
-                now => Err(format!("{now} acknowledged")),
-            }
-        })
-        .await;
-    }
-
     async fn group_reads_all(&self) {
         let end: i64 = self.place.ends().iter().sum();
         eventually("the group has read all", PATIENCE, async || {
@@ -198,14 +187,14 @@ async fn kill_under_load(fsync: &'static str, kills: u64) {
     let mut trial = Trial::start(fsync).await;
     let (producers, consumers) = (trial.produce(), trial.consume());
     for round in 0..kills {
-        trial.writes_go_on().await;
+        trial.acknowledged.goes_on().await;
         // Another moment every round.
         tokio::time::sleep(Duration::from_millis(300 + round * 97 % 500)).await;
         trial.log.kill9();
         trial.log.restart().await;
         trial.check_committed();
     }
-    trial.writes_go_on().await;
+    trial.acknowledged.goes_on().await;
     let account = trial.end(producers, consumers).await;
     trial.report(&format!("kill -9, fsync {fsync}"), kills, &account, 0);
     account.expect_exact();
@@ -241,7 +230,7 @@ async fn crash_log_power_cut_syncing_always() {
     let (producers, consumers) = (trial.produce(), trial.consume());
     let mut bytes_cut = 0;
     for _ in 0..cuts {
-        trial.writes_go_on().await;
+        trial.acknowledged.goes_on().await;
         tokio::time::sleep(Duration::from_millis(chance.random_range(200..700))).await;
         trial.log.kill9();
         trial.clients_have_heard().await;
@@ -251,7 +240,7 @@ async fn crash_log_power_cut_syncing_always() {
         bytes_cut += cut(&mut trial, &synced, &mut chance).await;
         trial.check_committed();
     }
-    trial.writes_go_on().await;
+    trial.acknowledged.goes_on().await;
     let account = trial.end(producers, consumers).await;
     trial.report(&what, cuts, &account, bytes_cut);
     account.expect_exact();
@@ -269,7 +258,7 @@ async fn crash_log_power_cut() {
         trial.place.group = format!("crash-{round}");
         trial.committed = Committed::default();
         let (producers, consumers) = (trial.produce(), trial.consume());
-        trial.writes_go_on().await;
+        trial.acknowledged.goes_on().await;
         tokio::time::sleep(Duration::from_millis(chance.random_range(200..700))).await;
         let committed = trial.place.committed();
         let synced = Synced::now(&trial.data(), TOPIC, PARTITIONS);
@@ -302,7 +291,7 @@ async fn crash_log_power_cut() {
     trial.place.group = "crash-end".to_owned();
     trial.committed = Committed::default();
     let (producers, consumers) = (trial.produce(), trial.consume());
-    trial.writes_go_on().await;
+    trial.acknowledged.goes_on().await;
     let account = trial.end(producers, consumers).await;
     let what = format!("{what}; {taken} records of the last {SYNC_EVERY} ms went with the power");
     trial.report(&what, cuts, &account, bytes_cut);

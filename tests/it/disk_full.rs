@@ -187,17 +187,6 @@ struct Trial {
 }
 
 impl Trial {
-    async fn writes_go_on(&self) {
-        let before = self.acknowledged.count();
-        eventually("writes go on", PATIENCE, async || {
-            match self.acknowledged.count() {
-                now if now > before => Ok(()),
-                now => Err(format!("{now} acknowledged")),
-            }
-        })
-        .await;
-    }
-
     /// Everything that writes is refused, each with the storage error; what is there can be read.
     async fn refuses_all(&self) {
         is_refused("a record is refused", async || {
@@ -255,7 +244,7 @@ async fn what_does_not_fit_is_refused_and_nothing_else_is_lost() {
     let committed = Committed::default();
     let consumers = Consumers::start(&trial.many, 2, &committed);
     for round in 0..rounds {
-        trial.writes_go_on().await;
+        trial.acknowledged.goes_on().await;
         write_keys(&latest).await;
         let mut before = trial.log.output();
         trial.disk.fill();
@@ -276,7 +265,7 @@ async fn what_does_not_fit_is_refused_and_nothing_else_is_lost() {
         })
         .await;
         trial.disk.make_room();
-        trial.writes_go_on().await;
+        trial.acknowledged.goes_on().await;
         assert_eq!(send_once(&trial.once, "k", &[7; 4096]).await, Ok(()));
         log_says(&trial.log, &before, "takes batches again").await;
         log_says(&trial.log, &before, "retention and compaction work again").await;

@@ -18,6 +18,7 @@ use rdkafka::producer::{
 };
 use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
 
+use crate::eventually;
 pub use account::{Account, Read, read_all};
 
 /// How long anybody waits for what should come soon.
@@ -129,6 +130,16 @@ impl Acknowledged {
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.count.load(Ordering::Relaxed)
+    }
+
+    /// Waits until more is acknowledged than now.
+    pub async fn goes_on(&self) {
+        let before = self.count();
+        eventually("writes go on", PATIENCE, async || match self.count() {
+            now if now > before => Ok(()),
+            now => Err(format!("{now} acknowledged")),
+        })
+        .await;
     }
 
     /// Why records were given back to their producers.
