@@ -11,7 +11,7 @@ help:
 	@echo "make test   install what the tests need and run all of them"
 	@echo "make lint   format, clippy, docs and dependency rules, warnings denied"
 	@echo "make conformance   what the log must do for Kafka's clients, case by case; BOOTSTRAP=host:port for one that runs"
-	@echo "make soak   crashes, faults and a cluster's trouble by the hundred, and compaction at size, with their figures"
+	@echo "make soak   counting against models by the 100,000 cases, crashes, faults and a cluster's trouble by the hundred, and compaction at size, with their figures"
 	@echo "make fuzz   garbage for the embedded log, FUZZ_SECONDS of each kind (600)"
 	@echo "make bench  the benches, with their numbers"
 
@@ -29,6 +29,7 @@ conformance: needs-test
 	$(if $(BOOTSTRAP),BOOTSTRAP=$(BOOTSTRAP)) $(CARGO) test -p tests --locked --test it -- conformance --nocapture --test-threads=1
 
 soak: needs-test
+	MODEL_CASES=100000 SPAN_SCHEDULES=10000 $(CARGO) test -p aggregator --release --locked --lib -- counter:: engine:: --nocapture
 	COMPACT_KEYS=1000000 $(CARGO) test -p broker --release --locked -- near_the_size --nocapture
 	WEIR_KILLS=200 LOG_KILLS=200 LOG_CUTS=50 \
 		$(CARGO) test -p tests --locked --test it -- crash --nocapture --test-threads=1

@@ -126,7 +126,12 @@ impl Engine {
             });
         }
         self.state.next_offset = place.offset + 1;
-        self.state.now = self.state.now.max(place.appended_at);
+        let before = self.state.now;
+        self.state.now = before.max(place.appended_at);
+        if day(before) != day(self.state.now) {
+            // Sums for wider scopes are begun anew after a silent day, and must have been told by then.
+            self.state.contributions.flush(out);
+        }
         self.pass_time(place.offset, out);
         let outcome = match input {
             Input::Event(event) => self.take_event(place, &event, out),
@@ -355,6 +360,8 @@ impl Engine {
             owner.reform((&old, old_zone), tenant, when, &mut teller);
             self.schedule(name);
         }
+        // What ends here was counted: whether it is told must not depend on when the batch ends.
+        self.state.contributions.flush(out);
         let feeds = &self.plan.feeds;
         self.state
             .contributions
@@ -372,6 +379,11 @@ impl Engine {
     fn tenant_named<'a>(&self, name: &'a str) -> Option<&'a str> {
         (self.shard.kind != Kind::Partials).then_some(name)
     }
+}
+
+/// The day since 1970.
+fn day(at: Timestamp) -> i64 {
+    at.second().div_euclid(86_400)
 }
 
 /// Adds an event to the counters of its tenant.

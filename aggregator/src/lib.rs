@@ -37,7 +37,7 @@
 //!   more than the limit. An event before them counts in totals only; one among them is added where it belongs, and
 //!   may cross.
 //! - *bucket*: drains exactly, to the microsecond; what comes out of order is added where the bucket is.
-//! - *calendar*: day, week from Monday, month in the tenant's zone; days of 23 and 25 hours are what they are.
+//! - *calendar*: day, week from Monday or Sunday, month in the tenant's zone; days of 23 and 25 hours are what they are.
 //!
 //! **Crossings** (`counter`): a level stands from the event that takes the sum from below its threshold to it or
 //! above, until the sum falls below. Up is told with the moment at which it falls if nothing more comes; down with the

@@ -1,13 +1,14 @@
 //! For tests: the naive reference that counters and engines are held against, made of lists and loops, and makers of
 //! policies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono_tz::Tz;
+use proptest::prelude::ProptestConfig;
 use schemas::calendar::bounds;
 use schemas::policy::{HARD, Limit, Mode, Policy, Stale, Stream, Window};
-use schemas::record::{Amount, LimitRecord, PolicyVersion, SoftLevel};
+use schemas::record::{Amount, LimitRecord, PolicyVersion, SoftLevel, TenantRecord};
 use schemas::subject::Identity;
 use schemas::time::Timestamp;
 
@@ -19,22 +20,40 @@ use crate::plan::Kind;
 use crate::seen::SeenBounds;
 use crate::window::Terms;
 
-/// A policy of limits, one a line: `name subject meter [tier=…] [NAME=threshold…] hard=threshold : window`.
-pub(crate) fn policy(version: i64, limits: &str) -> Policy {
-    let lines = limits
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty());
+/// Cases of each property test: `MODEL_CASES`, or `default`. `make soak` asks for 100,000.
+pub(crate) fn cases(default: u32) -> ProptestConfig {
+    let asked = std::env::var("MODEL_CASES");
+    ProptestConfig::with_cases(asked.map_or(default, |cases| cases.parse().unwrap()))
+}
+
+/// A policy of limits, one a line: `name subject meter [tier=…] [NAME=threshold…] hard=threshold : window`; and what it
+/// says of tenants: `tenant ID [tier=…] [zone=…]`, or of all of them: `all zone=…`.
+pub(crate) fn policy(version: i64, text: &str) -> Policy {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let (limits, settings): (Vec<_>, Vec<_>) = lines.partition(|line| line.contains(" : "));
+    let value = |line: &str, name: &str| {
+        let mut words = line.split_ascii_whitespace();
+        words.find_map(|word| Some(word.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+    };
+    let tenants = settings.iter().filter_map(|line| {
+        let id = line
+            .strip_prefix("tenant ")?
+            .split_ascii_whitespace()
+            .next()?;
+        let (tier, zone) = (value(line, "tier"), value(line, "zone"));
+        Some((id.to_owned(), TenantRecord { tier, zone }))
+    });
+    let all = settings.iter().find(|line| line.starts_with("all "));
     let record = PolicyVersion {
         version,
         at: Timestamp::from_seconds(0),
         author: String::new(),
         reason: String::new(),
         source: String::new(),
-        limits: lines.map(limit_record).collect(),
-        tenants: BTreeMap::new(),
+        limits: limits.into_iter().map(limit_record).collect(),
+        tenants: tenants.collect(),
         default_tier: None,
-        default_zone: None,
+        default_zone: all.and_then(|line| value(line, "zone")),
     };
     Policy::try_from(&record).unwrap()
 }
@@ -266,6 +285,10 @@ impl NaiveCounter {
             _ => None,
         };
         let before = end(self);
+        if zone != self.terms.zone && before.is_some() {
+            // What was counted stays, in whatever period its last moment lies now.
+            self.amounts = vec![(self.head, self.sum())];
+        }
         self.terms.zone = zone;
         let ends_anew = before != end(self);
         let threshold = |limits: &[&Limit], name: &(String, String)| {

@@ -34,18 +34,20 @@ fn bounds_in_range(period: Period, zone: Tz, at: Timestamp) -> Option<(Timestamp
 fn first_day(period: Period, date: NaiveDate) -> Option<NaiveDate> {
     match period {
         Period::Day => Some(date),
-        Period::Week => {
-            let days = date.weekday().num_days_from_monday();
-            date.checked_sub_days(Days::new(days.into()))
-        }
+        Period::Week => days_before(date, date.weekday().num_days_from_monday()),
+        Period::WeekFromSunday => days_before(date, date.weekday().num_days_from_sunday()),
         Period::Month => date.with_day(1),
     }
+}
+
+fn days_before(date: NaiveDate, days: u32) -> Option<NaiveDate> {
+    date.checked_sub_days(Days::new(days.into()))
 }
 
 fn next_first_day(period: Period, first: NaiveDate) -> Option<NaiveDate> {
     match period {
         Period::Day => first.checked_add_days(Days::new(1)),
-        Period::Week => first.checked_add_days(Days::new(7)),
+        Period::Week | Period::WeekFromSunday => first.checked_add_days(Days::new(7)),
         Period::Month => first.checked_add_months(Months::new(1)),
     }
 }
@@ -82,6 +84,8 @@ fn end_of_gap(zone: Tz, date: NaiveDate) -> Option<i64> {
     Some(after)
 }
 
+#[cfg(test)]
+mod table;
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn weeks_begin_on_monday_and_months_on_their_first() {
+    fn weeks_begin_on_their_day_and_months_on_their_first() {
         check(
             "Europe/Berlin",
             Period::Week,
@@ -230,6 +234,21 @@ mod tests {
             Period::Week,
             "2024-01-01T00:00:00Z",
             "2024-01-01T00:00:00Z",
+            168,
+        );
+        // The same Sunday as above, which ends one week and begins the other.
+        check(
+            "Europe/Berlin",
+            Period::WeekFromSunday,
+            "2023-03-26T12:00:00Z",
+            "2023-03-25T23:00:00Z",
+            167,
+        );
+        check(
+            "UTC",
+            Period::WeekFromSunday,
+            "2024-01-06T23:59:59.999999Z",
+            "2023-12-31T00:00:00Z",
             168,
         );
         check(

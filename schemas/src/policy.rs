@@ -122,6 +122,7 @@ pub enum Period {
     Day,
     /// From Monday.
     Week,
+    WeekFromSunday,
     Month,
 }
 
@@ -183,6 +184,7 @@ impl FromStr for Window {
             ["bucket", rate, "burst", burst] => bucket(rate, burst),
             ["calendar", "day"] => Ok(Window::Calendar(Period::Day)),
             ["calendar", "week"] => Ok(Window::Calendar(Period::Week)),
+            ["calendar", "week", "from", "sunday"] => Ok(Window::Calendar(Period::WeekFromSunday)),
             ["calendar", "month"] => Ok(Window::Calendar(Period::Month)),
             _ => Err(WindowError::Shape(text.to_owned())),
         }
@@ -270,6 +272,7 @@ impl fmt::Display for Window {
             }
             Window::Calendar(Period::Day) => f.write_str("calendar day"),
             Window::Calendar(Period::Week) => f.write_str("calendar week"),
+            Window::Calendar(Period::WeekFromSunday) => f.write_str("calendar week from sunday"),
             Window::Calendar(Period::Month) => f.write_str("calendar month"),
         }
     }
@@ -454,6 +457,12 @@ mod tests {
         check("bucket 10/s burst 50", "bucket 10/1s burst 50", None);
         check("bucket 600/5m burst 50", "bucket 600/5m burst 50", None);
         check("calendar month", "calendar month", None);
+        check("calendar week", "calendar week", None);
+        check(
+            "calendar week from sunday",
+            "calendar week from sunday",
+            None,
+        );
     }
 
     #[test]
@@ -462,6 +471,10 @@ mod tests {
         assert!(matches!(error("hourly"), WindowError::Shape(_)));
         assert!(matches!(error("sliding"), WindowError::Shape(_)));
         assert!(matches!(error("calendar year"), WindowError::Shape(_)));
+        assert!(matches!(
+            error("calendar week from tuesday"),
+            WindowError::Shape(_)
+        ));
         assert!(matches!(error("sliding 60"), WindowError::Span(_)));
         assert!(matches!(error("sliding 1.5s"), WindowError::Span(_)));
         assert!(matches!(error("sliding -1s"), WindowError::Span(_)));

@@ -1,9 +1,11 @@
+mod calendars;
+
 use proptest::prelude::*;
 use schemas::policy::{Limit, Policy};
 use schemas::time::Timestamp;
 
 use super::*;
-use crate::model::{NaiveCounter, Told, policy, told};
+use crate::model::{NaiveCounter, Told, cases, policy, told};
 
 fn seconds(text: &str) -> Timestamp {
     let micros = text.parse::<f64>().unwrap() * 1e6;
@@ -408,6 +410,8 @@ fn worst_span(window: &str, hard: i128, seconds: i64, ops: &[Op]) -> i128 {
 }
 
 proptest! {
+    #![proptest_config(cases(2_000))]
+
     #[test]
     fn sliding_windows_agree_with_a_list_and_loops(ops in ops(40)) {
         agree("sliding 10s", "UTC", &ops)?;

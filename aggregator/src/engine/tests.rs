@@ -1,6 +1,8 @@
 //! Engines, record by record.
 
 mod policies;
+mod spans;
+mod twins;
 
 use schemas::policy::Stream;
 

@@ -8,7 +8,7 @@ use schemas::subject::Subject;
 use super::*;
 use crate::counter::Direction;
 use crate::event::{Partial, PartialSum};
-use crate::model::{call, policy, reborn, settings, usage_engine};
+use crate::model::{call, cases, policy, reborn, settings, usage_engine};
 
 const LIMITS: &str = "all platform tokens hard=50 : sliding 10s
     day platform tokens hard=200 : calendar day
@@ -249,6 +249,8 @@ fn own_sums_outlive_a_restart_and_end_after_a_silent_day() {
 }
 
 proptest! {
+    #![proptest_config(cases(500))]
+
     /// However parts are cut, ordered between partitions, told again and taken up after restarts: the sums at the
     /// end are those of all events.
     #[test]

@@ -68,7 +68,13 @@ fn window() -> impl Strategy<Value = Window> {
             seconds,
             burst
         }),
-        select(vec![Period::Day, Period::Week, Period::Month]).prop_map(Window::Calendar),
+        select(vec![
+            Period::Day,
+            Period::Week,
+            Period::WeekFromSunday,
+            Period::Month
+        ])
+        .prop_map(Window::Calendar),
     ]
 }
 

@@ -1,0 +1,108 @@
+//! What may happen to an engine.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+
+pub(super) const POLICIES: [&str; 9] = [
+    "",
+    "a tenant/* tokens half=10 hard=20 : sliding 10s",
+    "a tenant/* tokens half=15 hard=30 : sliding 10s
+     b tenant/*/user/* tokens hard=12 : sliding 1s
+     c tenant/* requests hard=5 : calendar day",
+    "renamed tenant/* tokens hard=20 : sliding 10s
+     b tenant/*/user/* tokens hard=8 : sliding 20m
+     d tenant/t1 tokens hard=20 : bucket 1/s burst 20",
+    "a tenant/* tokens half=10 hard=20 : sliding 10s
+     d tenant/* tokens hard=15 : bucket 1/s burst 15
+     c tenant/* requests most=4 hard=8 : calendar day",
+    "c tenant/* requests most=4 hard=8 : calendar day
+     e tenant/*/user/* requests hard=9 : calendar week from sunday
+     all zone=America/New_York
+     tenant t2 zone=Pacific/Apia",
+    "c tenant/* requests most=4 hard=8 : calendar day
+     e tenant/*/user/* requests hard=9 : calendar week from sunday
+     f tenant/* tokens hard=40 : calendar week
+     tenant t1 zone=Pacific/Apia
+     tenant t2 tier=gold",
+    "a tenant/* tokens tier=gold half=10 hard=20 : sliding 10s
+     a tenant/* tokens hard=12 : sliding 10s
+     g tenant/* requests hard=10 : sliding 12h
+     tenant t1 tier=gold zone=Australia/Lord_Howe",
+    "a tenant/* tokens hard=20 : sliding 10s
+     a2 tenant/* tokens hard=20 : sliding 10s
+     g tenant/* requests hard=6 : sliding 12h
+     h tenant/* tokens hard=50 : calendar month
+     d tenant/* tokens hard=15 : bucket 1/s burst 15
+     tenant t3 tier=gold",
+];
+
+pub(super) const TENANTS: [&str; 3] = ["t1", "t2", "t3"];
+pub(super) const USERS: [&str; 2] = ["u1", "u2"];
+
+#[derive(Clone, Debug)]
+pub(super) enum Op {
+    Call {
+        tenant: usize,
+        user: usize,
+        /// Events of one tenant with one id are one.
+        id: u8,
+        /// Before its append time; below zero: ahead of it.
+        behind_us: i64,
+        tokens: i64,
+    },
+    Policy(usize),
+    Tick,
+    /// So much append time passes.
+    Silence {
+        seconds: u64,
+    },
+    /// Append times go back, as when another server of the log with another clock takes over.
+    Back {
+        seconds: u64,
+    },
+    Restart,
+    Forget,
+    Flush,
+}
+
+/// Where an event's time lies behind its append time by what is decided at exactly there, or by decades.
+const EDGES: [i64; 8] = [
+    -300_000_000,
+    -300_000_001,
+    600_000_000,
+    600_000_001,
+    60_000_000,
+    1_000_000_000_000_000,
+    -1_000_000_000_000_000,
+    i64::MIN / 2,
+];
+
+pub(super) fn op() -> impl Strategy<Value = Op> {
+    let behind = prop_oneof![
+        6 => 0..3_000_000_i64,
+        2 => 0..15_000_000_i64,
+        1 => -400_000_000..900_000_000_i64,
+        1 => select(&EDGES[..]),
+    ];
+    let id = prop_oneof![3 => any::<u8>(), 1 => 0..8_u8];
+    let call = (0..3_usize, 0..2_usize, id, behind, 0..9_i64);
+    let call = call.prop_map(|(tenant, user, id, behind_us, tokens)| Op::Call {
+        tenant,
+        user,
+        id,
+        behind_us,
+        tokens,
+    });
+    prop_oneof![
+        20 => call,
+        1 => (0..POLICIES.len()).prop_map(Op::Policy),
+        2 => Just(Op::Tick),
+        4 => (0..5_u64).prop_map(|seconds| Op::Silence { seconds }),
+        1 => (0..2_000_u64).prop_map(|seconds| Op::Silence { seconds }),
+        1 => (0..110_000_u64).prop_map(|seconds| Op::Silence { seconds }),
+        1 => (0..700_u64).prop_map(|seconds| Op::Back { seconds }),
+        1 => Just(Op::Restart),
+        1 => Just(Op::Forget),
+        1 => Just(Op::Flush),
+    ]
+}
