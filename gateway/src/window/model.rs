@@ -170,7 +170,7 @@ proptest! {
 
     #[test]
     fn calendar(
-        period in prop_oneof![Just(Period::Day), Just(Period::Week), Just(Period::Month)],
+        period in prop_oneof![Just(Period::Day), Just(Period::Week), Just(Period::WeekFromSunday), Just(Period::Month)],
         hard in 1..=30_u64,
         steps in steps(3 * 86_400 * SECOND),
     ) {
