@@ -187,9 +187,12 @@ impl BadEvents {
 
 /// Reads one structured event (`application/cloudevents+json`). Pointers begin at the event: `/data/input_tokens`.
 pub fn read_event(body: &[u8], rules: &Rules) -> Result<Event, ReadError> {
-    let raw = json::parse(body)?;
+    let text = json::utf8(body)?;
     let mut reader = Reader::new(rules);
-    let event = reader.structured(raw, At::Root);
+    let event = match json::members_of(text) {
+        Some(members) => reader.of_members(members, At::Root),
+        None => reader.structured(json::parse_text(text)?, At::Root),
+    };
     reader.one(event)
 }
 

@@ -372,6 +372,10 @@ fn must_encode(dimension: Dimension, byte: u8) -> bool {
 
 fn encode_id(path: &mut String, dimension: Dimension, id: &str) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    if !id.bytes().any(|byte| must_encode(dimension, byte)) {
+        path.push_str(id);
+        return;
+    }
     for character in id.chars() {
         match u8::try_from(character) {
             Ok(byte) if must_encode(dimension, byte) => {

@@ -126,6 +126,18 @@ impl<'r> Reader<'r> {
         })
     }
 
+    /// [`Reader::structured`] of the object with these members.
+    pub(super) fn of_members(
+        &mut self,
+        members: Vec<(Cow<'_, str>, &RawValue)>,
+        at: At<'_>,
+    ) -> Option<Event> {
+        self.sound(|reader| {
+            let parts = reader.parts_of_members(members, &at);
+            reader.event(parts, Place::Structured(&at))
+        })
+    }
+
     /// An event with its attributes in headers. `None` when anything is wrong with it.
     pub(super) fn binary<'a>(
         &mut self,
@@ -164,13 +176,20 @@ impl<'r> Reader<'r> {
     }
 
     fn parts_of_object<'a>(&mut self, raw: &'a RawValue, event: &At<'_>) -> Option<Parts<'a>> {
-        let members = match json::members(raw) {
-            Ok(members) => members,
+        match json::members(raw) {
+            Ok(members) => Some(self.parts_of_members(members, event)),
             Err(detail) => {
                 self.findings.add(event, format!("an event {detail}"));
-                return None;
+                None
             }
-        };
+        }
+    }
+
+    fn parts_of_members<'a>(
+        &mut self,
+        members: Vec<(Cow<'_, str>, &'a RawValue)>,
+        event: &At<'_>,
+    ) -> Parts<'a> {
         let mut parts = Parts::default();
         for (name, raw) in members {
             let at = At::Member(event, &name);
@@ -193,7 +212,7 @@ impl<'r> Reader<'r> {
                 self.findings.add(&at, "is there twice");
             }
         }
-        Some(parts)
+        parts
     }
 
     fn event(&mut self, parts: Parts<'_>, place: Place<'_>) -> Option<Event> {

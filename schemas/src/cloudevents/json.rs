@@ -149,6 +149,15 @@ pub(super) fn members(raw: &RawValue) -> Result<Vec<(Cow<'_, str>, &RawValue)>, 
     })
 }
 
+/// The members of the one object that `text` is, in one go; `None` where it is anything else, which [`parse_text`] and
+/// [`members`] put into words.
+pub(super) fn members_of(text: &str) -> Option<Vec<(Cow<'_, str>, &RawValue)>> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let members = deserializer.deserialize_map(MembersOf).ok()?;
+    deserializer.end().ok()?;
+    Some(members)
+}
+
 struct MembersOf;
 
 impl<'de> Visitor<'de> for MembersOf {
