@@ -12,15 +12,32 @@ use crate::window::{Terms, WindowState};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counter {
     window: WindowState,
-    standing: Vec<Standing>,
+    /// For each limit that holds for the counter.
+    standing: Box<[Standing]>,
 }
 
 /// How many levels of one limit stand, lowest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Standing {
     /// Place in the policy's list of limits.
-    limit: usize,
-    levels: usize,
+    limit: u32,
+    levels: u32,
+}
+
+impl Standing {
+    fn none(&limit: &usize) -> Self {
+        let limit = u32::try_from(limit).expect("fewer than 2^32 limits are in a policy");
+        Self { limit, levels: 0 }
+    }
+
+    fn limit<'p>(&self, limits: &'p [Limit]) -> &'p Limit {
+        &limits[self.limit as usize]
+    }
+
+    /// The levels that stand, and those that do not, lowest first.
+    fn split<'p>(&self, limits: &'p [Limit]) -> (&'p [Level], &'p [Level]) {
+        self.limit(limits).levels.split_at(self.levels as usize)
+    }
 }
 
 /// The policy's limits as a counter needs them, and how its window is read.
@@ -67,10 +84,9 @@ pub(crate) struct Change<'p> {
 impl Counter {
     /// An empty counter under the limits at these places of the policy's list.
     pub(crate) fn new(terms: Terms, at: Timestamp, limits: &[usize]) -> Self {
-        let none = |&limit: &usize| Standing { limit, levels: 0 };
         Self {
             window: WindowState::new(terms, at),
-            standing: limits.iter().map(none).collect(),
+            standing: limits.iter().map(Standing::none).collect(),
         }
     }
 
@@ -110,8 +126,8 @@ impl Counter {
     /// When the first of the standing levels falls if nothing more comes; `None` when none does by `by`.
     pub(crate) fn next_fall(&self, rules: Rules<'_>, by: Timestamp) -> Option<Timestamp> {
         let tops = self.standing.iter().filter_map(|standing| {
-            let level = standing.levels.checked_sub(1)?;
-            Some(rules.limits[standing.limit].levels[level].threshold)
+            let (stand, _) = standing.split(rules.limits);
+            stand.last().map(|level| level.threshold)
         });
         let falls = tops.filter_map(|top| self.window.falls_below(rules.terms, top, by));
         falls.min()
@@ -124,9 +140,9 @@ impl Counter {
         name: &str,
     ) -> Option<(&'p Limit, Timestamp)> {
         let mut limits = self.standing.iter();
-        let standing = limits.find(|standing| rules.limits[standing.limit].name == name)?;
-        let limit = &rules.limits[standing.limit];
-        let stands = standing.levels == limit.levels.len();
+        let standing = limits.find(|standing| standing.limit(rules.limits).name == name)?;
+        let limit = standing.limit(rules.limits);
+        let stands = standing.levels as usize == limit.levels.len();
         let falls_at = stands
             .then(|| {
                 self.window
@@ -170,8 +186,7 @@ impl Counter {
                 changes.push(Change::down(limit, level, at, sum));
             }
         }
-        let none = |&limit: &usize| Standing { limit, levels: 0 };
-        self.standing = limits.iter().map(none).collect();
+        self.standing = limits.iter().map(Standing::none).collect();
         let first = changes.len();
         self.raise(new, at, sum, changes);
         let risen = changes.split_off(first).into_iter().filter(|change| {
@@ -203,9 +218,9 @@ impl Counter {
         limits: &'p [Limit],
     ) -> impl Iterator<Item = (&'p Limit, &'p Level)> {
         self.standing.iter().flat_map(move |standing| {
-            let limit = &limits[standing.limit];
-            let levels = limit.levels[..standing.levels].iter();
-            levels.map(move |level| (limit, level))
+            let limit = standing.limit(limits);
+            let (stand, _) = standing.split(limits);
+            stand.iter().map(move |level| (limit, level))
         })
     }
 
@@ -218,9 +233,9 @@ impl Counter {
         changes: &mut Vec<Change<'p>>,
     ) {
         for standing in &mut self.standing {
-            let limit = &rules.limits[standing.limit];
-            let reached = limit.levels[standing.levels..].iter();
-            for level in reached.take_while(|level| level.threshold <= sum) {
+            let limit = standing.limit(rules.limits);
+            let (_, others) = standing.split(rules.limits);
+            for level in others.iter().take_while(|level| level.threshold <= sum) {
                 let end = Timestamp::MAX;
                 changes.push(Change {
                     limit,
@@ -238,9 +253,9 @@ impl Counter {
     fn lower<'p>(&mut self, rules: Rules<'p>, at: Timestamp, changes: &mut Vec<Change<'p>>) {
         let sum = self.window.sum(rules.terms);
         for standing in &mut self.standing {
-            let limit = &rules.limits[standing.limit];
-            let left = limit.levels[..standing.levels].iter().rev();
-            for level in left.take_while(|level| sum < level.threshold) {
+            let limit = standing.limit(rules.limits);
+            let (stand, _) = standing.split(rules.limits);
+            for level in stand.iter().rev().take_while(|level| sum < level.threshold) {
                 changes.push(Change::down(limit, level, at, sum));
                 standing.levels -= 1;
             }

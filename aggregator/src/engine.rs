@@ -18,6 +18,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use schemas::partition::partition_of;
 use schemas::policy::Policy;
+use schemas::subject::Pattern;
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -265,7 +266,9 @@ impl Engine {
         count_event(owner, event, &mut teller);
         teller.event = None;
         owner.fall(now, patience.lateness, &mut teller);
-        self.schedule(event.tenant);
+        if owner.due_at != owner.next_due(patience.lateness) {
+            self.schedule(event.tenant);
+        }
         self.state.rollups.add(event, place.offset);
         if let Some(report) = event.report {
             let groups_max = self.settings.groups_max;
@@ -389,9 +392,19 @@ fn day(at: Timestamp) -> i64 {
 /// Adds an event to the counters of its tenant.
 fn count_event(owner: &mut Owner, event: &Event<'_>, teller: &mut Teller<'_>) {
     let mut subject = String::new();
+    let mut written: Option<(&Pattern, bool)> = None;
     for series in &teller.plan.series {
         let amount = event.amounts.of(&series.meter);
-        if amount == 0 || !series.pattern.write_subject(&event.identity, &mut subject) {
+        if amount == 0 {
+            continue;
+        }
+        // Neighbours are often windows of one pattern: what it names is written once.
+        let is_named = match written {
+            Some((pattern, is_named)) if *pattern == series.pattern => is_named,
+            _ => series.pattern.write_subject(&event.identity, &mut subject),
+        };
+        written = Some((&series.pattern, is_named));
+        if !is_named {
             continue;
         }
         let deposit = Deposit {

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono_tz::Tz;
+use hashbrown::hash_map::EntryRef;
 use hashbrown::{Equivalent, HashMap};
 use schemas::policy::{HARD, Limit};
 use schemas::subject::Subject;
@@ -34,6 +35,15 @@ struct CounterKey {
 struct CounterRef<'a> {
     series: u32,
     subject: &'a str,
+}
+
+impl From<&CounterRef<'_>> for CounterKey {
+    fn from(key: &CounterRef<'_>) -> Self {
+        Self {
+            series: key.series,
+            subject: Subject::parse(key.subject).expect("a pattern writes whole subjects"),
+        }
+    }
 }
 
 impl Equivalent<CounterKey> for CounterRef<'_> {
@@ -264,28 +274,31 @@ impl Owner {
             series: deposit.series.id,
             subject: deposit.subject,
         };
-        if !self.counters.contains_key(&key) {
-            let limits = plan.limits_for(deposit.series, deposit.tenant);
-            if limits.is_empty() {
-                return;
+        let mut entry = match self.counters.entry_ref(&key) {
+            EntryRef::Occupied(entry) => entry,
+            EntryRef::Vacant(entry) => {
+                let limits = plan.limits_for(deposit.series, deposit.tenant);
+                if limits.is_empty() {
+                    return;
+                }
+                let counter = Counter::new(rules.terms, deposit.at, &limits);
+                entry.insert_entry(Kept::new(counter))
             }
-            let kept = Kept::new(Counter::new(rules.terms, deposit.at, &limits));
-            let subject = Subject::parse(deposit.subject).expect("a pattern writes whole subjects");
-            let series = deposit.series.id;
-            self.counters.insert(CounterKey { series, subject }, kept);
-        }
-        let (key, kept) = self
-            .counters
-            .get_key_value_mut(&key)
-            .expect("it was found or made");
+        };
         let mut changes = Vec::new();
+        let kept = entry.get_mut();
         kept.counter
             .add(rules, deposit.at, deposit.amount, &mut changes);
+        if changes.is_empty() && kept.told.is_empty() {
+            return;
+        }
+        let key = entry.key().clone();
+        let kept = entry.into_mut();
         if !changes.is_empty() {
             kept.note(&changes, teller.offset);
             teller.tell(&key.subject, changes);
             let next = kept.counter.next_fall(rules, Timestamp::MAX);
-            reschedule(&mut self.falls, key, kept, next);
+            reschedule(&mut self.falls, &key, kept, next);
         }
         kept.prolong(&key.subject, rules, teller);
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hashbrown::hash_map::EntryRef;
 use hashbrown::{Equivalent, HashMap};
 use schemas::subject::Identity;
 use schemas::time::Timestamp;
@@ -118,16 +119,21 @@ impl Rollups {
             ids: ids_of(&event.identity),
             minute: second.div_euclid(MINUTE_SECONDS),
         };
-        let cell = self.cells.entry_ref(&key).or_insert_with(|| Cell {
-            seconds: Vec::new(),
-            offset,
-            is_dirty: false,
-        });
-        cell.offset = offset;
-        if !cell.is_dirty {
-            cell.is_dirty = true;
-            self.dirty.push(CellKey::from(&key));
+        let mut entry = match self.cells.entry_ref(&key) {
+            EntryRef::Occupied(entry) => entry,
+            EntryRef::Vacant(entry) => entry.insert_entry(Cell {
+                // Most have one second only, and a vector that grows begins with four.
+                seconds: Vec::with_capacity(1),
+                offset,
+                is_dirty: false,
+            }),
+        };
+        if !entry.get().is_dirty {
+            entry.get_mut().is_dirty = true;
+            self.dirty.push(entry.key().clone());
         }
+        let cell = entry.into_mut();
+        cell.offset = offset;
         let second = second.rem_euclid(MINUTE_SECONDS) as u8;
         let place = match cell.seconds.binary_search_by_key(&second, |(s, _)| *s) {
             Ok(place) => place,

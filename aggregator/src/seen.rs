@@ -78,11 +78,11 @@ impl Seen {
     /// Takes note of an event, and says whether it is new. `now` is append time, and never goes back.
     pub(crate) fn insert(&mut self, hash: u128, now: Timestamp, bounds: SeenBounds) -> bool {
         self.drop_while(|oldest, _| bounds.span < now.since(oldest.to));
-        if self.hashes.contains(&hash) {
+        // Looked up once: it is in no generation yet, so that none takes it along when it is dropped.
+        if !self.hashes.insert(hash) {
             return false;
         }
-        self.drop_while(|_, entries| bounds.entries_max <= entries);
-        self.hashes.insert(hash);
+        self.drop_while(|_, entries| bounds.entries_max < entries);
         let size_max = (bounds.entries_max / GENERATIONS_MIN).max(1);
         match self.generations.back_mut() {
             Some(last) if now.since(last.from) < GENERATION && last.hashes.len() < size_max => {

@@ -138,10 +138,12 @@ impl Shard {
 
     /// The partition in which a record belongs that was moved here from elsewhere, if it is yet another one.
     fn returns_to(&self, record: &Record, key: Option<&str>) -> Option<i32> {
+        if !record.headers.iter().any(|(name, _)| name == MOVED_FROM) {
+            return None;
+        }
         let shard = self.engine.shard();
         let belongs = partition_of(key?.as_bytes(), shard.partitions);
-        let was_moved = record.headers.iter().any(|(name, _)| name == MOVED_FROM);
-        (was_moved && belongs != shard.partition).then_some(belongs)
+        (belongs != shard.partition).then_some(belongs)
     }
 
     /// Sends a record to the partition where it belongs, as it is.

@@ -19,7 +19,9 @@ pub(crate) struct Sliding {
     slices: VecDeque<Slice>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Packed: there may be hundreds for each of millions of counters, and a whole `i128` would take a third more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(Rust, packed(8))]
 struct Slice {
     index: i64,
     amount: i128,
@@ -73,7 +75,7 @@ impl Sliding {
     pub(super) fn advance(&mut self, window: Window, to: Timestamp) {
         let geometry = Geometry::of(window);
         self.head = self.head.max(geometry.index(to));
-        while let Some(oldest) = self.slices.front() {
+        while let Some(&oldest) = self.slices.front() {
             if self.head < geometry.leaves(oldest.index) {
                 break;
             }
@@ -98,7 +100,13 @@ impl Sliding {
         let place = self.slices.len() - newer.count();
         match place.checked_sub(1).and_then(|i| self.slices.get_mut(i)) {
             Some(slice) if slice.index == index => slice.amount += amount,
-            _ => self.slices.insert(place, Slice { index, amount }),
+            _ => {
+                if self.slices.is_empty() {
+                    // Most subjects are quiet, and a queue that grows begins with four.
+                    self.slices.reserve_exact(1);
+                }
+                self.slices.insert(place, Slice { index, amount });
+            }
         }
         true
     }
