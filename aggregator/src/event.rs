@@ -200,7 +200,7 @@ pub(crate) struct Group {
 /// What one combination of dimensions used in one minute, absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rollup {
-    pub(crate) dims: std::sync::Arc<Dims>,
+    pub(crate) dims: Dims,
     /// Start of the minute.
     pub(crate) minute: Timestamp,
     /// By second of the minute.

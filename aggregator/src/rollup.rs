@@ -4,6 +4,7 @@
 //! would replace a larger one. When that is, the tenant's time says; see [`Rollups::forget`].
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use hashbrown::hash_map::EntryRef;
@@ -16,12 +17,84 @@ use crate::event::{Amounts, Event, Output, Rollup};
 
 pub(crate) const MINUTE_SECONDS: i64 = 60;
 
-/// By what usage is told apart in the store. The order is that of the ids.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Dims {
-    pub(crate) tenant: Box<str>,
+/// How many parts [`Dims`] have: the tenant, and seven ids.
+const PARTS: usize = 8;
+const LENGTH_BYTES: usize = size_of::<u32>();
+
+/// By what usage is told apart in the store: the tenant, and key, user, route, provider, model, account, source.
+///
+/// There are millions of them, most of them made for one event, so each is one piece of memory: for each part its
+/// length and one (0: absent) as a `u32`, then the parts one after the other.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "StoredDims", into = "StoredDims")]
+pub(crate) struct Dims(Arc<[u8]>);
+
+/// What a snapshot keeps.
+#[derive(Serialize, Deserialize)]
+struct StoredDims {
+    tenant: Box<str>,
+    ids: [Option<Box<str>>; 7],
+}
+
+impl Dims {
+    pub(crate) fn tenant(&self) -> &str {
+        self.parts()[0].expect("there always is a tenant")
+    }
+
     /// Key, user, route, provider, model, account, source.
-    pub(crate) ids: [Option<Box<str>>; 7],
+    pub(crate) fn ids(&self) -> [Option<&str>; 7] {
+        let [_, ids @ ..] = self.parts();
+        ids
+    }
+
+    fn parts(&self) -> [Option<&str>; PARTS] {
+        let (lengths, mut rest) = self.0.split_at(PARTS * LENGTH_BYTES);
+        std::array::from_fn(|part| {
+            let length = &lengths[part * LENGTH_BYTES..][..LENGTH_BYTES];
+            let length = u32::from_le_bytes(length.try_into().expect("it has its width"));
+            let (text, after) = rest.split_at(length.checked_sub(1)? as usize);
+            rest = after;
+            Some(std::str::from_utf8(text).expect("it was written as text"))
+        })
+    }
+}
+
+/// The bytes of [`Dims`] with these parts.
+fn pack(parts: [Option<&str>; PARTS]) -> Vec<u8> {
+    let texts = parts.iter().flatten();
+    let mut packed =
+        Vec::with_capacity(PARTS * LENGTH_BYTES + texts.clone().map(|t| t.len()).sum::<usize>());
+    for part in parts {
+        let length = part.map_or(0, |text| text.len() + 1);
+        let length = u32::try_from(length).expect("an id is far shorter than 4 GiB");
+        packed.extend_from_slice(&length.to_le_bytes());
+    }
+    for text in texts {
+        packed.extend_from_slice(text.as_bytes());
+    }
+    packed
+}
+
+impl From<StoredDims> for Dims {
+    fn from(stored: StoredDims) -> Self {
+        let [a, b, c, d, e, f, g] = stored.ids.each_ref().map(Option::as_deref);
+        Self(pack([Some(&*stored.tenant), a, b, c, d, e, f, g]).into())
+    }
+}
+
+impl From<Dims> for StoredDims {
+    fn from(dims: Dims) -> Self {
+        Self {
+            tenant: dims.tenant().into(),
+            ids: dims.ids().map(|id| id.map(Into::into)),
+        }
+    }
+}
+
+impl fmt::Debug for Dims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.parts()).finish()
+    }
 }
 
 /// Sums of one second.
@@ -60,35 +133,28 @@ impl Sums {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct CellKey {
-    dims: Arc<Dims>,
+    dims: Dims,
     /// Minutes since 1970.
     minute: i64,
 }
 
-/// A [`CellKey`] on loan, with the same hash: looking up makes no copy.
+/// A [`CellKey`] on loan, with the same hash: looking up keeps nothing.
 #[derive(Hash)]
 struct CellRef<'a> {
-    tenant: &'a str,
-    ids: [Option<&'a str>; 7],
+    dims: &'a [u8],
     minute: i64,
 }
 
 impl Equivalent<CellKey> for CellRef<'_> {
     fn equivalent(&self, key: &CellKey) -> bool {
-        let mut ids = self.ids.iter().zip(&key.dims.ids);
-        self.minute == key.minute
-            && *self.tenant == *key.dims.tenant
-            && ids.all(|(ours, theirs)| *ours == theirs.as_deref())
+        self.minute == key.minute && *self.dims == *key.dims.0
     }
 }
 
 impl From<&CellRef<'_>> for CellKey {
     fn from(key: &CellRef<'_>) -> Self {
         Self {
-            dims: Arc::new(Dims {
-                tenant: key.tenant.into(),
-                ids: key.ids.map(|id| id.map(Into::into)),
-            }),
+            dims: Dims(key.dims.into()),
             minute: key.minute,
         }
     }
@@ -114,9 +180,9 @@ pub(crate) struct Rollups {
 impl Rollups {
     pub(crate) fn add(&mut self, event: &Event<'_>, offset: i64) {
         let second = event.at.second();
+        let dims = pack(parts_of(event.tenant, &event.identity));
         let key = CellRef {
-            tenant: event.tenant,
-            ids: ids_of(&event.identity),
+            dims: &dims,
             minute: second.div_euclid(MINUTE_SECONDS),
         };
         let mut entry = match self.cells.entry_ref(&key) {
@@ -167,7 +233,7 @@ impl Rollups {
     pub(crate) fn forget(&mut self, floor_of: impl Fn(&str) -> Timestamp) {
         self.cells.retain(|key, cell| {
             let end = (key.minute + 1).saturating_mul(MINUTE_SECONDS);
-            cell.is_dirty || floor_of(&key.dims.tenant) < Timestamp::from_seconds(end)
+            cell.is_dirty || floor_of(key.dims.tenant()) < Timestamp::from_seconds(end)
         });
     }
 
@@ -176,8 +242,9 @@ impl Rollups {
     }
 }
 
-fn ids_of<'a>(identity: &Identity<'a>) -> [Option<&'a str>; 7] {
+fn parts_of<'a>(tenant: &'a str, identity: &Identity<'a>) -> [Option<&'a str>; PARTS] {
     [
+        Some(tenant),
         identity.key,
         identity.user,
         identity.route,
@@ -186,4 +253,41 @@ fn ids_of<'a>(identity: &Identity<'a>) -> [Option<&'a str>; 7] {
         identity.account,
         identity.source,
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(parts: [Option<&str>; PARTS]) {
+        let dims = Dims(pack(parts).into());
+        assert_eq!(dims.parts(), parts);
+        let stored = postcard::to_stdvec(&dims).unwrap();
+        assert_eq!(postcard::from_bytes::<Dims>(&stored).unwrap(), dims);
+    }
+
+    #[test]
+    fn dims_are_what_was_put_in() {
+        let none = [None; PARTS];
+        let with = |at: usize, text| {
+            let mut parts = none;
+            parts[0] = Some("acme");
+            parts[at] = Some(text);
+            parts
+        };
+        check(with(0, "ümlaut"));
+        check(with(7, "203.0.113.7"));
+        // Absent is not empty, and one part's end is not the next one's beginning.
+        let all = [with(0, "acme"), with(1, ""), with(1, "a"), with(2, "a")];
+        for (i, one) in all.iter().enumerate() {
+            check(*one);
+            let others = all.iter().skip(i + 1);
+            others.for_each(|other| assert_ne!(pack(*one), pack(*other)));
+        }
+        let mut split = [with(1, "ab"), with(1, "a")];
+        split[0][2] = Some("c");
+        split[1][2] = Some("bc");
+        assert_ne!(pack(split[0]), pack(split[1]));
+    }
 }

@@ -253,9 +253,9 @@ impl Store {
                 }
                 Output::Rollup(rollup) => {
                     for (second, sums) in rollup.seconds {
-                        let user = rollup.dims.ids[1].as_deref().unwrap();
+                        let user = rollup.dims.ids()[1].unwrap().to_owned();
                         let second = rollup.minute.second() + i64::from(second);
-                        let key = (rollup.dims.tenant.to_string(), user.to_owned(), second);
+                        let key = (rollup.dims.tenant().to_owned(), user.clone(), second);
                         self.seconds.insert(key, (sums.events, sums.input_tokens));
                     }
                 }

@@ -149,9 +149,9 @@ fn the_trace_gives_the_recounts_figures() {
 fn check_totals(run: &Run, expected: &Value) {
     let mut totals: BTreeMap<String, [i128; 4]> = BTreeMap::new();
     for rollup in run.cells.values() {
-        let tenant = rollup.dims.tenant.to_string();
-        let [key, user, ..] = &rollup.dims.ids;
-        let under = |id: &Option<Box<str>>| format!("{tenant}/{}", id.as_ref().unwrap());
+        let tenant = rollup.dims.tenant().to_owned();
+        let [key, user, ..] = rollup.dims.ids();
+        let under = |id: Option<&str>| format!("{tenant}/{}", id.unwrap());
         let subjects = [
             under(key),
             under(user),
@@ -200,7 +200,7 @@ fn upward_crossings(run: &Run, tenant: &str) -> Vec<i64> {
 /// The largest sum of 60 whole seconds.
 fn peak_tokens(run: &Run, tenant: &str) -> i128 {
     let mut by_second: BTreeMap<i64, i128> = BTreeMap::new();
-    for rollup in run.cells.values().filter(|r| *r.dims.tenant == *tenant) {
+    for rollup in run.cells.values().filter(|r| r.dims.tenant() == tenant) {
         for (
             second,
             Sums {

@@ -154,13 +154,10 @@ fn signal_id(partition: Partition, offset: i64, parts: &[&str]) -> String {
 }
 
 fn rollup_record(partition: Partition, rollup: event::Rollup) -> Rollup {
-    let [key, user, route, provider, model, account, source] = rollup
-        .dims
-        .ids
-        .each_ref()
-        .map(|id| id.as_deref().map(str::to_owned));
+    let [key, user, route, provider, model, account, source] =
+        rollup.dims.ids().map(|id| id.map(str::to_owned));
     Rollup {
-        tenant: rollup.dims.tenant.to_string(),
+        tenant: rollup.dims.tenant().to_owned(),
         key,
         user,
         route,
