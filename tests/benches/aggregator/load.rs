@@ -1,0 +1,102 @@
+//! The events: made by a fixed seed, so that every run has the same.
+
+use std::time::Duration;
+
+use rand::{Rng, RngExt, SeedableRng};
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use schemas::cloudevents::{Event, Rules, read_event};
+use schemas::codec::Wire;
+use schemas::partition::partition_of;
+use schemas::record::Recorded;
+use schemas::time::Timestamp;
+
+use crate::stand::{PARTITIONS, Stand, TOPIC};
+
+/// Events of one second of event time.
+const EVENTS_PER_SECOND: usize = 20_000;
+const KEYS_OF_A_TENANT: usize = 100;
+const FROM_SECONDS: i64 = 1_760_000_000;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Form {
+    /// Structured CloudEvents.
+    Json,
+    /// Records as `ingest` writes them.
+    Avro,
+}
+
+/// What is in the topic.
+pub(crate) struct Load {
+    pub(crate) form: Form,
+    pub(crate) keys: usize,
+    pub(crate) events: usize,
+}
+
+impl Load {
+    /// Writes all events, and gives the mean size of a value.
+    pub(crate) fn fill(&self, stand: &Stand) -> usize {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", stand.bootstrap())
+            .set("enable.idempotence", "true")
+            .set("compression.type", "lz4")
+            .set("linger.ms", "20");
+        let producer: ThreadedProducer<DefaultProducerContext> =
+            config.create().expect("a producer");
+        let mut random = rand::rngs::SmallRng::seed_from_u64(7);
+        let mut bytes = 0;
+        for number in 0..self.events {
+            let key = random.random_range(0..self.keys);
+            let tenant = format!("t{}", key / KEYS_OF_A_TENANT);
+            let at = time_of(number);
+            let value = self.value(number, key, &tenant, &mut random);
+            bytes += value.len();
+            let key = format!("k{key}");
+            let mut record = BaseRecord::<[u8], [u8]>::to(TOPIC)
+                .key(key.as_bytes())
+                .payload(&value)
+                .partition(partition_of(tenant.as_bytes(), PARTITIONS))
+                .timestamp(at.as_micros() / 1_000);
+            while let Err((error, back)) = producer.send(record) {
+                let full = RDKafkaErrorCode::QueueFull;
+                assert!(matches!(error, KafkaError::MessageProduction(code) if code == full));
+                std::thread::sleep(Duration::from_millis(1));
+                record = back;
+            }
+        }
+        producer.flush(10 * PATIENCE).expect("all is sent");
+        bytes / self.events.max(1)
+    }
+
+    fn value(&self, number: usize, key: usize, tenant: &str, random: &mut impl Rng) -> Vec<u8> {
+        let at = time_of(number);
+        let tokens = random.random_range(1..=4_000);
+        let user = random.random_range(0..1_000_000);
+        let micro_usd = random.random_range(100..1_000);
+        let json = format!(
+            r#"{{"specversion":"1.0","id":"{number:x}","source":"gw","type":"usage","subject":"{tenant}","time":"{at}","data":{{"key":"k{key}","user":"u{user}","route":"POST /v1/chat/completions","status":200,"model":"gpt-4o","input_tokens":{tokens},"cost_usd":"0.000{micro_usd}","note":{{"tokens":{tokens}}}}}}}"#
+        );
+        match self.form {
+            Form::Json => json.into_bytes(),
+            Form::Avro => {
+                let event = read_event(json.as_bytes(), &Rules::at(at)).expect("a good event");
+                let Event::Usage(usage) = event else {
+                    panic!("{json} is no usage")
+                };
+                let mut bytes = Vec::new();
+                Recorded::Event(usage)
+                    .encode(&mut bytes)
+                    .expect("it fits its schema");
+                bytes
+            }
+        }
+    }
+}
+
+fn time_of(number: usize) -> Timestamp {
+    let micros = number * 1_000_000 / EVENTS_PER_SECOND;
+    Timestamp::from_micros(FROM_SECONDS * 1_000_000 + micros as i64)
+}

@@ -1,0 +1,91 @@
+//! The aggregator, Kafka to Kafka, as a process of its own: events counted per CPU second, and memory.
+//!
+//! One topic of usage events of about 230 bytes (`EVENTS`, 2,000,000), one sliding minute of tokens for each key. Each
+//! case of `CASES` (`json:10000 json:1000000 avro:10000 avro:1000000`: form, and number of keys) has a Kafka of its own. The CPU time is that of the
+//! whole process, from a fifth of the events counted until all are: user and kernel, by `/proc`.
+//!
+//! Beside it, on the same topic in the same run, a Kafka Streams program, where `WEIR_BENCH_PEER` names a folder with
+//! its jar and a folder `lib` with what that needs. It is started as
+//! `java -cp … Baseline run BOOTSTRAP TOPIC EVENTS ring mem alos` and reports `… events/cpu-second`. It sums the number
+//! `tokens` of each record by the record's key; so each JSON event has one, where Weir looks for nothing.
+//!
+//! `cargo bench -p tests --bench aggregator`. Prints a table; asserts only that every event is counted.
+
+mod load;
+mod peer;
+mod stand;
+
+use load::{Form, Load};
+use peer::Peer;
+use stand::Stand;
+
+const CASES: &str = "json:10000 json:1000000 avro:10000 avro:1000000";
+const EVENTS: usize = 2_000_000;
+
+fn main() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let cases = std::env::var("CASES").unwrap_or_else(|_| CASES.to_owned());
+    let events = std::env::var("EVENTS").map_or(EVENTS, |text| number(&text));
+    let peer = Peer::find();
+    if peer.is_none() {
+        say(
+            "no peer: WEIR_BENCH_PEER names no folder with a Kafka Streams program (see this bench's source)",
+        );
+    }
+    say(
+        "| events | keys | Weir, events per CPU second | resident, MiB | the peer, events per CPU second |",
+    );
+    say("| --- | --- | --- | --- | --- |");
+    for case in cases.split_whitespace() {
+        let load = case_of(case, events);
+        let line = runtime.block_on(measure(&load, peer.as_ref()));
+        say(&line);
+    }
+}
+
+fn case_of(case: &str, events: usize) -> Load {
+    let (form, keys) = case
+        .split_once(':')
+        .unwrap_or_else(|| panic!("`{case}` is no FORM:KEYS"));
+    let form = match form {
+        "json" => Form::Json,
+        "avro" => Form::Avro,
+        other => panic!("`{other}` is no form: json or avro"),
+    };
+    Load {
+        form,
+        keys: number(keys),
+        events,
+    }
+}
+
+/// One line of the table.
+async fn measure(load: &Load, peer: Option<&Peer>) -> String {
+    let mut stand = Stand::start().await;
+    let bytes = load.fill(&stand);
+    let ours = stand.count(load.events).await;
+    // It reads JSON only.
+    let theirs = match (peer, load.form) {
+        (Some(peer), Form::Json) => peer.run(&stand.bootstrap(), load.events),
+        _ => None,
+    };
+    format!(
+        "| {} {:?}, {bytes} B | {} | {:.0} | {:.0} | {} |",
+        load.events,
+        load.form,
+        load.keys,
+        ours.per_cpu_second,
+        ours.resident_mib,
+        theirs.map_or_else(|| "–".to_owned(), |rate| format!("{rate:.0}")),
+    )
+}
+
+fn number(text: &str) -> usize {
+    text.parse()
+        .unwrap_or_else(|_| panic!("`{text}` is not a number"))
+}
+
+fn say(line: &str) {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "{line}").expect("standard output");
+}

@@ -1,0 +1,177 @@
+//! A Kafka, and a Weir whose aggregator is a process of its own.
+
+use std::fs;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tests::client::Client;
+use tests::eventually;
+use tests::kafka::Kafka;
+use tests::weir::{Options, Weir};
+
+pub(crate) const TOPIC: &str = schemas::topic::USAGE.name();
+pub(crate) const PARTITIONS: i32 = 4;
+/// As the peer's own limit is.
+const POLICY: &str = "\
+[[limit]]
+name = \"tokens\"
+subject = \"tenant/*/key/*\"
+meter = \"tokens\"
+window = \"sliding 60s\"
+hard = 100000
+mode = \"block\"
+";
+const PATIENCE: Duration = Duration::from_secs(300);
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is asked how far it is.
+const STEP: Duration = Duration::from_millis(100);
+
+pub(crate) struct Stand {
+    aggregator: Weir,
+    /// Has ended; what it made lets others be asked.
+    enforcer: Weir,
+    kafka: Kafka,
+}
+
+/// What counting took.
+pub(crate) struct Taken {
+    pub(crate) per_cpu_second: f64,
+    pub(crate) resident_mib: f64,
+}
+
+impl Stand {
+    /// With the policy in force in every partition, and its markers gone from the topic: only events are in it then.
+    pub(crate) async fn start() -> Self {
+        let kafka = Kafka::start_as_shipped().await;
+        let bootstrap = kafka.bootstrap();
+        create_topics(&bootstrap).await;
+        let config = format!("[kafka]\npartitions = {PARTITIONS}\n");
+        let run = async |command| {
+            let options = Options {
+                command,
+                ..Options::up(POLICY)
+            };
+            Weir::start(options.with_config(&config).on(Some(bootstrap.clone()))).await
+        };
+        let mut enforcer = run("enforcer").await;
+        let mut aggregator = run("aggregator").await;
+        let client = enforcer.client_at(&aggregator);
+        eventually(
+            "the policy in every partition",
+            PATIENCE,
+            async || match of_topic(&client, "weir_aggregator_events_markers_total").await {
+                found if found < f64::from(PARTITIONS) => Err(format!("{found} markers")),
+                _ => Ok(()),
+            },
+        )
+        .await;
+        // It leaves snapshots with the policy in them.
+        for weir in [&mut aggregator, &mut enforcer] {
+            let ended = weir.terminate(STOP_PATIENCE);
+            assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+        }
+        delete_markers(&bootstrap).await;
+        Self {
+            aggregator,
+            enforcer,
+            kafka,
+        }
+    }
+
+    pub(crate) fn bootstrap(&self) -> String {
+        self.kafka.bootstrap()
+    }
+
+    /// Counts all `events` of the topic: measured from a fifth of them on.
+    pub(crate) async fn count(&mut self, events: usize) -> Taken {
+        self.aggregator.start_again().await;
+        let (first, at_first) = self.counted(events / 5).await;
+        let (last, at_last) = self.counted(events).await;
+        assert_eq!(last, events as f64, "each event is counted once");
+        let resident_mib = self.resident_mib();
+        let ended = self.aggregator.terminate(STOP_PATIENCE);
+        assert!(ended.is_some(), "the aggregator ends");
+        Taken {
+            per_cpu_second: (last - first) / (at_last - at_first).as_secs_f64(),
+            resident_mib,
+        }
+    }
+
+    /// Waits until at least so many events are counted: how many, and the CPU time until then.
+    async fn counted(&self, least: usize) -> (f64, Duration) {
+        let client = self.enforcer.client_at(&self.aggregator);
+        let wait = async {
+            loop {
+                let counted = of_topic(&client, "weir_aggregator_events_counted_total").await;
+                if least as f64 <= counted {
+                    return (counted, self.cpu_time());
+                }
+                tokio::time::sleep(STEP).await;
+            }
+        };
+        let counted = tokio::time::timeout(PATIENCE, wait).await;
+        counted.unwrap_or_else(|_| panic!("{least} events are not counted in {PATIENCE:?}"))
+    }
+
+    /// Time of the aggregator on the processor so far, as user and as kernel.
+    fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.aggregator.id()));
+        let stat = stat.expect("/proc");
+        // The name, in brackets, may hold anything.
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let ticks = |at: usize| fields[at].parse::<u64>().expect("ticks");
+        let per_second = rustix::param::clock_ticks_per_second() as f64;
+        Duration::from_secs_f64((ticks(11) + ticks(12)) as f64 / per_second)
+    }
+
+    fn resident_mib(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.aggregator.id()));
+        let status = status.expect("/proc");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
+        kib.expect("VmRSS") / 1024.0
+    }
+}
+
+/// What a metric says of the topic of the events.
+async fn of_topic(client: &Client, metric: &str) -> f64 {
+    client.metrics().await.sum(metric, &[("topic", TOPIC)])
+}
+
+fn client(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap);
+    config
+}
+
+/// The topic of events, whose records keep the time that their sender gives them, so that a load of minutes can be
+/// written in seconds; and the one into which the peer writes.
+async fn create_topics(bootstrap: &str) {
+    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create().expect("a client");
+    let out = format!("{TOPIC}-out");
+    let new = [TOPIC, &out].map(|name| {
+        NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1)).set("retention.ms", "-1")
+    });
+    let created = admin.create_topics(&new, &AdminOptions::new()).await;
+    for topic in created.expect("an answer") {
+        topic.expect("a new topic");
+    }
+}
+
+async fn delete_markers(bootstrap: &str) {
+    let reader: BaseConsumer = client(bootstrap).create().expect("a client");
+    let mut ends = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        let bounds = reader.fetch_watermarks(TOPIC, partition, STOP_PATIENCE);
+        let (_, end) = bounds.expect("a partition's bounds");
+        ends.add_partition_offset(TOPIC, partition, Offset::Offset(end))
+            .expect("an offset");
+    }
+    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create().expect("a client");
+    let deleted = admin.delete_records(&ends, &AdminOptions::new()).await;
+    deleted.expect("the markers are deleted");
+}
