@@ -224,6 +224,47 @@ fn a_scope_that_two_patterns_name_is_told_once() {
     assert_eq!(out, [Output::Partial(expected)]);
 }
 
+/// What is told of a call at second 90 by the next record, when the batch has not ended in between.
+#[track_caller]
+fn check_told_first(second: i64, next: Input<'_>) {
+    let (mut engine, mut out) = (usage_engine(0, 1), Vec::new());
+    let mut step = |offset, second, input| {
+        let appended_at = Timestamp::from_seconds(second);
+        let place = Place {
+            offset,
+            appended_at,
+        };
+        out.clear();
+        engine.step(place, input, &mut out).unwrap();
+        out.clone()
+    };
+    step(0, 0, marker(1, LIMITS));
+    let event = call(("acme", "u"), "1", Timestamp::from_seconds(90), 5);
+    assert_eq!(step(1, 90, Input::Event(event)), []);
+    let told = step(2, second, next)
+        .into_iter()
+        .map(|output| match output {
+            Output::Partial(sum) => (sum.slice.second(), sum.slice_seconds, sum.sum),
+            other => panic!("{other:?} is no partial"),
+        });
+    assert_eq!(told.collect::<Vec<_>>(), [(90, 1, 5), (60, 60, 5)]);
+}
+
+#[test]
+fn sums_that_a_policy_ends_are_told_first() {
+    check_told_first(
+        91,
+        marker(2, "own tenant/* tokens hard=1000000 : sliding 10s"),
+    );
+}
+
+#[test]
+fn sums_that_a_silent_day_ends_are_told_first() {
+    let later = 91 + 86_400;
+    let event = call(("acme", "u"), "2", Timestamp::from_seconds(later), 5);
+    check_told_first(later, Input::Event(event));
+}
+
 #[test]
 fn own_sums_outlive_a_restart_and_end_after_a_silent_day() {
     let day = 86_400;
