@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -29,6 +30,8 @@ pub struct Config {
     pub flush_interval_ms: u64,
     /// From one snapshot of a partition's state to the next, in seconds.
     pub snapshot_interval_s: u64,
+    /// The folder of snapshots, where it is not in the data folder. Processes that share partitions need the same one.
+    pub snapshots: Option<PathBuf>,
     /// Records that are counted at once.
     pub batch_records_max: usize,
     /// Records of one partition's outputs that may wait for the log.
@@ -46,6 +49,7 @@ impl Default for Config {
             idle_s: 86_400,
             flush_interval_ms: 500,
             snapshot_interval_s: 10,
+            snapshots: None,
             batch_records_max: 1_000,
             unacknowledged_max: 10_000,
         }

@@ -4,18 +4,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Outcome;
 
-/// How many records a shard was given since its log began, and what became of them.
+/// How many records a shard was given since its log began, and what became of them:
+/// accepted = counted + late + duplicate + dead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Ledger {
+pub struct Ledger {
     /// Counted, late, duplicate or dead: all but markers and what was moved.
-    pub(crate) accepted: u64,
-    pub(crate) counted: u64,
-    pub(crate) late: u64,
-    pub(crate) duplicate: u64,
-    pub(crate) dead: u64,
+    pub accepted: u64,
+    pub counted: u64,
+    pub late: u64,
+    pub duplicate: u64,
+    pub dead: u64,
     /// Sent on to the partition where they belong, and accepted there.
-    pub(crate) moved: u64,
-    pub(crate) markers: u64,
+    pub moved: u64,
+    pub markers: u64,
 }
 
 impl Ledger {
@@ -31,6 +32,17 @@ impl Ledger {
         *column += 1;
         self.accepted += u64::from(is_accepted);
         assert!(self.is_balanced(), "records were lost or made up: {self:?}");
+    }
+
+    /// Adds what another shard was given.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.counted += other.counted;
+        self.late += other.late;
+        self.duplicate += other.duplicate;
+        self.dead += other.dead;
+        self.moved += other.moved;
+        self.markers += other.markers;
     }
 
     pub(crate) fn is_balanced(&self) -> bool {

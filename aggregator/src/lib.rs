@@ -71,6 +71,7 @@ mod owner;
 mod partial;
 mod plan;
 mod recorder;
+mod replay;
 mod rollup;
 mod run;
 mod seen;
@@ -82,5 +83,7 @@ mod window;
 mod wire;
 
 pub use config::{Config, ConfigError};
+pub use ledger::Ledger;
+pub use replay::{EVENT_TOPICS, Found, LevelSummary, Replay, ReplayError, Summary};
 pub use service::{BuildError, Deps, RunError, Service};
 pub use snapshot::snapshot_offsets;

@@ -14,6 +14,7 @@ use schemas::policy::Policy;
 use schemas::record::{PolicyError, PolicyVersion};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use uuid::Uuid;
 
 use crate::engine::{Engine, Settings, ShardId, State};
 use crate::wire;
@@ -24,6 +25,9 @@ const VERSION: u32 = 1;
 const HEADER_BYTES: usize = MAGIC.len() + 4 + 4 + 8;
 const GENERATIONS: usize = 2;
 const EXTENSION: &str = "snapshot";
+const UNFINISHED: &str = "unfinished";
+/// How often the files are listed anew because one went away meanwhile: another process wrote newer ones.
+const LISTINGS_MAX: usize = 10;
 
 #[derive(Debug, Error)]
 pub(crate) enum SnapshotError {
@@ -146,20 +150,28 @@ impl Snapshots {
         settings: Settings,
     ) -> Result<Option<Engine>, SnapshotError> {
         let folder = self.folder(partition);
-        let mut files = list(&folder).map_err(in_folder(&folder))?;
-        let is_empty = files.is_empty();
-        while let Some(path) = files.pop() {
-            let read = fs::read(&path).map_err(Damage::from);
-            match read.and_then(|bytes| decode(&bytes, partition, shard, settings)) {
-                Ok(engine) => return Ok(Some(engine)),
-                Err(damage) => {
-                    let path = path.display();
-                    tracing::error!(%path, %damage, "a snapshot is not used; the one before it is");
+        for _ in 0..LISTINGS_MAX {
+            let mut files = list(&folder, EXTENSION).map_err(in_folder(&folder))?;
+            if files.is_empty() {
+                return Ok(None);
+            }
+            let mut went_away = false;
+            while let Some(path) = files.pop() {
+                let read = fs::read(&path).map_err(Damage::from);
+                match read.and_then(|bytes| decode(&bytes, partition, shard, settings)) {
+                    Ok(engine) => return Ok(Some(engine)),
+                    Err(Damage::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                        went_away = true;
+                    }
+                    Err(damage) => {
+                        let path = path.display();
+                        tracing::error!(%path, %damage, "a snapshot is not used; the one before it is");
+                    }
                 }
             }
-        }
-        if is_empty {
-            return Ok(None);
+            if !went_away {
+                break;
+            }
         }
         Err(SnapshotError::AllDamaged { path: folder })
     }
@@ -174,10 +186,17 @@ impl Snapshots {
         let folder = self.folder(partition);
         let error = in_folder(&folder);
         write(&folder, next_offset, bytes).map_err(&error)?;
-        let files = list(&folder).map_err(&error)?;
+        let files = list(&folder, EXTENSION).map_err(&error)?;
         let surplus = files.len().saturating_sub(GENERATIONS);
         for path in &files[..surplus] {
-            fs::remove_file(path).map_err(&error)?;
+            remove(path).map_err(&error)?;
+        }
+        // What was left unfinished by a crash, and is older than what is kept. Names begin with offsets.
+        let kept = files.get(surplus);
+        for path in list(&folder, UNFINISHED).map_err(&error)? {
+            if kept.is_some_and(|kept| path < *kept) {
+                remove(&path).map_err(&error)?;
+            }
         }
         Ok(())
     }
@@ -196,8 +215,16 @@ fn in_folder(folder: &Path) -> impl Fn(io::Error) -> SnapshotError {
     }
 }
 
-/// The snapshots in a folder, oldest first. A folder that is not there has none.
-fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+/// Removes a file, unless another process did already.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// The files of a folder with this extension, oldest first. A folder that is not there has none.
+fn list(folder: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -205,11 +232,8 @@ fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     };
     let paths = entries.map(|entry| entry.map(|entry| entry.path()));
     let mut files: Vec<PathBuf> = paths.collect::<io::Result<_>>()?;
-    files.retain(|path| {
-        path.extension()
-            .is_some_and(|extension| extension == EXTENSION)
-    });
-    // Names are offsets of one width, so the order of names is that of offsets.
+    files.retain(|path| path.extension().is_some_and(|found| found == extension));
+    // Names begin with offsets of one width, so the order of names is that of offsets.
     files.sort();
     Ok(files)
 }
@@ -217,7 +241,9 @@ fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
 fn write(folder: &Path, next_offset: i64, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let path = folder.join(format!("{next_offset:020}.{EXTENSION}"));
-    let unfinished = path.with_extension("unfinished");
+    // Of this writer only: who lost a partition may still write what its next owner writes too.
+    let unfinished = format!("{next_offset:020}-{}.{UNFINISHED}", Uuid::new_v4());
+    let unfinished = folder.join(unfinished);
     let mut file = File::create(&unfinished)?;
     file.write_all(bytes)?;
     file.sync_all()?;
@@ -231,7 +257,7 @@ pub fn snapshot_offsets(root: &Path) -> io::Result<Vec<(String, i32, i64)>> {
     let mut found = Vec::new();
     for topic in folders(root)? {
         for partition in folders(&topic)? {
-            let newest = list(&partition)?.pop();
+            let newest = list(&partition, EXTENSION)?.pop();
             let next = newest.as_deref().and_then(number::<i64>);
             if let (Some(index), Some(next)) = (number(&partition), next) {
                 let topic = topic.file_name().unwrap_or_default();
@@ -306,7 +332,7 @@ mod tests {
     }
 
     fn files(root: &Path) -> Vec<PathBuf> {
-        list(&root.join(PARTITION.topic).join("0")).unwrap()
+        list(&root.join(PARTITION.topic).join("0"), EXTENSION).unwrap()
     }
 
     #[test]
@@ -394,7 +420,13 @@ mod tests {
         let snapshots = Snapshots::new(root.path().to_owned());
         save(&snapshots, &counted(1));
         let folder = root.path().join(PARTITION.topic).join("0");
-        fs::write(folder.join("00000000000000000009.unfinished"), b"WEIR").unwrap();
+        let unfinished = folder.join("00000000000000000003-left.unfinished");
+        fs::write(&unfinished, b"WEIR").unwrap();
         assert_eq!(load(&snapshots).unwrap().unwrap().next_offset(), 2);
+        save(&snapshots, &counted(2));
+        assert!(unfinished.exists(), "somebody may still write it");
+        save(&snapshots, &counted(3));
+        save(&snapshots, &counted(4));
+        assert!(!unfinished.exists(), "nobody needs it any more");
     }
 }

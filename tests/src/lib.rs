@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod conformance;
+pub mod disorder;
 pub mod docker;
 pub mod embedded;
 pub mod events;

@@ -9,6 +9,7 @@ use crate::demo::{DemoArgs, demo};
 use crate::process::{Parts, run};
 use crate::telemetry;
 
+mod aggregator;
 mod key;
 mod log;
 mod policy;
@@ -35,7 +36,9 @@ enum Command {
     /// Take events over HTTP and put them in the log
     Ingest(ServiceArgs),
     /// Count events in exact windows, say when a limit is crossed, keep usage per minute
-    Aggregator(ServiceArgs),
+    ///
+    /// Or, as `replay`, tell what a draft policy would have made of past events.
+    Aggregator(aggregator::AggregatorArgs),
     /// Own the policy, and turn crossings into decisions and alerts
     Enforcer(EnforcerArgs),
     /// Tell people by webhook and mail
@@ -130,7 +133,7 @@ impl Cli {
                 start(config, Parts::all(args.policy)).await
             }
             Command::Ingest(args) => service(args, Parts::ingest()).await,
-            Command::Aggregator(args) => service(args, Parts::aggregator()).await,
+            Command::Aggregator(args) => args.run().await,
             Command::Enforcer(args) => service(args.service, Parts::enforcer(args.policy)).await,
             Command::Notifier(args) => service(args, Parts::notifier()).await,
             Command::Gateway(args) => service(args, Parts::gateway()).await,

@@ -427,7 +427,8 @@ impl<'a> Assembly<'a> {
             add!(self, "enforcer", service, management);
         }
         if parts.aggregator {
-            let snapshots = config.data.join("snapshots");
+            let snapshots = config.aggregator.snapshots.clone();
+            let snapshots = snapshots.unwrap_or_else(|| config.data.join("snapshots"));
             let deps = aggregator::Deps {
                 bus: bus(),
                 clock: clock(),

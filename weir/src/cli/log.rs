@@ -6,9 +6,9 @@ mod dead;
 mod decode;
 mod list;
 mod offsets;
-mod place;
+pub(super) mod place;
 mod replay;
-mod table;
+pub(super) mod table;
 mod tail;
 mod transfer;
 mod verify;
@@ -61,11 +61,15 @@ impl LogCommand {
             Self::Import(args) => transfer::import(args).await,
             Self::Export(args) => transfer::export(args).await,
         };
-        match done {
-            // Whoever read our output has seen enough, `head` for one.
-            Err(error) if is_broken_pipe(&error) => Ok(()),
-            done => done,
-        }
+        unless_unheard(done)
+    }
+}
+
+/// What came of a command, unless it ended because whoever read its output had seen enough, `head` for one.
+pub(super) fn unless_unheard(done: anyhow::Result<()>) -> anyhow::Result<()> {
+    match done {
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        done => done,
     }
 }
 

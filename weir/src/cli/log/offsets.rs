@@ -96,11 +96,10 @@ fn committed(groups: &[GroupState], topics: &[TopicState]) -> Vec<Line> {
 
 /// What is counted is known up to here without the log before it.
 fn snapshots(home: &Home, topics: &[TopicState]) -> anyhow::Result<Vec<Line>> {
-    let Some(data) = &home.data else {
+    let Some(folder) = &home.snapshots else {
         return Ok(Vec::new());
     };
-    let folder = data.join("snapshots");
-    let held = aggregator::snapshot_offsets(&folder)
+    let held = aggregator::snapshot_offsets(folder)
         .with_context(|| format!("cannot read the snapshots in {}", folder.display()))?;
     let line = |(topic, partition, next): (String, i32, i64)| {
         Some(Line {

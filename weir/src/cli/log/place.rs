@@ -20,7 +20,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Which log.
 #[derive(Debug, Args)]
-pub(super) struct Place {
+pub(in crate::cli) struct Place {
     /// Data folder of the embedded log
     #[arg(
         long,
@@ -38,10 +38,12 @@ pub(super) struct Place {
 }
 
 /// A log that a tool can look at.
-pub(super) struct Home {
-    pub(super) log: Inspector,
+pub(in crate::cli) struct Home {
+    pub(in crate::cli) log: Inspector,
     /// The data folder, unless the log is a cluster.
     pub(super) data: Option<PathBuf>,
+    /// The folder of the counters' snapshots, where it is known.
+    pub(super) snapshots: Option<PathBuf>,
     /// Nobody else can write to it.
     pub(super) is_ours: bool,
 }
@@ -55,16 +57,44 @@ impl Home {
 }
 
 impl Place {
+    pub(in crate::cli) fn folder(data: PathBuf, config: Option<PathBuf>) -> Self {
+        Self {
+            data,
+            kafka: None,
+            config,
+        }
+    }
+
+    pub(in crate::cli) fn cluster(bootstrap: String, config: Option<PathBuf>) -> Self {
+        Self {
+            data: PathBuf::new(),
+            kafka: Some(bootstrap),
+            config,
+        }
+    }
+
     /// Does `work` at this place, and leaves it as it was found.
-    pub(super) async fn visit<T>(
+    pub(in crate::cli) async fn visit<T>(
         &self,
         work: impl AsyncFnOnce(&Home) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let config = load(&self.data, self.config.as_deref(), self.kafka.clone())?;
+        let snapshots = config.aggregator.snapshots;
         let Some(section) = &config.log else {
-            let log = Inspector::connect(config.bus).await?;
-            let (data, is_ours) = (None, false);
-            return work(&Home { log, data, is_ours }).await;
+            let home = Home {
+                log: Inspector::connect(config.bus).await?,
+                data: None,
+                snapshots,
+                is_ours: false,
+            };
+            return work(&home).await;
+        };
+        let snapshots = snapshots.unwrap_or_else(|| self.data.join("snapshots"));
+        let home = |log: Inspector, is_ours: bool| Home {
+            log,
+            data: Some(self.data.clone()),
+            snapshots: Some(snapshots),
+            is_ours,
         };
         if !log_folder(&self.data).is_dir() {
             bail!(
@@ -75,19 +105,16 @@ impl Place {
         let Ok(held) = folder::hold(&self.data) else {
             let bus = at(&config.bus, running_log(&self.data)?);
             let log = Inspector::connect(bus).await?;
-            let (data, is_ours) = (Some(self.data.clone()), false);
-            return work(&Home { log, data, is_ours }).await;
+            return work(&home(log, false)).await;
         };
         let own = OwnLog::open(&self.data, section, held).await?;
         let log = Inspector::connect(at(&config.bus, own.address.clone())).await?;
-        let data = Some(self.data.clone());
-        let is_ours = true;
-        own.during(work(&Home { log, data, is_ours })).await
+        own.during(work(&home(log, true))).await
     }
 }
 
 /// The configuration with which to reach a cluster (`kafka`), or a data folder's log.
-pub(super) fn load(
+pub(in crate::cli) fn load(
     data: &Path,
     file: Option<&Path>,
     kafka: Option<String>,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// Rows of one width each, in columns as wide as their widest cell.
-pub(super) struct Table {
+pub(in crate::cli) struct Table {
     rows: Vec<Vec<String>>,
     /// Columns of numbers, which are set flush right.
     right: Vec<bool>,
@@ -11,7 +11,7 @@ pub(super) struct Table {
 
 impl Table {
     /// A table with these headings; one that begins with `>` is over a column of numbers.
-    pub(super) fn new(headings: &[&str]) -> Self {
+    pub(in crate::cli) fn new(headings: &[&str]) -> Self {
         let bare = |heading: &&str| heading.trim_start_matches('>').to_owned();
         Self {
             rows: vec![headings.iter().map(bare).collect()],
@@ -19,12 +19,12 @@ impl Table {
         }
     }
 
-    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub(in crate::cli) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
     }
 
     /// The lines, headings first.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(in crate::cli) fn lines(&self) -> Vec<String> {
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -47,7 +47,7 @@ impl Table {
             .collect()
     }
 
-    pub(super) fn print(&self) -> anyhow::Result<()> {
+    pub(in crate::cli) fn print(&self) -> anyhow::Result<()> {
         self.lines()
             .iter()
             .try_for_each(|line| super::super::say(line))
@@ -55,7 +55,7 @@ impl Table {
 }
 
 /// A number with its thousands apart.
-pub(super) fn grouped(number: i64) -> String {
+pub(in crate::cli) fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -68,7 +68,7 @@ pub(super) fn grouped(number: i64) -> String {
 }
 
 /// A number of bytes as people say it.
-pub(super) fn bytes(number: u64) -> String {
+pub(in crate::cli) fn bytes(number: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let mut value = number as f64;
     let mut unit = "B";

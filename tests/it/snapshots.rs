@@ -1,0 +1,222 @@
+//! Snapshots of a real process: damaged ones are passed over, and a restart goes on from them at once. `RESTART_KEYS`
+//! sets how many keys are counted before the restart is timed (2,000 unless it does).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bus::clock::Stopwatch;
+use serde_json::json;
+use tests::client::Client;
+use tests::events::usage;
+use tests::eventually;
+use tests::figures::{Figures, conserved, events};
+use tests::process::{Process, Signal};
+use tests::trace;
+use tests::weir::{Options, Weir, command};
+
+const USAGE: &str = "weir.usage.v1";
+const CONFIG: &str = "[aggregator]\nsnapshot_interval_s = 1\n";
+const BATCH: usize = 500;
+const KEYS: usize = 2_000;
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(120);
+
+async fn post(client: &Client, events: &[String]) {
+    for batch in events.chunks(BATCH) {
+        client.post(batch).await;
+    }
+}
+
+/// The snapshots of each partition of usage, oldest first.
+fn snapshots(data: &Path) -> Vec<Vec<PathBuf>> {
+    let partitions = (0..12).map(|index: i32| {
+        let folder = data.join("snapshots").join(USAGE).join(index.to_string());
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        files.retain(|path| path.extension().is_some_and(|e| e == "snapshot"));
+        files.sort();
+        files
+    });
+    partitions.collect()
+}
+
+/// From where the newest of a partition's snapshots goes on, as its name says.
+fn next_offset(files: &[PathBuf]) -> usize {
+    let name = files.last().and_then(|path| path.file_stem()?.to_str());
+    name.map_or(0, |name| name.parse().expect("an offset"))
+}
+
+fn flip_a_byte(path: &Path) {
+    let mut bytes = fs::read(path).expect("a snapshot");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).expect("a snapshot");
+}
+
+#[tokio::test]
+async fn a_damaged_one_is_named_and_the_one_before_it_used() {
+    let options = Options::up(trace::LIMIT).with_config(CONFIG);
+    let mut weir = Weir::start(options).await;
+    let (expected, all) = (trace::expected(), trace::events());
+    let (first, rest) = all.split_at(all.len() / 3);
+    let (second, third) = rest.split_at(rest.len() / 2);
+    post(&weir.client(), first).await;
+    let data = weir.data_folder();
+    eventually("snapshots", WITHIN, async || {
+        let all = snapshots(&data);
+        let told = format!("{all:?}");
+        all.iter()
+            .all(|files| !files.is_empty())
+            .then_some(())
+            .ok_or(told)
+    })
+    .await;
+    post(&weir.client(), second).await;
+    assert!(weir.terminate(STOP_WITHIN).is_some_and(|s| s.success()));
+
+    let two = snapshots(&data)
+        .into_iter()
+        .filter(|files| files.len() == 2);
+    let damaged: Vec<PathBuf> = two.map(|files| files[1].clone()).collect();
+    assert!(!damaged.is_empty(), "events came after the first snapshots");
+    damaged.iter().for_each(|path| flip_a_byte(path));
+    weir.start_again().await;
+    eventually("the damage is told", WITHIN, async || {
+        let output = weir.output();
+        let named = |path: &PathBuf| {
+            let path = path.display().to_string();
+            let mut lines = output.lines().filter(|line| line.contains(&path));
+            lines.any(|line| line.contains("its checksum does not fit"))
+        };
+        damaged.iter().all(named).then_some(()).ok_or(output)
+    })
+    .await;
+    post(&weir.client(), third).await;
+    let client = weir.client();
+    eventually("the recount's figures", WITHIN, async || {
+        let differences = Figures::read(&client, &expected)
+            .await
+            .differences(&expected);
+        if differences.is_empty() {
+            Ok(())
+        } else {
+            Err(differences.join("\n"))
+        }
+    })
+    .await;
+    let metrics = client.metrics().await;
+    conserved(&metrics, USAGE).expect("every event has an outcome");
+    assert_eq!(events(&metrics, USAGE, "counted"), all.len() as f64);
+    assert_eq!(events(&metrics, USAGE, "duplicate"), 0.0);
+    stops_when_all_are_damaged(weir).await;
+}
+
+/// To count on from nothing would be to count wrongly, so it is left to a person.
+async fn stops_when_all_are_damaged(mut weir: Weir) {
+    assert!(weir.terminate(STOP_WITHIN).is_some_and(|s| s.success()));
+    let data = weir.data_folder();
+    let mut partitions = snapshots(&data);
+    partitions.retain(|files| !files.is_empty());
+    for path in &partitions[0] {
+        fs::write(path, "WEIR").expect("a snapshot");
+    }
+    let mut up = command("up");
+    up.arg("--data").arg(&data);
+    up.arg("--policy").arg(data.with_file_name("policy.toml"));
+    for port in ["--port-data", "--port-management", "--port-log"] {
+        up.args([port, "0"]);
+    }
+    let log = data.with_file_name("damaged.log");
+    let mut process = Process::start("weir", &mut up, &log, Signal::TERM);
+    let ended = process.wait(WITHIN).expect("it does not go on");
+    let (folder, output) = (
+        partitions[0][0].parent().expect("a folder"),
+        process.output(),
+    );
+    let told = format!("no snapshot in {} can be read", folder.display());
+    assert!(!ended.success() && output.contains(&told), "{output}");
+}
+
+/// Lets each user of each tenant call twice a minute.
+const TWICE: &str = r#"
+[[limit]]
+name = "calls"
+subject = "tenant/*/user/*"
+meter = "requests"
+window = "sliding 60m"
+hard = 2
+"#;
+
+#[tokio::test]
+async fn a_restart_goes_on_at_once() {
+    let wanted = std::env::var("RESTART_KEYS").ok();
+    let keys = wanted.map_or(KEYS, |text| text.parse().expect("RESTART_KEYS is a number"));
+    let mut weir = Weir::start(Options::up(TWICE).with_config("")).await;
+    let call = |key: usize| {
+        usage(
+            &format!("t{}", key % 100),
+            &json!({ "user": format!("u{key}") }),
+        )
+    };
+    let all: Vec<usize> = (0..keys).collect();
+    for batch in all.chunks(10 * BATCH) {
+        let calls: Vec<String> = batch.iter().map(|key| call(*key)).collect();
+        weir.client().post(&calls).await;
+    }
+    let client = weir.client();
+    eventually("all is counted", 5 * WITHIN, async || {
+        let counted = events(&client.metrics().await, USAGE, "counted");
+        (counted == keys as f64)
+            .then_some(())
+            .ok_or_else(|| counted.to_string())
+    })
+    .await;
+    let data = weir.data_folder();
+    eventually("all is in snapshots", 5 * WITHIN, async || {
+        let held: usize = snapshots(&data)
+            .iter()
+            .map(|files| next_offset(files))
+            .sum();
+        // The policy's markers are among the records, one in each partition.
+        (held == keys + 12)
+            .then_some(())
+            .ok_or_else(|| held.to_string())
+    })
+    .await;
+    assert!(weir.terminate(2 * WITHIN).is_some_and(|s| s.success()));
+    let size = |path: &PathBuf| fs::metadata(path).expect("a snapshot").len();
+    let newest = snapshots(&data);
+    let bytes: u64 = newest
+        .iter()
+        .filter_map(|files| files.last())
+        .map(size)
+        .sum();
+
+    let since = Stopwatch::start();
+    weir.start_again().await;
+    let ready = since.elapsed();
+    let client = weir.client();
+    client.post(&[call(0)]).await;
+    let subject = [("subject", "tenant/t0/user/u0")];
+    eventually(
+        "what was counted before counts",
+        WITHIN,
+        async || match client.list("/v1/signals", &subject).await.len() {
+            1 => Ok(()),
+            signals => Err(format!("{signals} crossings")),
+        },
+    )
+    .await;
+    show(keys, bytes, ready, since.elapsed());
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the figures are what the larger run is for"
+)]
+fn show(keys: usize, bytes: u64, ready: Duration, first: Duration) {
+    eprintln!(
+        "{keys} keys, {bytes} bytes of snapshots: ready after {ready:.2?}, first result after {first:.2?}"
+    );
+}
