@@ -160,7 +160,9 @@ fn every_record_is_accounted_for() {
     past.take(0, 2, b"nonsense".to_vec());
     // In a partition that is not its own it is counted nowhere: where it belongs, the log has it once more.
     let event = Recorded::Event(schemas::record::Usage {
-        tenant: b.clone(),
+        tenant: b,
+        event_source: "app".to_owned(),
+        event_id: "1".to_owned(),
         at: at(3),
         ..Default::default()
     });
