@@ -33,8 +33,8 @@ soak: needs-test
 	COMPACT_KEYS=1000000 $(CARGO) test -p broker --release --locked -- near_the_size --nocapture
 	WEIR_KILLS=200 LOG_KILLS=200 LOG_CUTS=50 \
 		$(CARGO) test -p tests --locked --test it -- crash --nocapture --test-threads=1
-	FAULT_ROUNDS=10 CLUSTER_ROUNDS=20 \
-		$(CARGO) test -p tests --locked --test it -- faults cluster --nocapture --test-threads=1
+	FAULT_ROUNDS=10 CLUSTER_ROUNDS=20 REBALANCE_ROUNDS=10 DISORDER_KILLS=20 \
+		$(CARGO) test -p tests --locked --test it -- faults cluster rebalance --nocapture --test-threads=1
 
 fuzz: needs-build
 	scripts/fuzz
