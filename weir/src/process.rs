@@ -275,7 +275,7 @@ async fn build(config: Config, parts: Parts, supervisor: &mut Supervisor) -> any
         credentials.publish(&bus, &clock).await?;
     }
     let store = match parts.keeps_rows() {
-        true => Some(store::open(&config.store_url).await?),
+        true => Some(store::open(&config.store_url, supervisor).await?),
         false => None,
     };
     let keys: Keys = Arc::new(RwLock::new(KeyRing::default()));

@@ -7,11 +7,14 @@ use sqlx::AnyPool;
 use sqlx::any::AnyPoolOptions;
 use sqlx::{Executor, Row as _};
 
+use crate::supervise::{Stage, Supervisor};
+
 /// How long a connection may be waited for, and how long SQLite waits for another writer.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// Opens the store that `url` names (`sqlite://…` or `postgres://…`).
-pub async fn open(url: &str) -> anyhow::Result<AnyPool> {
+/// Opens the store that `url` names (`sqlite://…` or `postgres://…`), to be closed when the services have stopped:
+/// SQLite's file is whole then, without another one beside it.
+pub async fn open(url: &str, supervisor: &mut Supervisor) -> anyhow::Result<AnyPool> {
     sqlx::any::install_default_drivers();
     let sqlite = url.starts_with("sqlite:");
     // SQLite has one writer at a time; more connections only serve readers.
@@ -37,6 +40,12 @@ pub async fn open(url: &str) -> anyhow::Result<AnyPool> {
     answer
         .and_then(|row| row.try_get::<i32, _>(0))
         .with_context(|| format!("asking the store {place}"))?;
+    let (opened, stop) = (pool.clone(), supervisor.token(Stage::Ground));
+    supervisor.start(Stage::Ground, "rows", async move {
+        stop.cancelled().await;
+        opened.close().await;
+        anyhow::Ok(())
+    });
     Ok(pool)
 }
 
@@ -76,7 +85,8 @@ mod tests {
             "sqlite://{}?mode=rwc",
             folder.path().join("weir.db").display()
         );
-        let pool = open(&url).await.unwrap();
+        let mut supervisor = Supervisor::default();
+        let pool = open(&url, &mut supervisor).await.unwrap();
         let row = sqlx::query("PRAGMA journal_mode")
             .fetch_one(&pool)
             .await
@@ -85,8 +95,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_stop_leaves_all_rows_in_the_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weir.db");
+        let url = format!("sqlite://{}?mode=rwc", path.display());
+        let mut supervisor = Supervisor::default();
+        let pool = open(&url, &mut supervisor).await.unwrap();
+        pool.execute("CREATE TABLE t (n INTEGER)").await.unwrap();
+        pool.execute("INSERT INTO t VALUES (7)").await.unwrap();
+        supervisor.stop(WAIT).await.unwrap();
+        let names = std::fs::read_dir(folder.path()).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["weir.db"]);
+    }
+
+    #[tokio::test]
     async fn says_which_store_it_cannot_open() {
-        let error = open("sqlite://nowhere/at/all.db")
+        let mut supervisor = Supervisor::default();
+        let error = open("sqlite://nowhere/at/all.db", &mut supervisor)
             .await
             .unwrap_err()
             .to_string();
