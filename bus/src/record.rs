@@ -44,23 +44,6 @@ pub struct Record {
 }
 
 impl Record {
-    /// Copies key and value once, into one allocation.
-    pub(crate) fn from_message(message: &BorrowedMessage<'_>) -> Self {
-        let (key, value) = (message.key(), message.payload());
-        let key_bytes = key.map_or(0, <[u8]>::len);
-        let mut both = Vec::with_capacity(key_bytes + value.map_or(0, <[u8]>::len));
-        both.extend_from_slice(key.unwrap_or_default());
-        both.extend_from_slice(value.unwrap_or_default());
-        let both = Bytes::from(both);
-        Self {
-            offset: message.offset(),
-            appended_at: Timestamp::from_millis(message.timestamp().to_millis().unwrap_or(0)),
-            key: key.map(|_| both.slice(..key_bytes)),
-            value: value.map(|_| both.slice(key_bytes..)),
-            headers: message.headers().map(copy_headers).unwrap_or_default(),
-        }
-    }
-
     /// This record for `weir.dead.v1`, byte for byte: nobody could read it, for `reason`. `at` is when that was found.
     #[must_use]
     pub fn to_dead(&self, partition: Partition, reason: String, at: Timestamp) -> Dead {
@@ -82,10 +65,67 @@ impl Record {
             headers: self.headers.iter().map(header).collect(),
         }
     }
+}
 
-    /// Key and value as the log counts them.
-    pub(crate) fn bytes(&self) -> usize {
-        self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len)
+/// Copies one record out of the client library's memory; for many, see [`Copier`].
+impl From<&BorrowedMessage<'_>> for Record {
+    fn from(message: &BorrowedMessage<'_>) -> Self {
+        let mut copier = Copier::default();
+        copier.copy(message);
+        let mut copied = Vec::with_capacity(1);
+        copier.finish(&mut copied);
+        copied.pop().expect("it was copied")
+    }
+}
+
+/// Copies records out of the client library's memory, many into one allocation.
+#[derive(Default)]
+pub(crate) struct Copier {
+    /// Keys and values of the records of `open`, one after the other.
+    bytes: Vec<u8>,
+    open: Vec<Open>,
+}
+
+/// A record but for its bytes.
+struct Open {
+    offset: i64,
+    appended_at: Timestamp,
+    key_bytes: Option<usize>,
+    value_bytes: Option<usize>,
+    headers: Headers,
+}
+
+/// Allocations are about this large: small enough that one record that is kept keeps little more.
+const COPY_BYTES: usize = 64 << 10;
+
+impl Copier {
+    pub(crate) fn copy(&mut self, message: &BorrowedMessage<'_>) {
+        let (key, value) = (message.key(), message.payload());
+        self.bytes.extend_from_slice(key.unwrap_or_default());
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+        self.open.push(Open {
+            offset: message.offset(),
+            appended_at: Timestamp::from_millis(message.timestamp().to_millis().unwrap_or(0)),
+            key_bytes: key.map(<[u8]>::len),
+            value_bytes: value.map(<[u8]>::len),
+            headers: message.headers().map(copy_headers).unwrap_or_default(),
+        });
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        COPY_BYTES <= self.bytes.len()
+    }
+
+    /// Appends all that was copied since the last time to `records`.
+    pub(crate) fn finish(&mut self, records: &mut Vec<Record>) {
+        let mut rest = Bytes::from(std::mem::take(&mut self.bytes));
+        records.extend(self.open.drain(..).map(|open| Record {
+            offset: open.offset,
+            appended_at: open.appended_at,
+            key: open.key_bytes.map(|bytes| rest.split_to(bytes)),
+            value: open.value_bytes.map(|bytes| rest.split_to(bytes)),
+            headers: open.headers,
+        }));
     }
 }
 

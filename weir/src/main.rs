@@ -3,7 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use weir::cli::Cli;
+
+/// The client library's and SQLite's allocations too. Each fetch from the log takes megabytes and gives them back, which
+/// the C library returns to the system at once: a third of the aggregator's time went to pages made zero again.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -29,8 +29,8 @@ const ROLLUP_VALUES: [&str; 11] = [
     "origin_offset",
 ];
 const ROLLUP_COLUMNS: usize = ROLLUP_KEYS.len() + ROLLUP_VALUES.len();
-/// Rows of one statement; their values stay well below what either database binds at once.
-const ROWS_PER_STATEMENT: usize = 100;
+/// Rows of one statement. SQLite looks for the name of each value that is bound in a list of all names.
+const ROWS_PER_STATEMENT: usize = 10;
 
 /// Records of one batch, of which only the newest of each row is kept: one statement may not write a row twice.
 #[derive(Debug, Default)]

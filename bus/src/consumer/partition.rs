@@ -7,11 +7,13 @@ use std::time::Duration;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
 
 use super::context::Context;
 use super::signals::Signals;
 use crate::error::BusError;
-use crate::record::{Batch, Partition, Record};
+use crate::filler::is_filler;
+use crate::record::{Batch, Copier, Partition};
 
 /// A batch is full at this size even with fewer records.
 const BATCH_BYTES_MAX: usize = 4 << 20;
@@ -67,6 +69,7 @@ impl OpenPartition {
     /// Takes up to `records_max` records that are here already.
     pub(super) fn read(&mut self, records_max: usize) -> Result<Found, BusError> {
         let mut records = Vec::new();
+        let mut copier = Copier::default();
         let mut bytes = 0;
         let mut seen = 0;
         let then = loop {
@@ -76,26 +79,30 @@ impl OpenPartition {
             match self.queue.poll(Duration::ZERO) {
                 None => break Then::Empty,
                 Some(Ok(message)) => {
-                    let record = Record::from_message(&message);
-                    if record.offset < self.next {
+                    let offset = message.offset();
+                    if offset < self.next {
                         return Err(BusError::Backwards {
                             partition: self.partition.to_string(),
-                            offset: record.offset,
+                            offset,
                             next: self.next,
                         });
                     }
-                    self.next = record.offset + 1;
+                    self.next = offset + 1;
                     seen += 1;
-                    if record.is_filler() {
+                    if is_filler(&message) {
                         continue;
                     }
-                    bytes += record.bytes();
-                    records.push(record);
+                    bytes += message.key_len() + message.payload_len();
+                    copier.copy(&message);
+                    if copier.is_full() {
+                        copier.finish(&mut records);
+                    }
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => break Then::End,
                 Some(Err(error)) => break Then::Error(error),
             }
         };
+        copier.finish(&mut records);
         self.end = self.end.max(self.next);
         let batch = (!records.is_empty()).then(|| Batch {
             partition: self.partition,

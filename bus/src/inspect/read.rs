@@ -239,9 +239,8 @@ fn look(consumer: &BaseConsumer<Context>) -> Found {
         match consumer.poll(wait) {
             None => break,
             Some(Ok(message)) => {
-                let record = Record::from_message(&message);
-                bytes += record.bytes();
-                found.records.push((message.partition(), record));
+                bytes += message.key_len() + message.payload_len();
+                found.records.push((message.partition(), Record::from(&message)));
             }
             Some(Err(KafkaError::PartitionEOF(index))) => found.ended.push(index),
             Some(Err(error)) => {

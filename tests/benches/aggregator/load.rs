@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
+use rand_distr::{Distribution, Zipf};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
@@ -28,11 +30,46 @@ pub(crate) enum Form {
     Avro,
 }
 
+/// How events fall on keys.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Spread {
+    Uniform,
+    /// The k-th key has a share of events that is as 1/k.
+    Zipf,
+}
+
 /// What is in the topic.
 pub(crate) struct Load {
     pub(crate) form: Form,
     pub(crate) keys: usize,
+    pub(crate) spread: Spread,
     pub(crate) events: usize,
+}
+
+/// Numbers of keys, from zero on.
+enum Keys {
+    Uniform(usize),
+    Zipf(Zipf<f64>),
+}
+
+impl Keys {
+    fn of(load: &Load) -> Self {
+        match load.spread {
+            Spread::Uniform => Self::Uniform(load.keys),
+            Spread::Zipf => {
+                let zipf = Zipf::new(load.keys as f64, 1.0);
+                Self::Zipf(zipf.expect("there are keys"))
+            }
+        }
+    }
+
+    fn next(&self, random: &mut SmallRng) -> usize {
+        match self {
+            Self::Uniform(keys) => random.random_range(0..*keys),
+            // It counts from one.
+            Self::Zipf(zipf) => zipf.sample(random) as usize - 1,
+        }
+    }
 }
 
 impl Load {
@@ -46,10 +83,11 @@ impl Load {
             .set("linger.ms", "20");
         let producer: ThreadedProducer<DefaultProducerContext> =
             config.create().expect("a producer");
-        let mut random = rand::rngs::SmallRng::seed_from_u64(7);
+        let mut random = SmallRng::seed_from_u64(7);
+        let keys = Keys::of(self);
         let mut bytes = 0;
         for number in 0..self.events {
-            let key = random.random_range(0..self.keys);
+            let key = keys.next(&mut random);
             let tenant = format!("t{}", key / KEYS_OF_A_TENANT);
             let at = time_of(number);
             let value = self.value(number, key, &tenant, &mut random);

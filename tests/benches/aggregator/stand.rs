@@ -15,7 +15,7 @@ use tests::weir::{Options, Weir};
 pub(crate) const TOPIC: &str = schemas::topic::USAGE.name();
 pub(crate) const PARTITIONS: i32 = 4;
 /// As the peer's own limit is.
-const POLICY: &str = "\
+const ONE_LIMIT: &str = "\
 [[limit]]
 name = \"tokens\"
 subject = \"tenant/*/key/*\"
@@ -24,6 +24,8 @@ window = \"sliding 60s\"
 hard = 100000
 mode = \"block\"
 ";
+/// Nothing but the tenant's rollup is made besides the sums, as the peer makes none at all.
+const NO_ROLLUPS: &str = "[aggregator]\nrollup_by = []\n";
 const PATIENCE: Duration = Duration::from_secs(300);
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is asked how far it is.
@@ -36,6 +38,50 @@ pub(crate) struct Stand {
     kafka: Kafka,
 }
 
+/// What is asked of the aggregator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// One minute of tokens for each key: what the peer does.
+    Sums,
+    /// The same, and usage told apart by everything that an event names, with its rows.
+    Rollups,
+    /// Six windows each for the tenant, the key, the user and the model.
+    Wide,
+}
+
+impl Work {
+    fn policy(self) -> String {
+        if self != Self::Wide {
+            return ONE_LIMIT.to_owned();
+        }
+        let subjects = ["", "/key/*", "/user/*", "/model/*"];
+        let windows = [
+            "sliding 1s",
+            "sliding 10s",
+            "sliding 60s",
+            "sliding 5m",
+            "sliding 1h",
+            "calendar day",
+        ];
+        let limit = |(number, (subject, window)): (usize, (&str, &str))| {
+            format!(
+                "[[limit]]\nname = \"l{number}\"\nsubject = \"tenant/*{subject}\"\nmeter = \"tokens\"\n\
+                 window = \"{window}\"\nhard = 1000000000000\nmode = \"block\"\n\n"
+            )
+        };
+        let pairs = subjects.iter().flat_map(|s| windows.map(|w| (*s, w)));
+        pairs.enumerate().map(limit).collect()
+    }
+
+    fn config(self) -> String {
+        let partitions = format!("[kafka]\npartitions = {PARTITIONS}\n");
+        match self {
+            Self::Rollups => partitions,
+            Self::Sums | Self::Wide => format!("{partitions}\n{NO_ROLLUPS}"),
+        }
+    }
+}
+
 /// What counting took.
 pub(crate) struct Taken {
     pub(crate) per_cpu_second: f64,
@@ -44,15 +90,15 @@ pub(crate) struct Taken {
 
 impl Stand {
     /// With the policy in force in every partition, and its markers gone from the topic: only events are in it then.
-    pub(crate) async fn start() -> Self {
+    pub(crate) async fn start(work: Work) -> Self {
         let kafka = Kafka::start_as_shipped().await;
         let bootstrap = kafka.bootstrap();
         create_topics(&bootstrap).await;
-        let config = format!("[kafka]\npartitions = {PARTITIONS}\n");
+        let (policy, config) = (work.policy(), work.config());
         let run = async |command| {
             let options = Options {
                 command,
-                ..Options::up(POLICY)
+                ..Options::up(&policy)
             };
             Weir::start(options.with_config(&config).on(Some(bootstrap.clone()))).await
         };
