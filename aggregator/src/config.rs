@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::engine::Settings;
 use crate::owner::Patience;
+use crate::rollup::Breakdown;
 use crate::seen::SeenBounds;
 
 /// How the aggregator counts. The first part changes what is counted: all processes of one installation need the same,
@@ -25,6 +26,12 @@ pub struct Config {
     pub csp_groups_max: usize,
     /// After so long without an event, a tenant's newest minute is closed, in seconds.
     pub idle_s: u64,
+    /// By what usage per minute is told apart, besides the tenant: a row is kept for each combination that comes in a
+    /// minute. A dimension that is left out is folded: rows say nothing of it, so queries on usage and peaks find
+    /// nothing for its subjects (without `user`: `tenant/acme/user/u_9`) and have one nameless group for all of it.
+    /// Totals, limits and crossings are the same. Stop cleanly before changing it: events that are counted again
+    /// after a crash under another setting would be told in rows of both.
+    pub rollup_by: Vec<RollupDimension>,
 
     /// From one telling of usage per minute to the next, in milliseconds.
     pub flush_interval_ms: u64,
@@ -38,6 +45,31 @@ pub struct Config {
     pub unacknowledged_max: usize,
 }
 
+/// What usage per minute can be told apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RollupDimension {
+    Key,
+    User,
+    Route,
+    Provider,
+    Model,
+    Account,
+    Source,
+}
+
+impl RollupDimension {
+    pub const ALL: [Self; 7] = [
+        Self::Key,
+        Self::User,
+        Self::Route,
+        Self::Provider,
+        Self::Model,
+        Self::Account,
+        Self::Source,
+    ];
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -47,6 +79,7 @@ impl Default for Config {
             duplicates_max: 1_000_000,
             csp_groups_max: 10_000,
             idle_s: 86_400,
+            rollup_by: RollupDimension::ALL.to_vec(),
             flush_interval_ms: 500,
             snapshot_interval_s: 10,
             snapshots: None,
@@ -122,6 +155,7 @@ impl Config {
                 entries_max: self.duplicates_max,
             },
             groups_max: self.csp_groups_max,
+            rollup_by: Breakdown::new(&self.rollup_by),
         }
     }
 

@@ -29,7 +29,7 @@ use crate::ledger::Ledger;
 use crate::owner::{Deposit, Owner, Patience, Teller, When};
 use crate::partial::{Contributions, Parts};
 use crate::plan::{Kind, Plan, SeriesIds};
-use crate::rollup::Rollups;
+use crate::rollup::{Breakdown, Rollups};
 use crate::seen::{Seen, SeenBounds, event_hash};
 
 /// A scope that nothing came for in so long is forgotten once nothing stands on it.
@@ -44,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) seen: SeenBounds,
     /// Groups of reports that are told apart in one tenant.
     pub(crate) groups_max: usize,
+    /// By what usage per minute is told apart.
+    pub(crate) rollup_by: Breakdown,
 }
 
 /// Which shard it is.
@@ -269,7 +271,8 @@ impl Engine {
         if owner.due_at != owner.next_due(patience.lateness) {
             self.schedule(event.tenant);
         }
-        self.state.rollups.add(event, place.offset);
+        let rollup_by = self.settings.rollup_by;
+        self.state.rollups.add(event, rollup_by, place.offset);
         if let Some(report) = event.report {
             let groups_max = self.settings.groups_max;
             out.extend(

@@ -12,11 +12,13 @@ use schemas::record::{Amount, LimitRecord, PolicyVersion, SoftLevel, TenantRecor
 use schemas::subject::Identity;
 use schemas::time::Timestamp;
 
+use crate::config::RollupDimension;
 use crate::counter::{Change, Direction};
 use crate::engine::{Engine, Settings, ShardId};
 use crate::event::{Amounts, Event};
 use crate::owner::Patience;
 use crate::plan::Kind;
+use crate::rollup::Breakdown;
 use crate::seen::SeenBounds;
 use crate::window::Terms;
 
@@ -326,6 +328,7 @@ pub(crate) fn settings() -> Settings {
             entries_max: 1_000,
         },
         groups_max: 3,
+        rollup_by: Breakdown::new(&RollupDimension::ALL),
     }
 }
 

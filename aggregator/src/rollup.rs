@@ -13,6 +13,7 @@ use schemas::subject::Identity;
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::config::RollupDimension;
 use crate::event::{Amounts, Event, Output, Rollup};
 
 pub(crate) const MINUTE_SECONDS: i64 = 60;
@@ -28,6 +29,31 @@ const LENGTH_BYTES: usize = size_of::<u32>();
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "StoredDims", into = "StoredDims")]
 pub(crate) struct Dims(Arc<[u8]>);
+
+/// By which ids usage is told apart, in the order of [`Dims::ids`]; by the tenant it always is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Breakdown([bool; PARTS - 1]);
+
+impl Breakdown {
+    pub(crate) fn new(by: &[RollupDimension]) -> Self {
+        Self(RollupDimension::ALL.map(|dimension| by.contains(&dimension)))
+    }
+
+    fn parts<'a>(self, tenant: &'a str, identity: &Identity<'a>) -> [Option<&'a str>; PARTS] {
+        let Self([key, user, route, provider, model, account, source]) = self;
+        let id = |is_told: bool, id: Option<&'a str>| id.filter(|_| is_told);
+        [
+            Some(tenant),
+            id(key, identity.key),
+            id(user, identity.user),
+            id(route, identity.route),
+            id(provider, identity.provider),
+            id(model, identity.model),
+            id(account, identity.account),
+            id(source, identity.source),
+        ]
+    }
+}
 
 /// What a snapshot keeps.
 #[derive(Serialize, Deserialize)]
@@ -178,9 +204,9 @@ pub(crate) struct Rollups {
 }
 
 impl Rollups {
-    pub(crate) fn add(&mut self, event: &Event<'_>, offset: i64) {
+    pub(crate) fn add(&mut self, event: &Event<'_>, by: Breakdown, offset: i64) {
         let second = event.at.second();
-        let dims = pack(parts_of(event.tenant, &event.identity));
+        let dims = pack(by.parts(event.tenant, &event.identity));
         let key = CellRef {
             dims: &dims,
             minute: second.div_euclid(MINUTE_SECONDS),
@@ -240,19 +266,6 @@ impl Rollups {
     pub(crate) fn len(&self) -> usize {
         self.cells.len()
     }
-}
-
-fn parts_of<'a>(tenant: &'a str, identity: &Identity<'a>) -> [Option<&'a str>; PARTS] {
-    [
-        Some(tenant),
-        identity.key,
-        identity.user,
-        identity.route,
-        identity.provider,
-        identity.model,
-        identity.account,
-        identity.source,
-    ]
 }
 
 #[cfg(test)]

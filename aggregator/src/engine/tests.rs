@@ -7,6 +7,7 @@ mod twins;
 use schemas::policy::Stream;
 
 use super::*;
+use crate::config::RollupDimension;
 use crate::counter::Direction;
 use crate::event::{Amounts, Partial, Report};
 use crate::model::{MINUTE, call, policy, reborn, settings, usage_engine};
@@ -304,6 +305,49 @@ fn rollups_are_absolute_and_told_when_they_change() {
     shard.engine.forget();
     let second = tell(&mut shard, &[("5", 60, 7), ("5", 60, 7)]);
     assert_eq!(second, [(60, vec![(0, 1, 7), (1, 2, 11), (59, 1, 1)], 5)]);
+}
+
+/// What is told of calls of one tenant by users and models, written `user/model`, when usage is told apart by these
+/// dimensions: `user/model events` of each row.
+#[track_caller]
+fn check_rows(by: &[RollupDimension], calls: &[&str], expected: &[&str]) {
+    let mut shard = Shard::new(usage_engine(0, 1));
+    let settings = Settings {
+        rollup_by: Breakdown::new(by),
+        ..settings()
+    };
+    shard.engine = Engine::new(shard.engine.shard(), settings);
+    for (place, who) in calls.iter().enumerate() {
+        let (user, model) = who.split_once('/').unwrap();
+        let id = place.to_string();
+        let mut event = call(("acme", user), &id, at(61), 5);
+        event.identity.model = Some(model);
+        shard.step(61, Input::Event(event));
+    }
+    shard.engine.flush(&mut shard.out);
+    let rows = shard.out.iter().map(|output| match output {
+        Output::Rollup(rollup) => {
+            let [_, user, _, _, model, ..] = rollup.dims.ids();
+            let events: i64 = rollup.seconds.iter().map(|(_, sums)| sums.events).sum();
+            let (user, model) = (user.unwrap_or("-"), model.unwrap_or("-"));
+            format!("{user}/{model} {events}")
+        }
+        other => panic!("{other:?} is no rollup"),
+    });
+    assert_eq!(rows.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn rollups_are_told_apart_by_what_is_asked_for() {
+    let calls = ["u1/m1", "u2/m1", "u1/m2", "u1/m1"];
+    check_rows(
+        &RollupDimension::ALL,
+        &calls,
+        &["u1/m1 2", "u2/m1 1", "u1/m2 1"],
+    );
+    check_rows(&[RollupDimension::User], &calls, &["u1/- 3", "u2/- 1"]);
+    check_rows(&[RollupDimension::Model], &calls, &["-/m1 3", "-/m2 1"]);
+    check_rows(&[], &calls, &["-/- 4"]);
 }
 
 #[test]
