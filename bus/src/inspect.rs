@@ -19,7 +19,7 @@ use rdkafka::admin::AdminClient;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use schemas::time::Timestamp;
 
@@ -41,6 +41,9 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long one question at the start may take, before it is asked again.
 const HELLO_WITHIN: Duration = Duration::from_secs(2);
+
+/// From one question to a partition's leader to the next, while it has none.
+const LEADER_PAUSE: Duration = Duration::from_millis(100);
 
 /// The group of the tools' own readers. They never join it.
 const GROUP: &str = "weir-log";
@@ -142,6 +145,25 @@ impl Inspector {
         asked.await.unwrap_or(Err(KafkaError::Canceled))
     }
 
+    /// Asks the leaders of partitions. Of one that was made a moment ago, or changes its leader, a cluster says for a
+    /// while that there is none.
+    async fn ask_leaders<T: Send + 'static>(
+        &self,
+        question: impl Fn(&BaseConsumer<Context>) -> Result<T, KafkaError> + Send + Sync + 'static,
+    ) -> Result<T, KafkaError> {
+        let question = Arc::new(question);
+        let since = Stopwatch::start();
+        loop {
+            let asked = Arc::clone(&question);
+            match self.ask(move |client| asked(client)).await {
+                Err(error) if lacks_leader(&error) && since.elapsed() < REQUEST_WITHIN => {
+                    tokio::time::sleep(LEADER_PAUSE).await;
+                }
+                answered => return answered,
+            }
+        }
+    }
+
     /// Every topic in the log with its number of partitions.
     pub async fn names(&self) -> Result<BTreeMap<String, usize>, BusError> {
         let asked = self.ask(|client| {
@@ -172,7 +194,7 @@ impl Inspector {
     /// The offsets of each of a topic's partitions.
     pub async fn spans(&self, topic: &str, partitions: usize) -> Result<Vec<Span>, BusError> {
         let name = topic.to_owned();
-        let asked = self.ask(move |client| {
+        let asked = self.ask_leaders(move |client| {
             let span = |index: usize| {
                 let index = i32::try_from(index).unwrap_or(i32::MAX);
                 let (start, end) = client.fetch_watermarks(&name, index, REQUEST_WITHIN)?;
@@ -196,7 +218,8 @@ impl Inspector {
             let added = times.add_partition_offset(&topic.name, index, time);
             added.map_err(|error| refused("find a time", &error))?;
         }
-        let asked = self.ask(move |client| client.offsets_for_times(times, REQUEST_WITHIN));
+        let asked = self
+            .ask_leaders(move |client| client.offsets_for_times(times.clone(), REQUEST_WITHIN));
         let found = asked
             .await
             .map_err(|error| refused("find a time", &error))?;
@@ -243,6 +266,12 @@ impl Inspector {
         };
         Consumer::start(subscription, settings, &metrics)
     }
+}
+
+fn lacks_leader(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{LeaderNotAvailable, NotLeaderForPartition};
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(LeaderNotAvailable | NotLeaderForPartition))
 }
 
 fn refused(what: &str, reason: &dyn std::fmt::Display) -> BusError {
