@@ -12,9 +12,12 @@ use crate::window::{Terms, WindowState};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counter {
     window: WindowState,
-    /// For each limit that holds for the counter.
-    standing: Box<[Standing]>,
+    /// For each limit that holds for the counter; absent while no level of any stands, as on most.
+    standing: Option<Box<Standings>>,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Standings(Vec<Standing>);
 
 /// How many levels of one limit stand, lowest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,17 +48,19 @@ impl Standing {
 pub(crate) struct Rules<'p> {
     /// All limits of the policy.
     pub(crate) limits: &'p [Limit],
+    /// Those that hold for the counter, by their places among all.
+    pub(crate) places: &'p [usize],
+    /// The lowest of their levels: below it none stands.
+    pub(crate) lowest: i128,
     pub(crate) terms: Terms,
 }
 
 /// A change of policy, for one counter.
 #[derive(Clone, Copy)]
-pub(crate) struct Reform<'p, 'l> {
+pub(crate) struct Reform<'p> {
     /// All limits of the old policy.
     pub(crate) old: &'p [Limit],
     pub(crate) new: Rules<'p>,
-    /// The limits that hold for the counter now, by their places in the new policy's list.
-    pub(crate) limits: &'l [usize],
     /// From when on the new policy holds.
     pub(crate) at: Timestamp,
     /// Time has passed at least to here: it is judged by what is in the window then.
@@ -82,11 +87,10 @@ pub(crate) struct Change<'p> {
 }
 
 impl Counter {
-    /// An empty counter under the limits at these places of the policy's list.
-    pub(crate) fn new(terms: Terms, at: Timestamp, limits: &[usize]) -> Self {
+    pub(crate) fn new(terms: Terms, at: Timestamp) -> Self {
         Self {
             window: WindowState::new(terms, at),
-            standing: limits.iter().map(Standing::none).collect(),
+            standing: None,
         }
     }
 
@@ -125,7 +129,7 @@ impl Counter {
 
     /// When the first of the standing levels falls if nothing more comes; `None` when none does by `by`.
     pub(crate) fn next_fall(&self, rules: Rules<'_>, by: Timestamp) -> Option<Timestamp> {
-        let tops = self.standing.iter().filter_map(|standing| {
+        let tops = self.standings().iter().filter_map(|standing| {
             let (stand, _) = standing.split(rules.limits);
             stand.last().map(|level| level.threshold)
         });
@@ -139,7 +143,7 @@ impl Counter {
         rules: Rules<'p>,
         name: &str,
     ) -> Option<(&'p Limit, Timestamp)> {
-        let mut limits = self.standing.iter();
+        let mut limits = self.standings().iter();
         let standing = limits.find(|standing| standing.limit(rules.limits).name == name)?;
         let limit = standing.limit(rules.limits);
         let stands = standing.levels as usize == limit.levels.len();
@@ -153,7 +157,19 @@ impl Counter {
     }
 
     pub(crate) fn stands(&self) -> bool {
-        self.standing.iter().any(|standing| standing.levels != 0)
+        self.standing.is_some()
+    }
+
+    fn standings(&self) -> &[Standing] {
+        let standing = self.standing.as_deref();
+        standing.map_or(&[], |standing| &standing.0)
+    }
+
+    /// Bytes that it takes beside itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let standing = self.standing.as_ref();
+        let standing = standing.map_or(0, |s| size_of::<Standings>() + size_of_val(&*s.0));
+        self.window.heap_bytes() + standing
     }
 
     /// Whether nothing would change by dropping it, when no amount from before `floor` can come any more.
@@ -164,11 +180,10 @@ impl Counter {
     /// Puts the counter under a new policy's limits. What no longer stands is told first. A level that stands with
     /// another threshold than before, or until another end of its period, is told again: what was said of when it
     /// falls holds no more.
-    pub(crate) fn reform<'p>(&mut self, reform: Reform<'p, '_>, changes: &mut Vec<Change<'p>>) {
+    pub(crate) fn reform<'p>(&mut self, reform: Reform<'p>, changes: &mut Vec<Change<'p>>) {
         let Reform {
             old,
             new,
-            limits,
             at,
             passed,
         } = reform;
@@ -176,7 +191,7 @@ impl Counter {
         let sum = self.window.sum_by(new.terms, passed);
         let stood: Vec<(&Limit, &Level)> = self.standing_levels(old).collect();
         for (limit, level) in stood.iter().rev().copied() {
-            let here = limits.iter().map(|&place| &new.limits[place]);
+            let here = new.places.iter().map(|&place| &new.limits[place]);
             let kept = here.filter(|now| now.name == limit.name).find_map(|now| {
                 let level = now.levels.iter().find(|l| l.name == level.name)?;
                 Some((now, level))
@@ -186,7 +201,7 @@ impl Counter {
                 changes.push(Change::down(limit, level, at, sum));
             }
         }
-        self.standing = limits.iter().map(Standing::none).collect();
+        self.standing = None;
         let first = changes.len();
         self.raise(new, at, sum, changes);
         let risen = changes.split_off(first).into_iter().filter(|change| {
@@ -217,7 +232,7 @@ impl Counter {
         &self,
         limits: &'p [Limit],
     ) -> impl Iterator<Item = (&'p Limit, &'p Level)> {
-        self.standing.iter().flat_map(move |standing| {
+        self.standings().iter().flat_map(move |standing| {
             let limit = standing.limit(limits);
             let (stand, _) = standing.split(limits);
             stand.iter().map(move |level| (limit, level))
@@ -232,7 +247,14 @@ impl Counter {
         sum: i128,
         changes: &mut Vec<Change<'p>>,
     ) {
-        for standing in &mut self.standing {
+        if sum < rules.lowest {
+            return;
+        }
+        let standings = self.standing.get_or_insert_with(|| {
+            let none = rules.places.iter().map(Standing::none);
+            Box::new(Standings(none.collect()))
+        });
+        for standing in &mut standings.0 {
             let limit = standing.limit(rules.limits);
             let (_, others) = standing.split(rules.limits);
             for level in others.iter().take_while(|level| level.threshold <= sum) {
@@ -252,13 +274,16 @@ impl Counter {
 
     fn lower<'p>(&mut self, rules: Rules<'p>, at: Timestamp, changes: &mut Vec<Change<'p>>) {
         let sum = self.window.sum(rules.terms);
-        for standing in &mut self.standing {
+        for standing in self.standing.iter_mut().flat_map(|s| &mut s.0) {
             let limit = standing.limit(rules.limits);
             let (stand, _) = standing.split(rules.limits);
             for level in stand.iter().rev().take_while(|level| sum < level.threshold) {
                 changes.push(Change::down(limit, level, at, sum));
                 standing.levels -= 1;
             }
+        }
+        if self.standings().iter().all(|standing| standing.levels == 0) {
+            self.standing = None;
         }
     }
 }

@@ -18,7 +18,6 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use schemas::partition::partition_of;
 use schemas::policy::Policy;
-use schemas::subject::Pattern;
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -26,9 +25,9 @@ use thiserror::Error;
 use crate::event::{Cause, Event, Input, Outcome, Output, Place};
 use crate::groups::Groups;
 use crate::ledger::Ledger;
-use crate::owner::{Deposit, Owner, Patience, Teller, When};
+use crate::owner::{Deposit, Owner, Patience, Status, Teller, When};
 use crate::partial::{Contributions, Parts};
-use crate::plan::{Kind, Plan, SeriesIds};
+use crate::plan::{Kind, Member, Plan, SeriesIds};
 use crate::rollup::{Breakdown, Rollups};
 use crate::seen::{Seen, SeenBounds, event_hash};
 
@@ -55,6 +54,13 @@ pub(crate) struct ShardId {
     pub(crate) partition: i32,
     /// How many there are in its topic.
     pub(crate) partitions: i32,
+}
+
+impl ShardId {
+    /// Whether owners are tenants, and not scopes wider than one.
+    fn has_tenants(self) -> bool {
+        self.kind != Kind::Partials
+    }
 }
 
 /// A record that lies before one that was taken already. To take it would be to count twice.
@@ -91,6 +97,9 @@ pub(crate) struct Engine {
     settings: Settings,
     plan: Plan,
     state: State,
+    /// Room to write to: the path of a subject, and what a row of usage is told apart by.
+    path: String,
+    dims: Vec<u8>,
 }
 
 impl Engine {
@@ -107,11 +116,16 @@ impl Engine {
         mut state: State,
     ) -> Self {
         let plan = Plan::new(policy, shard.kind, &mut state.series);
+        for (name, owner) in &mut state.owners {
+            owner.complete(Status::new(&plan, name, shard.has_tenants()));
+        }
         Self {
             shard,
             settings,
             plan,
             state,
+            path: String::new(),
+            dims: Vec::new(),
         }
     }
 
@@ -172,9 +186,8 @@ impl Engine {
         match self.shard.kind {
             Kind::Events(_) => {
                 let owners = &mut self.state.owners;
-                for (name, owner) in owners.iter_mut() {
-                    let zone = self.plan.policy.zone(Some(name));
-                    owner.forget(&self.plan, zone, owner.floor(now, patience));
+                for owner in owners.values_mut() {
+                    owner.forget(&self.plan, owner.floor(now, patience));
                 }
                 let floor = |tenant: &str| {
                     let owner = owners.get(tenant);
@@ -228,6 +241,9 @@ impl Engine {
             counters: self.state.owners.values().map(Owner::counters).sum(),
             cells: self.state.rollups.len(),
             seen: self.state.seen.len(),
+            bytes: self.state.owners.values().map(Owner::bytes).sum::<usize>()
+                + self.state.rollups.bytes()
+                + self.state.seen.bytes(),
         }
     }
 
@@ -250,29 +266,32 @@ impl Engine {
             Some(owner) if event.at < owner.floor(now, patience) => return Outcome::Late,
             Some(owner) => owner,
             None => {
-                let owner = Owner::new(event.at, now);
-                self.state
-                    .owners
-                    .entry(event.tenant.into())
-                    .or_insert(owner)
+                let status = Status::new(&self.plan, event.tenant, true);
+                let owners = self.state.owners.entry(event.tenant.into());
+                owners.or_insert(Owner::new(event.at, now, status))
             }
         };
         owner.observe(event.at, now, patience);
+        let status = owner.status();
         let mut teller = Teller {
             plan: &self.plan,
-            zone: self.plan.policy.zone(Some(event.tenant)),
+            tier: self.plan.tier(status.tier),
+            zone: status.zone,
+            owner: event.tenant,
+            is_tenant: true,
             offset: place.offset,
             event: Some((event.source, event.id)),
             out,
         };
-        count_event(owner, event, &mut teller);
+        count_event(owner, event, &mut self.path, &mut teller);
         teller.event = None;
         owner.fall(now, patience.lateness, &mut teller);
         if owner.due_at != owner.next_due(patience.lateness) {
             self.schedule(event.tenant);
         }
         let rollup_by = self.settings.rollup_by;
-        self.state.rollups.add(event, rollup_by, place.offset);
+        let rollups = &mut self.state.rollups;
+        rollups.add(event, rollup_by, place.offset, &mut self.dims);
         if let Some(report) = event.report {
             let groups_max = self.settings.groups_max;
             out.extend(
@@ -302,19 +321,19 @@ impl Engine {
     fn pass_time(&mut self, offset: i64, out: &mut Vec<Output>) {
         let (now, lateness) = (self.state.now, self.settings.patience.lateness);
         while let Some((_, name)) = self.state.due.first().filter(|(at, _)| *at <= now).cloned() {
-            let tenant = self.tenant_named(&name);
+            let owner = self.state.owners.get_mut(&name);
+            let owner = owner.expect("who is due is known");
+            let status = owner.status();
             let mut teller = Teller {
                 plan: &self.plan,
-                zone: self.plan.policy.zone(tenant),
+                tier: self.plan.tier(status.tier),
+                zone: status.zone,
+                owner: &name,
+                is_tenant: self.shard.has_tenants(),
                 offset,
                 event: None,
                 out,
             };
-            let owner = self
-                .state
-                .owners
-                .get_mut(&name)
-                .expect("who is due is known");
             owner.fall(now, lateness, &mut teller);
             self.schedule(&name);
         }
@@ -353,17 +372,20 @@ impl Engine {
         let mut names: Vec<Arc<str>> = self.state.owners.keys().cloned().collect();
         names.sort();
         for name in &names {
-            let tenant = self.tenant_named(name);
+            let is_tenant = self.shard.has_tenants();
+            let status = Status::new(&self.plan, name, is_tenant);
             let mut teller = Teller {
                 plan: &self.plan,
-                zone: self.plan.policy.zone(tenant),
+                tier: self.plan.tier(status.tier),
+                zone: status.zone,
+                owner: name,
+                is_tenant,
                 offset,
                 event: None,
                 out,
             };
             let owner = self.state.owners.get_mut(name).expect("it was listed");
-            let old_zone = old.policy.zone(tenant);
-            owner.reform((&old, old_zone), tenant, when, &mut teller);
+            owner.reform(&old, status, when, &mut teller);
             self.schedule(name);
         }
         // What ends here was counted: whether it is told must not depend on when the batch ends.
@@ -380,11 +402,6 @@ impl Engine {
             });
         self.backfill(&old, offset, out);
     }
-
-    /// The tenant that an owner of this name is; `None` in a shard of partials.
-    fn tenant_named<'a>(&self, name: &'a str) -> Option<&'a str> {
-        (self.shard.kind != Kind::Partials).then_some(name)
-    }
 }
 
 /// The day since 1970.
@@ -392,32 +409,17 @@ fn day(at: Timestamp) -> i64 {
     at.second().div_euclid(86_400)
 }
 
-/// Adds an event to the counters of its tenant.
-fn count_event(owner: &mut Owner, event: &Event<'_>, teller: &mut Teller<'_>) {
-    let mut subject = String::new();
-    let mut written: Option<(&Pattern, bool)> = None;
-    for series in &teller.plan.series {
-        let amount = event.amounts.of(&series.meter);
-        if amount == 0 {
-            continue;
+/// Adds an event to the counters of its tenant. `path` is a place to write to.
+fn count_event(owner: &mut Owner, event: &Event<'_>, path: &mut String, teller: &mut Teller<'_>) {
+    for family in &teller.tier.families {
+        if family.pattern.write_subject(&event.identity, path) {
+            let deposit = Deposit {
+                subject: path.as_str(),
+                at: event.at,
+                amount: |member: &Member| event.amounts.of(&member.meter),
+            };
+            owner.add(family, deposit, teller);
         }
-        // Neighbours are often windows of one pattern: what it names is written once.
-        let is_named = match written {
-            Some((pattern, is_named)) if *pattern == series.pattern => is_named,
-            _ => series.pattern.write_subject(&event.identity, &mut subject),
-        };
-        written = Some((&series.pattern, is_named));
-        if !is_named {
-            continue;
-        }
-        let deposit = Deposit {
-            series,
-            subject: &subject,
-            tenant: Some(event.tenant),
-            at: event.at,
-            amount,
-        };
-        owner.add(deposit, teller);
     }
 }
 
@@ -428,4 +430,6 @@ pub(crate) struct Sizes {
     pub(crate) counters: usize,
     pub(crate) cells: usize,
     pub(crate) seen: usize,
+    /// What all of these take in memory, about.
+    pub(crate) bytes: usize,
 }

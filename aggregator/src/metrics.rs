@@ -168,7 +168,7 @@ const LEDGER: [Column; 7] = [
     ),
 ];
 
-const GAUGES: [Column; 5] = [
+const GAUGES: [Column; 6] = [
     (
         "owners",
         "Tenants, and scopes wider than one, that are known",
@@ -180,6 +180,11 @@ const GAUGES: [Column; 5] = [
     ("cells", "Minutes of usage in memory", |f| {
         f.sizes.cells as u64
     }),
+    (
+        "state_bytes",
+        "What counters, minutes of usage and remembered events take in memory, about",
+        |f| f.sizes.bytes as u64,
+    ),
     ("duplicates_known", "Events that are remembered", |f| {
         f.sizes.seen as u64
     }),

@@ -6,74 +6,24 @@
 //!   plus the most by which this owner's events were ever ahead of theirs. What stands on a counter falls when the
 //!   clock, less the lateness, has passed the moment at which it falls.
 
+mod kept;
+mod subjects;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use hashbrown::hash_map::EntryRef;
-use hashbrown::{Equivalent, HashMap};
-use schemas::policy::{HARD, Limit};
-use schemas::subject::Subject;
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::counter::{Change, Counter, Direction, Reform, Rules};
-use crate::event::{Crossing, Output, Prolonged};
-use crate::plan::{Plan, Series};
+use crate::counter::{Counter, Reform};
+use crate::plan::{Family, Member, Plan};
 use crate::rollup::MINUTE_SECONDS;
 use crate::window::Terms;
+use kept::{Kept, root};
+use subjects::Subjects;
 
-/// A counter's series and subject.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-struct CounterKey {
-    series: u32,
-    subject: Subject,
-}
-
-/// A [`CounterKey`] on loan, with the same hash.
-#[derive(Hash)]
-struct CounterRef<'a> {
-    series: u32,
-    subject: &'a str,
-}
-
-impl From<&CounterRef<'_>> for CounterKey {
-    fn from(key: &CounterRef<'_>) -> Self {
-        Self {
-            series: key.series,
-            subject: Subject::parse(key.subject).expect("a pattern writes whole subjects"),
-        }
-    }
-}
-
-impl Equivalent<CounterKey> for CounterRef<'_> {
-    fn equivalent(&self, key: &CounterKey) -> bool {
-        self.series == key.series && self.subject == key.subject.as_str()
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Kept {
-    counter: Counter,
-    /// When it is to be looked at, in [`Owner::falls`]: when its first level falls, or before.
-    falls_at: Option<Timestamp>,
-    /// What was told of the hard levels that stand on it.
-    told: Vec<Told>,
-}
-
-/// What was told of a hard level that stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Told {
-    limit: String,
-    /// The crossing: when, and by which record.
-    at: Timestamp,
-    offset: i64,
-    /// When it falls, as was told last.
-    falls_at: Timestamp,
-}
-
-/// A level that falls later than was told by less than this is not told again: a bucket's fall moves with every event.
-const PROLONGED_BY_MIN: Duration = Duration::from_secs(1);
+pub(crate) use kept::Teller;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Owner {
@@ -85,11 +35,47 @@ pub(crate) struct Owner {
     lead_us: i64,
     /// What is before this is late in any case.
     closed_until: Timestamp,
-    counters: HashMap<CounterKey, Kept>,
-    /// The counters on which something stands, by when they are to be looked at.
-    falls: BTreeSet<(Timestamp, CounterKey)>,
+    subjects: Subjects,
+    /// The counters on which something stands, by when they are to be looked at. Follows from these.
+    #[serde(skip)]
+    falls: BTreeSet<Fall>,
     /// Append time at which the shard looks at this owner.
     pub(crate) due_at: Option<Timestamp>,
+    /// What the policy says of it.
+    #[serde(skip)]
+    status: Status,
+}
+
+/// When a counter is to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Fall {
+    at: Timestamp,
+    /// Of its subject.
+    place: u32,
+    series: u32,
+}
+
+/// What the policy that holds says of an owner: looked up once and not with every event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// Place of its tier in the plan.
+    pub(crate) tier: u32,
+    pub(crate) zone: Tz,
+    /// Length of the path that all its subjects begin with.
+    root_bytes: u32,
+}
+
+impl Status {
+    /// Of the owner `name`.
+    pub(crate) fn new(plan: &Plan, name: &str, is_tenant: bool) -> Self {
+        let tenant = is_tenant.then_some(name);
+        let root_bytes = root(name, is_tenant).len();
+        Self {
+            tier: plan.tier_of(tenant),
+            zone: plan.policy.zone(tenant),
+            root_bytes: u32::try_from(root_bytes).expect("an id is far shorter than 4 GiB"),
+        }
+    }
 }
 
 /// How far back an owner's events may lie.
@@ -101,15 +87,14 @@ pub(crate) struct Patience {
     pub(crate) idle: Duration,
 }
 
-/// An amount for a subject's counter in a series.
+/// Amounts for the counters of one subject.
 #[derive(Clone, Copy)]
-pub(crate) struct Deposit<'a> {
-    pub(crate) series: &'a Series,
+pub(crate) struct Deposit<'a, A> {
+    /// The whole path.
     pub(crate) subject: &'a str,
-    /// Absent for a scope wider than a tenant.
-    pub(crate) tenant: Option<&'a str>,
     pub(crate) at: Timestamp,
-    pub(crate) amount: i128,
+    /// How much for a series.
+    pub(crate) amount: A,
 }
 
 /// When a new policy comes to hold.
@@ -122,120 +107,40 @@ pub(crate) struct When {
     pub(crate) lateness: Duration,
 }
 
-/// Under which policy, by which record and into what crossings are told.
-pub(crate) struct Teller<'a> {
-    pub(crate) plan: &'a Plan,
-    /// The zone of the owner's calendars.
-    pub(crate) zone: Tz,
-    pub(crate) offset: i64,
-    /// Source and id of the event, where it is one.
-    pub(crate) event: Option<(&'a str, &'a str)>,
-    pub(crate) out: &'a mut Vec<Output>,
-}
-
-impl Teller<'_> {
-    fn tell(&mut self, subject: &Subject, changes: Vec<Change<'_>>) {
-        for change in changes {
-            let crossing = self.crossing(subject, &change);
-            self.out.push(Output::Crossing(Box::new(crossing)));
-        }
-    }
-
-    fn crossing(&self, subject: &Subject, change: &Change<'_>) -> Crossing {
-        let owned = |(source, id): (&str, &str)| (source.to_owned(), id.to_owned());
-        Crossing {
-            subject: subject.clone(),
-            limit: change.limit.name.clone(),
-            policy_version: self.plan.policy.version,
-            meter: change.limit.meter.clone(),
-            window: change.limit.window,
-            mode: change.limit.mode,
-            level: change.level.name.clone(),
-            threshold: change.level.threshold,
-            direction: change.direction,
-            at: change.at,
-            sum: change.sum,
-            max: change.limit.hard(),
-            falls_at: change.falls_at,
-            event: self
-                .event
-                .filter(|_| change.direction == Direction::Up)
-                .map(owned),
-            offset: self.offset,
-        }
-    }
-}
-
-impl Kept {
-    fn new(counter: Counter) -> Self {
-        Self {
-            counter,
-            falls_at: None,
-            told: Vec::new(),
-        }
-    }
-
-    /// Takes note of what is being told, by the record at `offset`.
-    fn note(&mut self, changes: &[Change<'_>], offset: i64) {
-        for change in changes.iter().filter(|change| change.level.name == HARD) {
-            self.told.retain(|told| told.limit != change.limit.name);
-            if let (Direction::Up, Some(falls_at)) = (change.direction, change.falls_at) {
-                self.told.push(Told {
-                    limit: change.limit.name.clone(),
-                    at: change.at,
-                    offset,
-                    falls_at,
-                });
-            }
-        }
-    }
-
-    /// Says again what falls later than was told.
-    fn prolong(&mut self, subject: &Subject, rules: Rules<'_>, teller: &mut Teller<'_>) {
-        let (counter, sum) = (&self.counter, self.counter.sum(rules.terms));
-        for told in &mut self.told {
-            let Some((limit, falls_at)) = counter.hard_falls(rules, &told.limit) else {
-                debug_assert!(false, "{} was told to stand, and does not", told.limit);
-                continue;
-            };
-            if falls_at < told.falls_at.plus(PROLONGED_BY_MIN) {
-                continue;
-            }
-            told.falls_at = falls_at;
-            let change = still_up(limit, told, sum);
-            let crossing = Box::new(teller.crossing(subject, &change));
-            let crossed_by = told.offset;
-            teller.out.push(Output::Prolonged(Prolonged {
-                crossing,
-                crossed_by,
-            }));
-        }
-    }
-}
-
-fn still_up<'p>(limit: &'p Limit, told: &Told, sum: i128) -> Change<'p> {
-    Change {
-        limit,
-        level: limit.levels.last().expect("a limit has a hard level"),
-        direction: Direction::Up,
-        at: told.at,
-        sum,
-        falls_at: Some(told.falls_at),
-    }
-}
-
 impl Owner {
     /// An owner whose first event has time `at`, and was appended at `now`.
-    pub(crate) fn new(at: Timestamp, now: Timestamp) -> Self {
+    pub(crate) fn new(at: Timestamp, now: Timestamp, status: Status) -> Self {
         Self {
             newest: at,
             counted_at: now,
             lead_us: at.as_micros().saturating_sub(now.as_micros()),
             closed_until: Timestamp::MIN,
-            counters: HashMap::new(),
+            subjects: Subjects::default(),
             falls: BTreeSet::new(),
             due_at: None,
+            status,
         }
+    }
+
+    /// Makes up what a snapshot does not keep.
+    pub(crate) fn complete(&mut self, status: Status) {
+        self.status = status;
+        self.list_falls();
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.status
+    }
+
+    fn list_falls(&mut self) {
+        let falls = self.subjects.iter().flat_map(|(place, entry)| {
+            let counters = entry.counters().iter();
+            counters.filter_map(move |kept| {
+                let (at, series) = (kept.falls_at()?, kept.series);
+                Some(Fall { at, place, series })
+            })
+        });
+        self.falls = falls.collect();
     }
 
     /// The time before which every event is late at append time `now`, and ever after.
@@ -266,62 +171,82 @@ impl Owner {
         !self.falls.is_empty()
     }
 
-    /// Counts an amount. Makes the counter when there is none and a limit holds for the tenant.
-    pub(crate) fn add(&mut self, deposit: Deposit<'_>, teller: &mut Teller<'_>) {
-        let plan = teller.plan;
-        let rules = plan.rules(deposit.series, teller.zone);
-        let key = CounterRef {
-            series: deposit.series.id,
-            subject: deposit.subject,
-        };
-        let mut entry = match self.counters.entry_ref(&key) {
-            EntryRef::Occupied(entry) => entry,
-            EntryRef::Vacant(entry) => {
-                let limits = plan.limits_for(deposit.series, deposit.tenant);
-                if limits.is_empty() {
-                    return;
-                }
-                let counter = Counter::new(rules.terms, deposit.at, &limits);
-                entry.insert_entry(Kept::new(counter))
+    /// Counts amounts of one subject. Makes the counters that there are none of.
+    pub(crate) fn add(
+        &mut self,
+        family: &Family,
+        deposit: Deposit<'_, impl Fn(&Member) -> i128>,
+        teller: &mut Teller<'_>,
+    ) {
+        let (_, name) = deposit.subject.split_at(self.status.root_bytes as usize);
+        let mut place = self.subjects.place(name);
+        for member in &family.members {
+            let amount = (deposit.amount)(member);
+            if amount == 0 {
+                continue;
             }
-        };
+            let terms = teller.plan.rules(member, teller.zone).terms;
+            let kept = || Kept::new(member.series, Counter::new(terms, deposit.at));
+            let place = *place.get_or_insert_with(|| self.subjects.add(name, kept()));
+            let entry = self.subjects.get_mut(place);
+            if entry.get_mut(member.series).is_none() {
+                entry.push(kept());
+            }
+            self.count(place, member, (deposit.at, amount), teller);
+        }
+    }
+
+    /// Counts an amount on the counter of the subject at `place`.
+    fn count(
+        &mut self,
+        place: u32,
+        member: &Member,
+        (at, amount): (Timestamp, i128),
+        teller: &mut Teller<'_>,
+    ) {
+        let rules = teller.plan.rules(member, teller.zone);
+        let entry = self.subjects.get_mut(place);
+        let kept = entry.get_mut(member.series).expect("it was just made");
         let mut changes = Vec::new();
-        let kept = entry.get_mut();
-        kept.counter
-            .add(rules, deposit.at, deposit.amount, &mut changes);
-        if changes.is_empty() && kept.told.is_empty() {
+        kept.counter.add(rules, at, amount, &mut changes);
+        if changes.is_empty() && !kept.has_told() {
             return;
         }
-        let key = entry.key().clone();
-        let kept = entry.into_mut();
+        let (name, kept) = entry.named(member.series);
         if !changes.is_empty() {
             kept.note(&changes, teller.offset);
-            teller.tell(&key.subject, changes);
+            teller.tell(name, changes);
             let next = kept.counter.next_fall(rules, Timestamp::MAX);
-            reschedule(&mut self.falls, &key, kept, next);
+            reschedule(&mut self.falls, place, kept, next);
         }
-        kept.prolong(&key.subject, rules, teller);
+        kept.prolong(name, rules, teller);
     }
 
     /// Lets fall what falls by the owner's clock at append time `now`.
     pub(crate) fn fall(&mut self, now: Timestamp, lateness: Duration, teller: &mut Teller<'_>) {
         let by = self.clock(now).minus(lateness);
-        while let Some((_, key)) = self.falls.first().filter(|(at, _)| *at <= by).cloned() {
-            let kept = self
-                .counters
-                .get_mut(&key)
-                .expect("what is to fall has a counter");
-            let series = teller
+        if self.falls.first().is_none_or(|fall| by < fall.at) {
+            return;
+        }
+        let due = self.falls.iter().take_while(|fall| fall.at <= by);
+        let mut due: Vec<Fall> = due.copied().collect();
+        // Where a subject lies depends on what was dropped when, and what is told must not.
+        due.sort_by_cached_key(|fall| {
+            let name = self.subjects.get(fall.place).name.as_str().to_owned();
+            (fall.at, fall.series, name)
+        });
+        for Fall { place, series, .. } in due {
+            let member = teller.tier.member(series);
+            let rules = teller
                 .plan
-                .series_of(key.series)
-                .expect("and its series is counted");
-            let rules = teller.plan.rules(series, teller.zone);
+                .rules(member.expect("its series is counted"), teller.zone);
+            let (name, kept) = self.subjects.get_mut(place).named(series);
             let mut changes = Vec::new();
             kept.counter.fall(rules, by, &mut changes);
             kept.note(&changes, teller.offset);
-            teller.tell(&key.subject, changes);
+            teller.tell(name, changes);
             let next = kept.counter.next_fall(rules, Timestamp::MAX);
-            reschedule(&mut self.falls, &key, kept, next);
+            reschedule(&mut self.falls, place, kept, next);
         }
     }
 
@@ -331,8 +256,7 @@ impl Owner {
 
     /// The append time from which on [`Owner::fall`] has something to do.
     pub(crate) fn next_due(&self, lateness: Duration) -> Option<Timestamp> {
-        let (falls_at, _) = self.falls.first()?;
-        let by_clock = falls_at.plus(lateness).as_micros();
+        let by_clock = self.falls.first()?.at.plus(lateness).as_micros();
         Some(Timestamp::from_micros(
             by_clock.saturating_sub(self.lead_us),
         ))
@@ -341,85 +265,89 @@ impl Owner {
     /// Puts every counter under a new plan (the teller's), in the order of series and subject.
     pub(crate) fn reform(
         &mut self,
-        old: (&Plan, Tz),
-        tenant: Option<&str>,
+        old: &Plan,
+        status: Status,
         when: When,
         teller: &mut Teller<'_>,
     ) {
-        let (old, old_zone) = old;
         let When { at, now, lateness } = when;
         let passed = self.clock(now).minus(lateness);
-        let mut keys: Vec<CounterKey> = self.counters.keys().cloned().collect();
-        keys.sort();
-        for key in keys {
-            let Some(mut kept) = self.counters.remove(&key) else {
-                continue;
-            };
+        let before = std::mem::replace(&mut self.status, status);
+        let counters = self.subjects.iter().flat_map(|(place, entry)| {
+            let series = entry.counters().iter().map(|kept| kept.series);
+            series.map(move |series| (series, place))
+        });
+        let mut counters: Vec<(u32, u32)> = counters.collect();
+        counters.sort_by_cached_key(|(series, place)| {
+            let name = self.subjects.get(*place).name.as_str().to_owned();
+            (*series, name)
+        });
+        for (series, place) in counters {
+            let entry = self.subjects.get_mut(place);
             let mut changes = Vec::new();
-            let plan = teller.plan;
-            let series = plan.series_of(key.series);
-            let limits = series
-                .map(|s| plan.limits_for(s, tenant))
-                .unwrap_or_default();
-            let mut next = None;
-            match series {
-                Some(series) if !limits.is_empty() => {
-                    let rules = plan.rules(series, teller.zone);
-                    let counter = &mut kept.counter;
+            match teller.tier.member(series) {
+                Some(member) => {
+                    let rules = teller.plan.rules(member, teller.zone);
+                    let (name, kept) = entry.named(series);
                     let reform = Reform {
                         old: &old.policy.limits,
                         new: rules,
-                        limits: &limits,
                         at,
                         passed,
                     };
-                    counter.reform(reform, &mut changes);
+                    kept.counter.reform(reform, &mut changes);
                     kept.note(&changes, teller.offset);
-                    next = kept.counter.next_fall(rules, Timestamp::MAX);
-                    reschedule(&mut self.falls, &key, &mut kept, next);
-                    self.counters.insert(key.clone(), kept);
+                    let next = kept.counter.next_fall(rules, Timestamp::MAX);
+                    reschedule(&mut self.falls, place, kept, next);
+                    teller.tell(name, changes);
                 }
-                _ => {
-                    reschedule(&mut self.falls, &key, &mut kept, next);
-                    let before = old.series_of(key.series).expect("it was counted before");
-                    let rules = old.rules(before, old_zone);
+                None => {
+                    let kept = entry.remove(series).expect("it was listed");
+                    let member = old.tier(before.tier).member(series);
+                    let rules = old.rules(member.expect("it was counted before"), before.zone);
                     kept.counter.retire(rules, (at, passed), &mut changes);
+                    teller.tell(entry.name.as_str(), changes);
                 }
             }
-            teller.tell(&key.subject, changes);
         }
+        self.subjects.retain(|entry| !entry.counters().is_empty());
+        self.list_falls();
     }
 
     /// Drops the counters that would be the same if made anew, when no event from before `floor` can come.
-    pub(crate) fn forget(&mut self, plan: &Plan, zone: Tz, floor: Timestamp) {
-        self.counters.retain(|key, kept| {
-            let series = plan
-                .series_of(key.series)
-                .expect("every counter's series is counted");
-            let window = series.window;
+    pub(crate) fn forget(&mut self, plan: &Plan, floor: Timestamp) {
+        let zone = self.status.zone;
+        let is_kept = |kept: &Kept| {
+            let window = plan.window(kept.series);
             !kept.counter.is_forgettable(Terms { window, zone }, floor)
-        });
+        };
+        let moves = self.subjects.retain(|entry| entry.retain(is_kept));
+        if moves.is_some() && !self.falls.is_empty() {
+            self.list_falls();
+        }
+    }
+
+    /// What it takes in memory, with all that belongs to it.
+    pub(crate) fn bytes(&self) -> usize {
+        let subjects = self.subjects.iter().map(|(_, entry)| entry.bytes());
+        2 * size_of::<Self>() + subjects.sum::<usize>()
     }
 
     pub(crate) fn counters(&self) -> usize {
-        self.counters.len()
+        let entries = self.subjects.iter();
+        entries.map(|(_, entry)| entry.counters().len()).sum()
     }
 }
 
-fn reschedule(
-    falls: &mut BTreeSet<(Timestamp, CounterKey)>,
-    key: &CounterKey,
-    kept: &mut Kept,
-    next: Option<Timestamp>,
-) {
-    if kept.falls_at == next {
-        return;
+fn reschedule(falls: &mut BTreeSet<Fall>, place: u32, kept: &mut Kept, next: Option<Timestamp>) {
+    let (before, series) = (kept.falls_at(), kept.series);
+    if before != next {
+        if let Some(at) = before {
+            falls.remove(&Fall { at, place, series });
+        }
+        if let Some(at) = next {
+            falls.insert(Fall { at, place, series });
+        }
     }
-    if let Some(before) = kept.falls_at {
-        falls.remove(&(before, key.clone()));
-    }
-    if let Some(next) = next {
-        falls.insert((next, key.clone()));
-    }
-    kept.falls_at = next;
+    kept.set_falls_at(next);
 }

@@ -3,9 +3,11 @@
 //! Limits with the same pattern, meter and window look at the same sums. They form a *series*, and a series has one
 //! counter for each subject. So a limit that gets other numbers, another name or another tier keeps what was counted.
 
+use std::collections::BTreeMap;
+
 use chrono_tz::Tz;
 use schemas::policy::{Limit, Meter, Policy, Stream, Window};
-use schemas::subject::{Pattern, Subject};
+use schemas::subject::Pattern;
 
 use crate::counter::Rules;
 use crate::window::Terms;
@@ -21,14 +23,54 @@ pub(crate) enum Kind {
 
 /// Limits that look at the same sums.
 #[derive(Debug)]
-pub(crate) struct Series {
+struct Series {
     /// The same for the same pattern, meter and window in every version of the policy.
-    pub(crate) id: u32,
-    pub(crate) pattern: Pattern,
-    pub(crate) meter: Meter,
-    pub(crate) window: Window,
+    id: u32,
+    pattern: Pattern,
+    meter: Meter,
+    window: Window,
     /// Places in the policy's list of limits.
     limits: Vec<usize>,
+}
+
+/// The series of one pattern that count for tenants of one tier: they look at the same subject of an event.
+#[derive(Debug)]
+pub(crate) struct Family {
+    pub(crate) pattern: Pattern,
+    pub(crate) members: Vec<Member>,
+}
+
+/// A series, with those of its limits that hold for a tier.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) series: u32,
+    pub(crate) meter: Meter,
+    window: Window,
+    limits: Vec<usize>,
+    /// The lowest level of these limits.
+    lowest: i128,
+}
+
+/// What is counted for the tenants of one tier.
+#[derive(Debug)]
+pub(crate) struct Tier {
+    name: Option<String>,
+    pub(crate) families: Vec<Family>,
+}
+
+impl Tier {
+    /// What it counts of the series `id`.
+    pub(crate) fn member(&self, id: u32) -> Option<&Member> {
+        let mut members = self.families.iter().flat_map(|family| &family.members);
+        members.find(|member| member.series == id)
+    }
+}
+
+impl Member {
+    /// Whether sums of this meter and width of slices are what it counts.
+    pub(crate) fn takes(&self, meter: &Meter, slice_seconds: u32) -> bool {
+        self.meter == *meter && feed_slice_seconds(self.window) == slice_seconds
+    }
 }
 
 /// Sums that an event shard passes on for scopes wider than a tenant: one per meter and width of slices.
@@ -44,7 +86,11 @@ pub(crate) struct Feed {
 pub(crate) struct Plan {
     pub(crate) policy: Policy,
     /// What this shard has counters for.
-    pub(crate) series: Vec<Series>,
+    series: Vec<Series>,
+    /// One for each tier that a tenant is in, or none.
+    tiers: Vec<Tier>,
+    /// The window of each series, at the place of its id.
+    windows: Vec<Option<Window>>,
     /// What this shard passes on.
     pub(crate) feeds: Vec<Feed>,
 }
@@ -67,7 +113,57 @@ impl Plan {
             }
         }
         plan.policy = policy;
+        plan.windows = vec![None; ids.len()];
+        for series in &plan.series {
+            plan.windows[series.id as usize] = Some(series.window);
+        }
+        plan.add_tiers();
         plan
+    }
+
+    fn add_tiers(&mut self) {
+        let policy = &self.policy;
+        // For each tier one who is in it: a scope wider than a tenant, a tenant of no tier of its own, and any other.
+        let tenants = policy.tenants.keys().map(|tenant| Some(tenant.as_str()));
+        let mut tiers: BTreeMap<Option<&str>, Option<&str>> = BTreeMap::new();
+        for tenant in [None, Some("")].into_iter().chain(tenants) {
+            let tier = tenant.and_then(|tenant| policy.tier(tenant));
+            tiers.entry(tier).or_insert(tenant);
+        }
+        let tier = |(name, tenant): (Option<&str>, Option<&str>)| Tier {
+            name: name.map(str::to_owned),
+            families: self.families(tenant),
+        };
+        self.tiers = tiers.into_iter().map(tier).collect();
+    }
+
+    /// What is counted for one who is in the tier of `tenant`.
+    fn families(&self, tenant: Option<&str>) -> Vec<Family> {
+        let mut families: Vec<Family> = Vec::new();
+        for series in &self.series {
+            let limit = |place: &usize| &self.policy.limits[*place];
+            let holds = |place: &usize| self.policy.tier_allows(limit(place), tenant);
+            let limits: Vec<usize> = series.limits.iter().copied().filter(holds).collect();
+            let levels = limits.iter().flat_map(|place| &limit(place).levels);
+            let Some(lowest) = levels.map(|level| level.threshold).min() else {
+                continue;
+            };
+            let member = Member {
+                series: series.id,
+                meter: series.meter.clone(),
+                window: series.window,
+                limits,
+                lowest,
+            };
+            match families.iter_mut().find(|f| f.pattern == series.pattern) {
+                Some(family) => family.members.push(member),
+                None => families.push(Family {
+                    pattern: series.pattern.clone(),
+                    members: vec![member],
+                }),
+            }
+        }
+        families
     }
 
     fn add_series(&mut self, place: usize, limit: &Limit, ids: &mut SeriesIds) {
@@ -112,34 +208,39 @@ impl Plan {
         }
     }
 
-    pub(crate) fn series_of(&self, id: u32) -> Option<&Series> {
-        self.series.iter().find(|series| series.id == id)
+    /// Which of its tiers a tenant is in; `None` for a scope wider than one.
+    pub(crate) fn tier_of(&self, tenant: Option<&str>) -> u32 {
+        let name = tenant.and_then(|tenant| self.policy.tier(tenant));
+        let place = self.tiers.iter().position(|t| t.name.as_deref() == name);
+        let place = place.expect("every tier that a tenant is in was listed");
+        u32::try_from(place).expect("fewer than 2^32 tiers are in a policy")
     }
 
-    /// How the counters of `series` are read where `zone` holds.
-    pub(crate) fn rules(&self, series: &Series, zone: Tz) -> Rules<'_> {
+    pub(crate) fn tier(&self, place: u32) -> &Tier {
+        &self.tiers[place as usize]
+    }
+
+    /// Whether it has counters for the series `id`.
+    pub(crate) fn counts(&self, id: u32) -> bool {
+        self.series.iter().any(|series| series.id == id)
+    }
+
+    /// How the counters of `member` are read where `zone` holds.
+    pub(crate) fn rules<'p>(&'p self, member: &'p Member, zone: Tz) -> Rules<'p> {
         Rules {
             limits: &self.policy.limits,
+            places: &member.limits,
+            lowest: member.lowest,
             terms: Terms {
-                window: series.window,
+                window: member.window,
                 zone,
             },
         }
     }
 
-    /// The places of those limits of `series` that hold for `tenant` by its tier.
-    pub(crate) fn limits_for(&self, series: &Series, tenant: Option<&str>) -> Vec<usize> {
-        let holds = |place: &usize| self.policy.tier_allows(&self.policy.limits[*place], tenant);
-        series.limits.iter().copied().filter(holds).collect()
-    }
-}
-
-impl Series {
-    /// Whether sums for `scope` of this meter and width of slices are what it counts.
-    pub(crate) fn takes(&self, scope: &Subject, meter: &Meter, slice_seconds: u32) -> bool {
-        self.meter == *meter
-            && feed_slice_seconds(self.window) == slice_seconds
-            && self.pattern.accepts(scope)
+    /// The window of a series that is counted.
+    pub(crate) fn window(&self, series: u32) -> Window {
+        self.windows[series as usize].expect("every counter's series is counted")
     }
 }
 

@@ -3,29 +3,36 @@
 //! A cell stays in memory for as long as an event may still come for it, since an absolute value that began anew
 //! would replace a larger one. When that is, the tenant's time says; see [`Rollups::forget`].
 
-use std::collections::BTreeMap;
+mod seconds;
+
 use std::fmt;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
-use hashbrown::hash_map::EntryRef;
-use hashbrown::{Equivalent, HashMap};
+use hashbrown::DefaultHashBuilder;
 use schemas::subject::Identity;
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::RollupDimension;
-use crate::event::{Amounts, Event, Output, Rollup};
+use crate::dense::{Dense, Named, item_bytes};
+use crate::event::{Event, Output, Rollup};
+use seconds::Seconds;
+
+pub(crate) use seconds::Sums;
 
 pub(crate) const MINUTE_SECONDS: i64 = 60;
 
 /// How many parts [`Dims`] have: the tenant, and seven ids.
 const PARTS: usize = 8;
-const LENGTH_BYTES: usize = size_of::<u32>();
+const LENGTH_BYTES: usize = size_of::<u16>();
+/// What a shared piece of memory takes besides its contents.
+const SHARED_BYTES: usize = 2 * size_of::<usize>();
 
 /// By what usage is told apart in the store: the tenant, and key, user, route, provider, model, account, source.
 ///
 /// There are millions of them, most of them made for one event, so each is one piece of memory: for each part its
-/// length and one (0: absent) as a `u32`, then the parts one after the other.
+/// length and one (0: absent) as a `u16`, then the parts one after the other.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "StoredDims", into = "StoredDims")]
 pub(crate) struct Dims(Arc<[u8]>);
@@ -77,34 +84,34 @@ impl Dims {
         let (lengths, mut rest) = self.0.split_at(PARTS * LENGTH_BYTES);
         std::array::from_fn(|part| {
             let length = &lengths[part * LENGTH_BYTES..][..LENGTH_BYTES];
-            let length = u32::from_le_bytes(length.try_into().expect("it has its width"));
-            let (text, after) = rest.split_at(length.checked_sub(1)? as usize);
+            let length = u16::from_le_bytes(length.try_into().expect("it has its width"));
+            let (text, after) = rest.split_at(usize::from(length.checked_sub(1)?));
             rest = after;
             Some(std::str::from_utf8(text).expect("it was written as text"))
         })
     }
 }
 
-/// The bytes of [`Dims`] with these parts.
-fn pack(parts: [Option<&str>; PARTS]) -> Vec<u8> {
-    let texts = parts.iter().flatten();
-    let mut packed =
-        Vec::with_capacity(PARTS * LENGTH_BYTES + texts.clone().map(|t| t.len()).sum::<usize>());
+/// Writes the bytes of [`Dims`] with these parts into `packed` (cleared first).
+fn pack(parts: [Option<&str>; PARTS], packed: &mut Vec<u8>) {
+    packed.clear();
     for part in parts {
         let length = part.map_or(0, |text| text.len() + 1);
-        let length = u32::try_from(length).expect("an id is far shorter than 4 GiB");
+        let length = u16::try_from(length).expect("an id is far shorter than 64 KiB");
         packed.extend_from_slice(&length.to_le_bytes());
     }
-    for text in texts {
+    for text in parts.into_iter().flatten() {
         packed.extend_from_slice(text.as_bytes());
     }
-    packed
 }
 
 impl From<StoredDims> for Dims {
     fn from(stored: StoredDims) -> Self {
         let [a, b, c, d, e, f, g] = stored.ids.each_ref().map(Option::as_deref);
-        Self(pack([Some(&*stored.tenant), a, b, c, d, e, f, g]).into())
+        let parts = [Some(&*stored.tenant), a, b, c, d, e, f, g];
+        let mut packed = Vec::new();
+        pack(parts, &mut packed);
+        Self(packed.into())
     }
 }
 
@@ -123,132 +130,87 @@ impl fmt::Debug for Dims {
     }
 }
 
-/// Sums of one second.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Sums {
-    pub(crate) events: i64,
-    pub(crate) requests: i128,
-    pub(crate) input_tokens: i128,
-    pub(crate) output_tokens: i128,
-    /// Pico-dollars.
-    pub(crate) cost: i128,
-    pub(crate) failures: i128,
-    pub(crate) violations: i128,
-    pub(crate) units: BTreeMap<Box<str>, i128>,
-}
-
-impl Sums {
-    fn add(&mut self, amounts: &Amounts<'_>) {
-        self.events += 1;
-        self.requests += i128::from(amounts.requests);
-        self.input_tokens += i128::from(amounts.input_tokens);
-        self.output_tokens += i128::from(amounts.output_tokens);
-        self.cost += i128::from(amounts.cost);
-        self.failures += i128::from(amounts.failures);
-        self.violations += i128::from(amounts.violations);
-        for (name, amount) in amounts.units.into_iter().flatten() {
-            match self.units.get_mut(name.as_str()) {
-                Some(sum) => *sum += i128::from(*amount),
-                None => {
-                    self.units.insert(name.as_str().into(), (*amount).into());
-                }
-            }
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct CellKey {
+/// What one combination of dimensions used in one minute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Cell {
     dims: Dims,
     /// Minutes since 1970.
     minute: i64,
-}
-
-/// A [`CellKey`] on loan, with the same hash: looking up keeps nothing.
-#[derive(Hash)]
-struct CellRef<'a> {
-    dims: &'a [u8],
-    minute: i64,
-}
-
-impl Equivalent<CellKey> for CellRef<'_> {
-    fn equivalent(&self, key: &CellKey) -> bool {
-        self.minute == key.minute && *self.dims == *key.dims.0
-    }
-}
-
-impl From<&CellRef<'_>> for CellKey {
-    fn from(key: &CellRef<'_>) -> Self {
-        Self {
-            dims: Dims(key.dims.into()),
-            minute: key.minute,
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Cell {
-    /// By second of the minute, in order.
-    seconds: Vec<(u8, Sums)>,
+    seconds: Seconds,
     /// The record that changed it last.
     offset: i64,
     /// Changed since it was told.
     is_dirty: bool,
 }
 
+impl Cell {
+    /// What it takes in memory, with all that belongs to it.
+    fn bytes(&self) -> usize {
+        item_bytes::<Self>() + SHARED_BYTES + self.dims.0.len() + self.seconds.heap_bytes()
+    }
+}
+
+impl Named for Cell {
+    fn hash(&self, hasher: &DefaultHashBuilder) -> u64 {
+        cell_hash(hasher, &self.dims.0, self.minute)
+    }
+}
+
+fn cell_hash(hasher: &DefaultHashBuilder, dims: &[u8], minute: i64) -> u64 {
+    hasher.hash_one((minute, dims))
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Rollups {
-    cells: HashMap<CellKey, Cell>,
-    /// In the order in which they changed.
-    dirty: Vec<CellKey>,
+    cells: Dense<Cell>,
+    /// Places of cells, in the order in which they changed.
+    dirty: Vec<u32>,
 }
 
 impl Rollups {
-    pub(crate) fn add(&mut self, event: &Event<'_>, by: Breakdown, offset: i64) {
+    /// Adds an event. `dims` is a place to write to.
+    pub(crate) fn add(
+        &mut self,
+        event: &Event<'_>,
+        by: Breakdown,
+        offset: i64,
+        dims: &mut Vec<u8>,
+    ) {
         let second = event.at.second();
-        let dims = pack(by.parts(event.tenant, &event.identity));
-        let key = CellRef {
-            dims: &dims,
-            minute: second.div_euclid(MINUTE_SECONDS),
-        };
-        let mut entry = match self.cells.entry_ref(&key) {
-            EntryRef::Occupied(entry) => entry,
-            EntryRef::Vacant(entry) => entry.insert_entry(Cell {
-                // Most have one second only, and a vector that grows begins with four.
-                seconds: Vec::with_capacity(1),
+        let minute = second.div_euclid(MINUTE_SECONDS);
+        pack(by.parts(event.tenant, &event.identity), dims);
+        let dims = dims.as_slice();
+        let hash = cell_hash(self.cells.hasher(), dims, minute);
+        let is_it = |cell: &Cell| cell.minute == minute && *cell.dims.0 == *dims;
+        let place = self.cells.find(hash, is_it).unwrap_or_else(|| {
+            let cell = Cell {
+                dims: Dims(dims.into()),
+                minute,
+                seconds: Seconds::default(),
                 offset,
                 is_dirty: false,
-            }),
-        };
-        if !entry.get().is_dirty {
-            entry.get_mut().is_dirty = true;
-            self.dirty.push(entry.key().clone());
+            };
+            self.cells.push(hash, cell)
+        });
+        let cell = self.cells.get_mut(place);
+        if !cell.is_dirty {
+            cell.is_dirty = true;
+            self.dirty.push(place);
         }
-        let cell = entry.into_mut();
         cell.offset = offset;
         let second = second.rem_euclid(MINUTE_SECONDS) as u8;
-        let place = match cell.seconds.binary_search_by_key(&second, |(s, _)| *s) {
-            Ok(place) => place,
-            Err(place) => {
-                cell.seconds.insert(place, (second, Sums::default()));
-                place
-            }
-        };
-        cell.seconds[place].1.add(&event.amounts);
+        cell.seconds.add(second, &event.amounts);
     }
 
     /// Tells every cell that changed since it was last told.
     pub(crate) fn flush(&mut self, out: &mut Vec<Output>) {
-        for key in self.dirty.drain(..) {
-            let cell = self
-                .cells
-                .get_mut(&key)
-                .expect("a dirty cell is not forgotten");
+        for place in self.dirty.drain(..) {
+            let cell = self.cells.get_mut(place);
             cell.is_dirty = false;
             out.push(Output::Rollup(Rollup {
-                minute: Timestamp::from_seconds(key.minute * MINUTE_SECONDS),
-                dims: key.dims,
-                seconds: cell.seconds.clone(),
+                minute: Timestamp::from_seconds(cell.minute * MINUTE_SECONDS),
+                dims: cell.dims.clone(),
+                seconds: cell.seconds.sums(),
                 offset: cell.offset,
             }));
         }
@@ -257,14 +219,24 @@ impl Rollups {
     /// Drops the cells that can change no more: told, and ended by the time (`floor_of` its tenant) before which
     /// every event is late.
     pub(crate) fn forget(&mut self, floor_of: impl Fn(&str) -> Timestamp) {
-        self.cells.retain(|key, cell| {
-            let end = (key.minute + 1).saturating_mul(MINUTE_SECONDS);
-            cell.is_dirty || floor_of(key.dims.tenant()) < Timestamp::from_seconds(end)
+        let moves = self.cells.retain(|cell| {
+            let end = (cell.minute + 1).saturating_mul(MINUTE_SECONDS);
+            cell.is_dirty || floor_of(cell.dims.tenant()) < Timestamp::from_seconds(end)
         });
+        if let Some(moves) = moves {
+            for place in &mut self.dirty {
+                *place = moves.of(*place).expect("a dirty cell is kept");
+            }
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.cells.len()
+    }
+
+    /// What they take in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.cells.iter().map(|(_, cell)| cell.bytes()).sum()
     }
 }
 
@@ -272,9 +244,15 @@ impl Rollups {
 mod tests {
     use super::*;
 
+    fn packed(parts: [Option<&str>; PARTS]) -> Vec<u8> {
+        let mut packed = Vec::new();
+        pack(parts, &mut packed);
+        packed
+    }
+
     #[track_caller]
     fn check(parts: [Option<&str>; PARTS]) {
-        let dims = Dims(pack(parts).into());
+        let dims = Dims(packed(parts).into());
         assert_eq!(dims.parts(), parts);
         let stored = postcard::to_stdvec(&dims).unwrap();
         assert_eq!(postcard::from_bytes::<Dims>(&stored).unwrap(), dims);
@@ -296,11 +274,11 @@ mod tests {
         for (i, one) in all.iter().enumerate() {
             check(*one);
             let others = all.iter().skip(i + 1);
-            others.for_each(|other| assert_ne!(pack(*one), pack(*other)));
+            others.for_each(|other| assert_ne!(packed(*one), packed(*other)));
         }
         let mut split = [with(1, "ab"), with(1, "a")];
         split[0][2] = Some("c");
         split[1][2] = Some("bc");
-        assert_ne!(pack(split[0]), pack(split[1]));
+        assert_ne!(packed(split[0]), packed(split[1]));
     }
 }

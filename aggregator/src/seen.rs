@@ -5,10 +5,10 @@
 //! bound allows, the oldest generation goes first, and the span that holds from then on is shorter: a metric tells it.
 
 use std::collections::VecDeque;
-use std::hash::Hasher;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Duration;
 
-use hashbrown::HashSet;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128, SipHasher13};
@@ -22,29 +22,52 @@ const GENERATION: Duration = Duration::from_secs(3_600);
 /// A generation holds at most this part of all entries, so that dropping one costs little of the span.
 const GENERATIONS_MIN: usize = 24;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(from = "Stored")]
 pub(crate) struct Seen {
-    /// All that the generations hold.
-    #[serde(skip)]
-    hashes: HashSet<u128>,
-    /// Oldest first.
+    /// Oldest first. Each has a number, one more than the one before it.
+    hashes: VecDeque<u128>,
+    /// How the hashes are divided; oldest first.
     generations: VecDeque<Generation>,
+    /// The number of the oldest hash.
+    #[serde(skip)]
+    first: u32,
+    /// The numbers of all hashes, found by the hash: a quarter of what they would take themselves.
+    #[serde(skip)]
+    index: HashTable<u32>,
+    /// With a secret of this process: whoever makes events may know the hashes.
+    #[serde(skip)]
+    hasher: DefaultHashBuilder,
 }
 
 /// What a snapshot keeps: the rest follows from it.
 #[derive(Deserialize)]
 struct Stored {
+    hashes: VecDeque<u128>,
     generations: VecDeque<Generation>,
 }
 
 impl From<Stored> for Seen {
-    fn from(Stored { generations }: Stored) -> Self {
-        let hashes = generations.iter().flat_map(|generation| &generation.hashes);
-        Self {
-            hashes: hashes.copied().collect(),
-            generations,
+    fn from(stored: Stored) -> Self {
+        let hasher = DefaultHashBuilder::default();
+        let mut index = HashTable::with_capacity(stored.hashes.len());
+        for (number, hash) in (0..).zip(&stored.hashes) {
+            let key = |number: &u32| hasher.hash_one(stored.hashes[*number as usize]);
+            index.insert_unique(hasher.hash_one(hash), number, key);
         }
+        Self {
+            hashes: stored.hashes,
+            generations: stored.generations,
+            first: 0,
+            index,
+            hasher,
+        }
+    }
+}
+
+impl PartialEq for Seen {
+    fn eq(&self, other: &Self) -> bool {
+        self.hashes == other.hashes && self.generations == other.generations
     }
 }
 
@@ -53,7 +76,7 @@ struct Generation {
     /// Append times of its first entry and of its last.
     from: Timestamp,
     to: Timestamp,
-    hashes: Vec<u128>,
+    entries: usize,
 }
 
 /// How much is remembered.
@@ -78,24 +101,36 @@ impl Seen {
     /// Takes note of an event, and says whether it is new. `now` is append time, and never goes back.
     pub(crate) fn insert(&mut self, hash: u128, now: Timestamp, bounds: SeenBounds) -> bool {
         self.drop_while(|oldest, _| bounds.span < now.since(oldest.to));
-        // Looked up once: it is in no generation yet, so that none takes it along when it is dropped.
-        if !self.hashes.insert(hash) {
+        let key = self.hasher.hash_one(hash);
+        let (hashes, first) = (&self.hashes, self.first);
+        let hash_of = |number: &u32| hashes[number.wrapping_sub(first) as usize];
+        if self.index.find(key, |n| hash_of(n) == hash).is_some() {
             return false;
         }
-        self.drop_while(|_, entries| bounds.entries_max < entries);
+        self.drop_while(|_, entries| bounds.entries_max <= entries);
+        self.push(key, hash);
         let size_max = (bounds.entries_max / GENERATIONS_MIN).max(1);
         match self.generations.back_mut() {
-            Some(last) if now.since(last.from) < GENERATION && last.hashes.len() < size_max => {
-                last.hashes.push(hash);
+            Some(last) if now.since(last.from) < GENERATION && last.entries < size_max => {
+                last.entries += 1;
                 last.to = now;
             }
             _ => self.generations.push_back(Generation {
                 from: now,
                 to: now,
-                hashes: vec![hash],
+                entries: 1,
             }),
         }
         true
+    }
+
+    fn push(&mut self, key: u64, hash: u128) {
+        let count = u32::try_from(self.hashes.len()).expect("fewer than 2^32 events are known");
+        self.hashes.push_back(hash);
+        let (hashes, hasher, first) = (&self.hashes, &self.hasher, self.first);
+        let key_of = |n: &u32| hasher.hash_one(hashes[n.wrapping_sub(first) as usize]);
+        let number = first.wrapping_add(count);
+        self.index.insert_unique(key, number, key_of);
     }
 
     /// Drops the oldest generation for as long as `is_surplus` says so of it and of the number of all entries.
@@ -104,8 +139,11 @@ impl Seen {
             if !is_surplus(oldest, self.hashes.len()) {
                 break;
             }
-            for hash in &oldest.hashes {
-                self.hashes.remove(hash);
+            for hash in self.hashes.drain(..oldest.entries) {
+                let (key, number) = (self.hasher.hash_one(hash), self.first);
+                let found = self.index.find_entry(key, |n| *n == number);
+                found.expect("every hash has its number").remove();
+                self.first = number.wrapping_add(1);
             }
             self.generations.pop_front();
         }
@@ -113,6 +151,11 @@ impl Seen {
 
     pub(crate) fn len(&self) -> usize {
         self.hashes.len()
+    }
+
+    /// What it takes in memory: the hashes, and an index that is at most half empty.
+    pub(crate) fn bytes(&self) -> usize {
+        self.len() * (size_of::<u128>() + 2 * (size_of::<u32>() + 1))
     }
 
     /// For how long events are remembered at `now`: the age of the oldest.
@@ -143,8 +186,9 @@ mod tests {
             .collect();
         assert_eq!(new, expected);
         assert!(seen.len() <= entries_max);
-        let listed = seen.generations.iter().map(|g| g.hashes.len());
+        let listed = seen.generations.iter().map(|g| g.entries);
         assert_eq!(listed.sum::<usize>(), seen.len());
+        assert_eq!(seen.index.len(), seen.len());
     }
 
     #[test]

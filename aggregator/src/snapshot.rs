@@ -21,7 +21,7 @@ use crate::wire;
 
 const MAGIC: [u8; 8] = *b"WEIRSNAP";
 /// Of the layout: any change of what is encoded makes it another one.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = MAGIC.len() + 4 + 4 + 8;
 const GENERATIONS: usize = 2;
 const EXTENSION: &str = "snapshot";

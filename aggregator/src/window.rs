@@ -6,7 +6,9 @@
 
 mod bucket;
 mod calendar;
+mod packed;
 mod sliding;
+mod sum;
 
 use chrono_tz::Tz;
 use schemas::policy::Window;
@@ -99,6 +101,14 @@ impl WindowState {
             Self::Sliding(sliding) => sliding.falls_below(terms.window, threshold, by),
             Self::Bucket(bucket) => bucket.falls_below(terms.window, threshold, by),
             Self::Calendar(calendar) => calendar.falls_below(by),
+        }
+    }
+
+    /// Bytes that it takes beside itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Sliding(sliding) => sliding.heap_bytes(),
+            Self::Bucket(_) | Self::Calendar(_) => 0,
         }
     }
 

@@ -46,8 +46,11 @@ impl Case {
     }
 
     fn rules(&self) -> Rules<'_> {
+        let levels = &self.policy.limits[0].levels;
         Rules {
             limits: &self.policy.limits,
+            places: &[0],
+            lowest: levels[0].threshold,
             terms: self.terms,
         }
     }
@@ -66,7 +69,7 @@ fn check_in(zone: &str, window: &str, levels: &str, script: &str, expected: &[&s
         } else {
             let (amount, at) = word.split_once('@').unwrap();
             let (amount, at) = (amount.parse().unwrap(), seconds(at));
-            let counter = counter.get_or_insert_with(|| Counter::new(case.terms, at, &[0]));
+            let counter = counter.get_or_insert_with(|| Counter::new(case.terms, at));
             counter.add(case.rules(), at, amount, &mut changes);
         }
     }
@@ -260,7 +263,7 @@ fn a_calendar_begins_anew_at_its_boundary() {
 fn check_reform(script: &str, from: &str, to: &str, expected: &[&str]) {
     let window = "sliding 10s";
     let (old, new) = (Case::new(from, window, "UTC"), Case::new(to, window, "UTC"));
-    let mut counter = Counter::new(old.terms, Timestamp::from_seconds(0), &[0]);
+    let mut counter = Counter::new(old.terms, Timestamp::from_seconds(0));
     for word in script.split_ascii_whitespace() {
         let (amount, at) = word.split_once('@').unwrap();
         counter.add(
@@ -274,7 +277,6 @@ fn check_reform(script: &str, from: &str, to: &str, expected: &[&str]) {
     let reform = Reform {
         old: &old.policy.limits,
         new: new.rules(),
-        limits: &[0],
         at: Timestamp::from_seconds(100),
         passed: Timestamp::from_seconds(0),
     };
@@ -309,7 +311,7 @@ fn a_new_policy_is_obeyed_at_once() {
 #[test]
 fn a_retired_counter_tells_that_nothing_stands() {
     let case = Case::new("80%=8 hard=10", "sliding 10s", "UTC");
-    let mut counter = Counter::new(case.terms, Timestamp::from_seconds(0), &[0]);
+    let mut counter = Counter::new(case.terms, Timestamp::from_seconds(0));
     counter.add(
         case.rules(),
         Timestamp::from_seconds(0),
@@ -363,7 +365,7 @@ fn agree(window: &str, zone: &str, ops: &[Op]) -> Result<(), TestCaseError> {
     let first = match ops[0] {
         Op::Add { at, .. } | Op::Pass { by: at } => at,
     };
-    let mut counter = Counter::new(case.terms, first, &[0]);
+    let mut counter = Counter::new(case.terms, first);
     let mut naive = NaiveCounter::new(case.terms, first);
     for op in ops {
         let (mut changes, mut expected) = (Vec::new(), Vec::new());
@@ -392,7 +394,7 @@ fn worst_span(window: &str, hard: i128, seconds: i64, ops: &[Op]) -> i128 {
     let mut admitted = Vec::new();
     for op in ops {
         let Op::Add { at, .. } = *op else { continue };
-        let counter = counter.get_or_insert_with(|| Counter::new(case.terms, at, &[0]));
+        let counter = counter.get_or_insert_with(|| Counter::new(case.terms, at));
         counter.fall(case.rules(), at, &mut Vec::new());
         if !counter.stands() {
             counter.add(case.rules(), at, 1, &mut Vec::new());

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use super::{Engine, SCOPE_SPAN};
 use crate::event::{Cause, Event, Outcome, Output, Partial, Place};
-use crate::owner::{Deposit, Owner, Teller};
+use crate::owner::{Deposit, Owner, Status, Teller};
 use crate::partial::{FeedRef, Moment};
-use crate::plan::{Kind, Plan};
+use crate::plan::{Kind, Member, Plan};
 
 impl Engine {
     /// Adds an event to this shard's own sums for wider scopes.
@@ -57,33 +57,36 @@ impl Engine {
             return Outcome::Duplicate;
         };
         let (patience, at) = (self.settings.patience, partial.slice);
-        let owner = self
-            .state
-            .owners
-            .entry_ref(name)
-            .or_insert_with(|| Owner::new(at, now));
+        let new = || Owner::new(at, now, Status::new(&self.plan, name, false));
+        let owner = self.state.owners.entry_ref(name).or_insert_with(new);
         if !owner.stands() && owner.is_idle(now, SCOPE_SPAN) {
-            *owner = Owner::new(at, now);
+            *owner = new();
         }
         owner.observe(at, now, patience);
+        let status = owner.status();
         let mut teller = Teller {
             plan: &self.plan,
-            zone: self.plan.policy.zone(None),
+            tier: self.plan.tier(status.tier),
+            zone: status.zone,
+            owner: name,
+            is_tenant: false,
             offset: place.offset,
             event: None,
             out,
         };
-        for series in &self.plan.series {
-            if 0 < grown && series.takes(partial.scope, partial.meter, partial.slice_seconds) {
-                let deposit = Deposit {
-                    series,
-                    subject: name,
-                    tenant: None,
-                    at,
-                    amount: grown,
-                };
-                owner.add(deposit, &mut teller);
-            }
+        let (meter, slice_seconds) = (partial.meter, partial.slice_seconds);
+        let families = teller.tier.families.iter();
+        for family in families.filter(|family| family.pattern.accepts(partial.scope)) {
+            let amount = |member: &Member| match member.takes(meter, slice_seconds) {
+                true => grown,
+                false => 0,
+            };
+            let deposit = Deposit {
+                subject: name,
+                at,
+                amount,
+            };
+            owner.add(family, deposit, &mut teller);
         }
         owner.fall(now, patience.lateness, &mut teller);
         self.schedule(name);
@@ -93,30 +96,42 @@ impl Engine {
     /// Gives a series that is new here what the parts of its scopes already hold: the shards of events may have
     /// learned of it before this one.
     pub(super) fn backfill(&mut self, old: &Plan, offset: i64, out: &mut Vec<Output>) {
-        let new = |id: u32| old.series_of(id).is_none();
+        let tier = self.plan.tier(self.plan.tier_of(None));
         let mut touched = BTreeSet::new();
-        for series in self.plan.series.iter().filter(|series| new(series.id)) {
-            let takes = |scope: &_, meter: &_, seconds| series.takes(scope, meter, seconds);
+        let members = tier
+            .families
+            .iter()
+            .flat_map(|family| family.members.iter().map(move |member| (family, member)));
+        for (family, member) in members.filter(|(_, member)| !old.counts(member.series)) {
+            let takes = |scope: &_, meter: &_, seconds| {
+                member.takes(meter, seconds) && family.pattern.accepts(scope)
+            };
             for (scope, sums) in self.state.parts.history(takes) {
                 let Some(owner) = self.state.owners.get_mut(scope.as_str()) else {
                     continue;
                 };
+                let status = owner.status();
                 let mut teller = Teller {
                     plan: &self.plan,
-                    zone: self.plan.policy.zone(None),
+                    tier,
+                    zone: status.zone,
+                    owner: scope.as_str(),
+                    is_tenant: false,
                     offset,
                     event: None,
                     out,
                 };
-                for (at, amount) in sums {
+                for (at, sum) in sums {
+                    let amount = |other: &Member| match other.series == member.series {
+                        true => sum,
+                        false => 0,
+                    };
                     let deposit = Deposit {
-                        series,
                         subject: scope.as_str(),
-                        tenant: None,
                         at,
                         amount,
                     };
-                    owner.add(deposit, &mut teller);
+                    owner.add(family, deposit, &mut teller);
                 }
                 touched.insert(scope);
             }

@@ -8,11 +8,13 @@ use schemas::policy::Window;
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::sum::Sum;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bucket {
     head: Timestamp,
     /// Units in the bucket at the head.
-    units: i128,
+    units: Sum,
 }
 
 /// Units of one of the meter, and units that drain in a microsecond.
@@ -38,27 +40,30 @@ impl Rate {
 
 impl Bucket {
     pub(super) fn new(at: Timestamp) -> Self {
-        Self { head: at, units: 0 }
+        Self {
+            head: at,
+            units: Sum::default(),
+        }
     }
 
     /// The level in whole numbers of the meter, rounded up: at a threshold exactly while one more would not fit below
     /// it, which is when a gateway that counts for itself refuses.
     pub(super) fn level(&self, window: Window) -> i128 {
-        ceil(self.units, Rate::of(window).scale)
+        ceil(self.units.get(), Rate::of(window).scale)
     }
 
     pub(super) fn advance(&mut self, window: Window, to: Timestamp) {
         if self.head < to {
             let micros = to.as_micros().saturating_sub(self.head.as_micros());
             let drained = Rate::of(window).drain.saturating_mul(i128::from(micros));
-            self.units = self.units.saturating_sub(drained).max(0);
+            self.units = self.units.get().saturating_sub(drained).max(0).into();
             self.head = to;
         }
     }
 
     pub(super) fn add(&mut self, window: Window, amount: i128) {
         let units = amount.saturating_mul(Rate::of(window).scale);
-        self.units = self.units.saturating_add(units);
+        self.units = self.units.get().saturating_add(units).into();
     }
 
     pub(super) fn falls_below(
@@ -69,12 +74,12 @@ impl Bucket {
     ) -> Option<Timestamp> {
         let rate = Rate::of(window);
         let fits = threshold.saturating_sub(1).saturating_mul(rate.scale);
-        let at = self.after(ceil(self.units.saturating_sub(fits), rate.drain));
+        let at = self.after(ceil(self.units.get().saturating_sub(fits), rate.drain));
         (at <= by).then_some(at)
     }
 
     pub(super) fn forgettable_from(&self, window: Window) -> Timestamp {
-        self.after(ceil(self.units, Rate::of(window).drain))
+        self.after(ceil(self.units.get(), Rate::of(window).drain))
     }
 
     /// So many microseconds after the head.

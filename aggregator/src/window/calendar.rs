@@ -6,13 +6,15 @@ use schemas::policy::Period;
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::sum::Sum;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Calendar {
     /// The period that counts: from its start, up to but without its end.
     start: Timestamp,
     end: Timestamp,
     head: Timestamp,
-    sum: i128,
+    sum: Sum,
 }
 
 impl Calendar {
@@ -22,12 +24,12 @@ impl Calendar {
             start,
             end,
             head: at,
-            sum: 0,
+            sum: Sum::default(),
         }
     }
 
     pub(super) fn sum(&self) -> i128 {
-        self.sum
+        self.sum.get()
     }
 
     pub(super) fn ends_at(&self) -> Timestamp {
@@ -38,14 +40,14 @@ impl Calendar {
         self.head = self.head.max(to);
         if self.end <= self.head {
             (self.start, self.end) = bounds(period, zone, self.head);
-            self.sum = 0;
+            self.sum = Sum::default();
         }
     }
 
     pub(super) fn add(&mut self, at: Timestamp, amount: i128) -> bool {
         let counts = self.start <= at;
         if counts {
-            self.sum += amount;
+            self.sum = (self.sum.get() + amount).into();
         }
         counts
     }

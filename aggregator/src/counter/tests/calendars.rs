@@ -19,7 +19,7 @@ fn check_period(line: &str) {
     }
     let case = Case::new("hard=2", &format!("calendar {period}"), zone);
     let just_before = |at: Timestamp| Timestamp::from_micros(at.as_micros() - 1);
-    let mut counter = Counter::new(case.terms, just_before(start), &[0]);
+    let mut counter = Counter::new(case.terms, just_before(start));
     let (mut sums, mut changes) = (Vec::new(), Vec::new());
     for at in [just_before(start), start, just_before(end), end] {
         counter.add(case.rules(), at, 1, &mut changes);

@@ -121,10 +121,12 @@ impl Direct {
 impl Gate for Direct {
     fn asks(&mut self, at: Timestamp, amount: i64) -> bool {
         let rules = Rules {
+            places: &[0],
+            lowest: self.policy.limits[0].levels[0].threshold,
             limits: &self.policy.limits,
             terms: self.terms,
         };
-        let new = || Counter::new(self.terms, at, &[0]);
+        let new = || Counter::new(self.terms, at);
         let counter = self.counter.get_or_insert_with(new);
         counter.fall(rules, at, &mut Vec::new());
         let open = !counter.stands();
@@ -136,6 +138,8 @@ impl Gate for Direct {
 
     fn closed_until(&self) -> Timestamp {
         let rules = Rules {
+            places: &[0],
+            lowest: self.policy.limits[0].levels[0].threshold,
             limits: &self.policy.limits,
             terms: self.terms,
         };

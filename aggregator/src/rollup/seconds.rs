@@ -1,0 +1,237 @@
+//! The sums of a minute's seconds. Most minutes have one second, with an event or two: it lies in the cell itself, in
+//! numbers as small as hold it; what does not fit is kept whole.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Amounts;
+
+/// Sums of one second.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sums {
+    pub(crate) events: i64,
+    pub(crate) requests: i128,
+    pub(crate) input_tokens: i128,
+    pub(crate) output_tokens: i128,
+    /// Pico-dollars.
+    pub(crate) cost: i128,
+    pub(crate) failures: i128,
+    pub(crate) violations: i128,
+    pub(crate) units: BTreeMap<Box<str>, i128>,
+}
+
+impl Sums {
+    fn add(&mut self, amounts: &Amounts<'_>) {
+        self.events += 1;
+        self.requests += i128::from(amounts.requests);
+        self.input_tokens += i128::from(amounts.input_tokens);
+        self.output_tokens += i128::from(amounts.output_tokens);
+        self.cost += i128::from(amounts.cost);
+        self.failures += i128::from(amounts.failures);
+        self.violations += i128::from(amounts.violations);
+        for (name, amount) in amounts.units.into_iter().flatten() {
+            match self.units.get_mut(name.as_str()) {
+                Some(sum) => *sum += i128::from(*amount),
+                None => {
+                    self.units.insert(name.as_str().into(), (*amount).into());
+                }
+            }
+        }
+    }
+}
+
+/// [`Sums`] of no units, none of which is large.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Small {
+    input_tokens: u64,
+    output_tokens: u64,
+    cost: u64,
+    events: u32,
+    requests: u32,
+    failures: u32,
+    violations: u32,
+}
+
+impl Small {
+    /// The sums with these amounts added; `None` when they are no longer small.
+    fn plus(self, amounts: &Amounts<'_>) -> Option<Self> {
+        let count = |sum: u32, amount: i64| sum.checked_add(u32::try_from(amount).ok()?);
+        let large = |sum: u64, amount: i64| sum.checked_add(u64::try_from(amount).ok()?);
+        if amounts.units.is_some_and(|units| !units.is_empty()) {
+            return None;
+        }
+        Some(Self {
+            input_tokens: large(self.input_tokens, amounts.input_tokens)?,
+            output_tokens: large(self.output_tokens, amounts.output_tokens)?,
+            cost: large(self.cost, amounts.cost)?,
+            events: self.events.checked_add(1)?,
+            requests: count(self.requests, amounts.requests)?,
+            failures: count(self.failures, amounts.failures)?,
+            violations: count(self.violations, amounts.violations)?,
+        })
+    }
+}
+
+impl From<Small> for Sums {
+    fn from(small: Small) -> Self {
+        Self {
+            events: small.events.into(),
+            requests: small.requests.into(),
+            input_tokens: small.input_tokens.into(),
+            output_tokens: small.output_tokens.into(),
+            cost: small.cost.into(),
+            failures: small.failures.into(),
+            violations: small.violations.into(),
+            units: BTreeMap::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Held {
+    Small(Small),
+    Whole(Box<Sums>),
+}
+
+impl Held {
+    fn add(&mut self, amounts: &Amounts<'_>) {
+        match self {
+            Self::Whole(sums) => sums.add(amounts),
+            Self::Small(small) => match small.plus(amounts) {
+                Some(sums) => *small = sums,
+                None => {
+                    let mut sums = Sums::from(*small);
+                    sums.add(amounts);
+                    *self = Self::Whole(Box::new(sums));
+                }
+            },
+        }
+    }
+
+    fn sums(&self) -> Sums {
+        match self {
+            Self::Small(small) => (*small).into(),
+            Self::Whole(sums) => (**sums).clone(),
+        }
+    }
+
+    /// Bytes that it takes beside itself.
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Small(_) => 0,
+            Self::Whole(sums) => {
+                let units = sums.units.keys();
+                let unit = |name: &str| size_of::<(Box<str>, i128)>() + name.len();
+                size_of::<Sums>() + units.map(|name| unit(name)).sum::<usize>()
+            }
+        }
+    }
+}
+
+/// A second of the minute, and what happened in it.
+type Second = (u8, Held);
+
+/// What happened in a minute, second by second.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Seconds {
+    /// The one that was the first to come.
+    first: Second,
+    /// The others, in order.
+    others: Option<Box<Others>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Others(Vec<Second>);
+
+impl Default for Seconds {
+    /// A minute in which nothing has happened yet.
+    fn default() -> Self {
+        Self {
+            first: (0, Held::Small(Small::default())),
+            others: None,
+        }
+    }
+}
+
+impl Seconds {
+    /// Adds what happened in `second`.
+    pub(super) fn add(&mut self, second: u8, amounts: &Amounts<'_>) {
+        if matches!(self.first.1, Held::Small(Small { events: 0, .. })) {
+            self.first.0 = second;
+        }
+        if self.first.0 == second {
+            return self.first.1.add(amounts);
+        }
+        let Others(others) = &mut **self.others.get_or_insert_default();
+        let place = match others.binary_search_by_key(&second, |(second, _)| *second) {
+            Ok(place) => place,
+            Err(place) => {
+                if others.len() == others.capacity() {
+                    others.reserve_exact((others.len() / 2).max(1));
+                }
+                others.insert(place, (second, Held::Small(Small::default())));
+                place
+            }
+        };
+        others[place].1.add(amounts);
+    }
+
+    /// Each second's sums, in order.
+    pub(super) fn sums(&self) -> Vec<(u8, Sums)> {
+        let others = self.others.iter().flat_map(|others| &others.0);
+        let (before, after): (Vec<&Second>, Vec<&Second>) =
+            others.partition(|(second, _)| *second < self.first.0);
+        let all = before.into_iter().chain([&self.first]).chain(after);
+        all.map(|(second, held)| (*second, held.sums())).collect()
+    }
+
+    /// Bytes that it takes beside itself.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let others = self.others.as_ref().map_or(0, |others| {
+            let held = others.0.iter().map(|(_, held)| held.heap_bytes());
+            size_of::<Others>() + size_of_val(&*others.0) + held.sum::<usize>()
+        });
+        self.first.1.heap_bytes() + others
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::cases;
+
+    proptest! {
+        #![proptest_config(cases(300))]
+
+        #[test]
+        fn sums_agree_with_whole_numbers(
+            events in prop::collection::vec(
+                (0..4_u8, prop_oneof![0..3_i64, Just(i64::MAX), Just(i64::from(u32::MAX))], any::<bool>()),
+                1..40,
+            ),
+        ) {
+            let units = BTreeMap::from([("images".to_owned(), 7)]);
+            let (mut seconds, mut expected) = (Seconds::default(), BTreeMap::<u8, Sums>::new());
+            for (second, amount, has_units) in events {
+                let amounts = Amounts {
+                    requests: amount,
+                    input_tokens: amount,
+                    output_tokens: 1,
+                    cost: amount,
+                    failures: 2,
+                    violations: amount,
+                    units: has_units.then_some(&units),
+                };
+                seconds.add(second, &amounts);
+                expected.entry(second).or_default().add(&amounts);
+                let expected: Vec<_> = expected.clone().into_iter().collect();
+                prop_assert_eq!(seconds.sums(), expected);
+            }
+            let stored = postcard::to_stdvec(&seconds).unwrap();
+            prop_assert_eq!(postcard::from_bytes::<Seconds>(&stored).unwrap(), seconds);
+        }
+    }
+}

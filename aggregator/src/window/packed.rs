@@ -1,0 +1,238 @@
+//! The closed slices of a sliding window, a few bytes each: there may be hundreds for each of thousands of counters.
+//!
+//! Oldest first, each is its gap (how many slices later the next newer one lies, closed or open) and its amount, both
+//! as numbers of seven bits a byte. So the oldest is taken off and a newer one put on without touching the others.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+const INLINE_BYTES: usize = 14;
+/// Two slices of the largest amounts and gaps.
+const ENCODED_BYTES: usize = 2 * (19 + 3);
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "Vec<u8>", into = "Vec<u8>")]
+#[expect(
+    clippy::box_collection,
+    reason = "a vector of its own would take eight bytes more of every counter, and most need none"
+)]
+pub(super) enum Packed {
+    Inline { len: u8, bytes: [u8; INLINE_BYTES] },
+    Heap(Box<Vec<u8>>),
+}
+
+/// One closed slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Closed {
+    pub(super) gap: u16,
+    pub(super) amount: i128,
+}
+
+/// The bytes of one or two slices.
+struct Encoded {
+    bytes: [u8; ENCODED_BYTES],
+    len: usize,
+}
+
+impl Encoded {
+    fn of(slices: &[Closed]) -> Self {
+        let mut encoded = Self {
+            bytes: [0; ENCODED_BYTES],
+            len: 0,
+        };
+        for slice in slices {
+            encoded.number(u128::from(slice.gap));
+            encoded.number(slice.amount.unsigned_abs());
+        }
+        encoded
+    }
+
+    fn number(&mut self, mut number: u128) {
+        loop {
+            let rest = number >> 7;
+            let more = if rest == 0 { 0 } else { 0x80 };
+            self.bytes[self.len] = (number & 0x7f) as u8 | more;
+            self.len += 1;
+            if rest == 0 {
+                return;
+            }
+            number = rest;
+        }
+    }
+}
+
+/// Takes a number off the front; `None` when there is none.
+fn number(bytes: &mut &[u8]) -> Option<u128> {
+    let (&first, rest) = bytes.split_first()?;
+    *bytes = rest;
+    let mut number = u128::from(first & 0x7f);
+    let (mut last, mut shift) = (first, 7);
+    while last & 0x80 != 0 && shift < 128 {
+        let (&next, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u128::from(next & 0x7f) << shift;
+        (last, shift) = (next, shift + 7);
+    }
+    Some(number)
+}
+
+impl Packed {
+    pub(super) const fn new() -> Self {
+        Self::Inline {
+            len: 0,
+            bytes: [0; INLINE_BYTES],
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Self::Heap(bytes) => bytes,
+        }
+    }
+
+    /// Bytes that it takes beside itself, as far as what it holds decides that.
+    pub(super) fn heap_bytes(&self) -> usize {
+        match self.bytes().len() {
+            ..=INLINE_BYTES => 0,
+            len => len + size_of::<Vec<u8>>(),
+        }
+    }
+
+    /// The slices, oldest first, each with where its bytes lie.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Range<usize>, Closed)> {
+        let bytes = self.bytes();
+        let mut rest = bytes;
+        std::iter::from_fn(move || {
+            let start = bytes.len() - rest.len();
+            let gap = u16::try_from(number(&mut rest)?).ok()?;
+            let amount = number(&mut rest)?.cast_signed();
+            Some((start..bytes.len() - rest.len(), Closed { gap, amount }))
+        })
+    }
+
+    pub(super) fn push(&mut self, slice: Closed) {
+        let end = self.bytes().len();
+        self.replace(end..end, &[slice]);
+    }
+
+    pub(super) fn drop_front(&mut self, bytes: usize) {
+        self.replace(0..bytes, &[]);
+    }
+
+    /// Puts up to two slices in the place of those whose bytes these are.
+    pub(super) fn replace(&mut self, range: Range<usize>, slices: &[Closed]) {
+        let encoded = Encoded::of(slices);
+        let new = &encoded.bytes[..encoded.len];
+        let len = self.bytes().len() - range.len() + new.len();
+        match self {
+            Self::Inline { len: before, bytes } if len <= INLINE_BYTES => {
+                bytes.copy_within(range.end..usize::from(*before), range.start + new.len());
+                bytes[range.start..][..new.len()].copy_from_slice(new);
+                *before = len as u8;
+            }
+            Self::Inline { .. } => {
+                let mut bytes = Vec::with_capacity(2 * len);
+                bytes.extend_from_slice(&self.bytes()[..range.start]);
+                bytes.extend_from_slice(new);
+                bytes.extend_from_slice(&self.bytes()[range.end..]);
+                *self = Self::Heap(Box::new(bytes));
+            }
+            Self::Heap(_) if len == 0 => *self = Self::new(),
+            Self::Heap(bytes) if new.is_empty() => drop(bytes.drain(range)),
+            Self::Heap(bytes) if range.start == bytes.len() => bytes.extend_from_slice(new),
+            Self::Heap(bytes) => drop(bytes.splice(range, new.iter().copied())),
+        }
+    }
+}
+
+impl PartialEq for Packed {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Packed {}
+
+impl From<Vec<u8>> for Packed {
+    fn from(vec: Vec<u8>) -> Self {
+        let mut bytes = [0; INLINE_BYTES];
+        match bytes.get_mut(..vec.len()) {
+            Some(place) => {
+                place.copy_from_slice(&vec);
+                let len = vec.len() as u8;
+                Self::Inline { len, bytes }
+            }
+            None => Self::Heap(Box::new(vec)),
+        }
+    }
+}
+
+impl From<Packed> for Vec<u8> {
+    fn from(packed: Packed) -> Self {
+        packed.bytes().to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::cases;
+
+    fn slice() -> impl Strategy<Value = Closed> {
+        let amount = prop_oneof![
+            4 => 0..5_000_i128,
+            1 => 0..=i128::MAX,
+            1 => Just(i128::MAX),
+        ];
+        (1..1_000_u16, amount).prop_map(|(gap, amount)| Closed { gap, amount })
+    }
+
+    proptest! {
+        #![proptest_config(cases(300))]
+
+        #[test]
+        fn it_agrees_with_a_list(
+            ops in prop::collection::vec((any::<prop::sample::Index>(), 0..6_u8, slice(), slice()), 0..60),
+        ) {
+            let (mut packed, mut list) = (Packed::new(), Vec::new());
+            for (index, op, a, b) in ops {
+                let ranges: Vec<_> = packed.iter().map(|(range, _)| range).collect();
+                let place = index.index(list.len() + 1);
+                let here = ranges.get(place).cloned();
+                match (op, here) {
+                    (0, Some(range)) => {
+                        packed.drop_front(range.end);
+                        list.drain(..=place);
+                    }
+                    (1, Some(range)) => {
+                        packed.replace(range, &[a]);
+                        list[place] = a;
+                    }
+                    (2, Some(range)) => {
+                        packed.replace(range.start..range.start, &[a]);
+                        list.insert(place, a);
+                    }
+                    (3, Some(range)) => {
+                        packed.replace(range, &[a, b]);
+                        list[place] = a;
+                        list.insert(place + 1, b);
+                    }
+                    _ => {
+                        packed.push(a);
+                        list.push(a);
+                    }
+                }
+                let found: Vec<Closed> = packed.iter().map(|(_, slice)| slice).collect();
+                prop_assert_eq!(&found, &list);
+                let stored = Vec::from(packed.clone());
+                let loaded = Packed::from(stored);
+                prop_assert_eq!(loaded.heap_bytes(), packed.heap_bytes());
+                prop_assert_eq!(&loaded, &packed);
+            }
+        }
+    }
+}
