@@ -16,7 +16,7 @@ use crate::engine::{Engine, Settings, WentBack};
 use crate::event::{Input, Outcome, Output, Place};
 use crate::metrics::{Figures, Metrics};
 use crate::plan::Kind;
-use crate::snapshot::{self, SnapshotError, Snapshots};
+use crate::snapshot::{self, Snapshots};
 use crate::wire::{self, MOVED_FROM, Outgoing, Unreadable};
 
 /// From one try to the next to hand over a record while too many wait for the log.
@@ -34,8 +34,11 @@ pub(crate) enum ShardError {
         partition: Partition,
         error: SendError,
     },
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
+    #[error("a snapshot of {partition} cannot be encoded: {error}")]
+    Encode {
+        partition: Partition,
+        error: postcard::Error,
+    },
 }
 
 /// What all shards of a process share.
@@ -55,8 +58,9 @@ pub(crate) struct Shard {
     office: Office,
     /// Everything that the log holds was taken.
     is_caught_up: bool,
-    /// Where the newest snapshot goes on, and when it was begun.
-    saved: i64,
+    /// Where the newest snapshot goes on, if it was written.
+    saved: Option<i64>,
+    /// When it was begun.
     saved_at: Timestamp,
     /// What waits for the log's acknowledgement, oldest first.
     waiting: VecDeque<Delivery>,
@@ -69,7 +73,7 @@ impl Shard {
         office: Office,
         now: Timestamp,
     ) -> Self {
-        let saved = engine.next_offset();
+        let saved = Some(engine.next_offset());
         let shard = Self {
             partition,
             engine,
@@ -291,40 +295,45 @@ impl Shard {
         .await
     }
 
-    /// Begins a snapshot, if anything was taken since the last one and that one is old enough.
-    pub(crate) async fn snapshot_when_due(
-        &mut self,
-        now: Timestamp,
-        interval: Duration,
-    ) -> Result<Option<Snapshot>, ShardError> {
-        if now.since(self.saved_at) < interval {
-            return Ok(None);
-        }
-        self.snapshot(now).await
+    /// Whether the last snapshot is old enough for another one, and anything was taken since.
+    pub(crate) fn is_snapshot_due(&self, now: Timestamp, interval: Duration) -> bool {
+        interval <= now.since(self.saved_at) && self.has_news()
     }
 
-    /// Begins a snapshot, if anything was taken since the last one.
-    pub(crate) async fn snapshot(
-        &mut self,
-        now: Timestamp,
-    ) -> Result<Option<Snapshot>, ShardError> {
-        if self.engine.next_offset() == self.saved {
-            return Ok(None);
-        }
+    /// Whether anything was taken since the last snapshot.
+    pub(crate) fn has_news(&self) -> bool {
+        self.saved != Some(self.engine.next_offset())
+    }
+
+    /// Tells every sum that changed, as it must be before a snapshot: what the snapshot holds is not told again.
+    pub(crate) async fn tell(&mut self) -> Result<(), ShardError> {
         let mut out = Vec::new();
         self.engine.flush(&mut out);
-        self.send_all(&mut out).await?;
+        self.send_all(&mut out).await
+    }
+
+    /// A snapshot, after [`Shard::tell`]. It takes long where many keys are counted, and belongs on a thread of its own.
+    pub(crate) fn snapshot(&mut self, now: Timestamp) -> Result<Snapshot, ShardError> {
+        let partition = self.partition;
         self.engine.forget();
         self.show();
-        (self.saved, self.saved_at) = (self.engine.next_offset(), now);
-        Ok(Some(Snapshot {
-            partition: self.partition,
-            next_offset: self.saved,
-            bytes: snapshot::encode(self.partition, &self.engine)?,
+        let bytes = snapshot::encode(partition, &self.engine);
+        let bytes = bytes.map_err(|error| ShardError::Encode { partition, error })?;
+        let next_offset = self.engine.next_offset();
+        (self.saved, self.saved_at) = (Some(next_offset), now);
+        Ok(Snapshot {
+            partition,
+            next_offset,
+            bytes: bytes.into(),
             outputs: self.waiting.drain(..).collect(),
             snapshots: self.office.snapshots.clone(),
             metrics: self.office.metrics.clone(),
-        }))
+        })
+    }
+
+    /// The last snapshot was not written: another one is due, even if nothing comes.
+    pub(crate) fn not_saved(&mut self) {
+        self.saved = None;
     }
 
     fn show(&self) {
@@ -337,44 +346,49 @@ impl Shard {
     }
 }
 
-/// A snapshot on its way to the folder.
+/// A snapshot on its way to where snapshots are kept.
 pub(crate) struct Snapshot {
     partition: Partition,
     next_offset: i64,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     /// What was said before it.
     outputs: Vec<Delivery>,
     snapshots: Snapshots,
     metrics: Metrics,
 }
 
+/// What became of a snapshot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    pub(crate) partition: Partition,
+    /// Where it goes on; `None` when it could not be written: counting goes on all the same, and a later one may
+    /// succeed.
+    pub(crate) next_offset: Option<i64>,
+}
+
 impl Snapshot {
-    /// Writes it, once the log has acknowledged everything that was said before. Returns where it goes on, or `None`
-    /// when the folder does not take it: counting goes on all the same, and a later one may succeed.
-    pub(crate) async fn finish(self) -> Result<Option<(Partition, i64)>, ShardError> {
-        let partition = self.partition;
+    /// Writes it, once the log has acknowledged everything that was said before.
+    pub(crate) async fn write(self) -> Result<Written, ShardError> {
+        let (partition, next_offset) = (self.partition, self.next_offset);
         for output in self.outputs {
             let acknowledged = output.await;
             acknowledged.map_err(|error| ShardError::Output { partition, error })?;
         }
-        let (next_offset, bytes) = (self.next_offset, self.bytes.len());
-        let write = move || self.snapshots.save(partition, next_offset, &self.bytes);
-        match tokio::task::spawn_blocking(write).await {
-            Ok(Ok(())) => {
-                self.metrics.snapshots.inc();
-                self.metrics.snapshot_bytes.inc_by(bytes as u64);
-                Ok(Some((partition, next_offset)))
-            }
-            Ok(Err(error)) => {
-                tracing::error!(%partition, %error, "a snapshot is not written");
-                self.metrics.snapshot_failures.inc();
-                Ok(None)
-            }
-            Err(error) => {
-                tracing::error!(%partition, %error, "a snapshot's writing ended early");
-                self.metrics.snapshot_failures.inc();
-                Ok(None)
-            }
+        let length = self.bytes.len() as u64;
+        let saved = self
+            .snapshots
+            .save(partition, next_offset, self.bytes)
+            .await;
+        if let Err(error) = &saved {
+            tracing::error!(%partition, %error, "a snapshot is not written");
+            self.metrics.snapshot_failures.inc();
+        } else {
+            self.metrics.snapshots.inc();
+            self.metrics.snapshot_bytes.inc_by(length);
         }
+        Ok(Written {
+            partition,
+            next_offset: saved.ok().map(|()| next_offset),
+        })
     }
 }

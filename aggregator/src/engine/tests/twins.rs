@@ -333,13 +333,13 @@ impl<'a> Reader<'a> {
                 self.engine.forget();
                 let bytes = snapshot::encode(self.partition, &self.engine).unwrap();
                 let next = self.engine.next_offset();
-                snapshots.save(self.partition, next, &bytes).unwrap();
+                snapshot::wait(snapshots.save(self.partition, next, bytes.into())).unwrap();
                 self.safe = self.said.len();
             }
             Then::Kill { percent } => {
                 let arrived = (self.said.len() - self.safe) * percent / 100;
                 self.said.truncate(self.safe + arrived);
-                let saved = snapshots.load(self.partition, self.shard, settings());
+                let saved = snapshot::wait(snapshots.load(self.partition, self.shard, settings()));
                 let new = || Engine::new(self.shard, settings());
                 self.engine = saved.unwrap().unwrap_or_else(new);
             }

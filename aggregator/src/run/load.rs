@@ -1,0 +1,44 @@
+//! Taking partitions over where their snapshots end.
+
+use bus::Partition;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+
+use super::{CountError, Parts};
+use crate::engine::{Engine, ShardId};
+use crate::wire;
+
+/// Snapshots that are read at the same time: as many as there are processors, and a few where these wait for a disk or
+/// a server. Each is held in memory twice, as bytes and as what they say.
+const LOADS_MIN: usize = 4;
+
+/// The engines of partitions, each as its newest snapshot has it, or at the beginning of its log.
+pub(super) async fn load(
+    parts: &Parts,
+    partitions: &[Partition],
+) -> Result<Vec<(Partition, Engine)>, CountError> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let load = |partition: &Partition| load_one(parts, *partition).boxed();
+    let loads: Vec<BoxFuture<'_, _>> = partitions.iter().map(load).collect();
+    let loads = stream::iter(loads).buffer_unordered(processors.max(LOADS_MIN));
+    loads.try_collect().await
+}
+
+async fn load_one(parts: &Parts, partition: Partition) -> Result<(Partition, Engine), CountError> {
+    let spec = wire::TOPICS
+        .into_iter()
+        .find(|spec| spec.name == partition.topic);
+    let kind = wire::kind_of(partition.topic);
+    let (spec, kind) = spec
+        .zip(kind)
+        .expect("only topics that are counted are read");
+    let shard = ShardId {
+        kind,
+        partition: partition.index,
+        partitions: parts.bus.partitions(spec),
+    };
+    let settings = parts.config.settings();
+    let loaded = parts.snapshots.load(partition, shard, settings).await?;
+    let engine = loaded.unwrap_or_else(|| Engine::new(shard, settings));
+    Ok((partition, engine))
+}
