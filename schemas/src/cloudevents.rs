@@ -2,7 +2,7 @@
 //!
 //! Over HTTP and on Kafka alike: [`read_event`] (structured), [`read_batch`], [`read_ndjson`], [`read_binary`]
 //! (attributes in headers, the data as the body), and [`read_csp_reports`] for what browsers send by themselves.
-//! The attribute `subject` is the tenant.
+//! The attribute `subject` is the tenant. [`read_plain_usage`] is the short way for those that read the log.
 //!
 //! What is read is checked: an [`Event`] can be written to its topic as it is. Numbers are read from their text,
 //! never through a float. Fields that nobody knows are ignored, as consumers of CloudEvents do, but for names that
@@ -15,8 +15,11 @@ mod fields;
 mod findings;
 mod json;
 mod names;
+mod plain;
 mod usage;
 
+#[cfg(test)]
+mod agree;
 #[cfg(test)]
 mod any;
 #[cfg(test)]
@@ -25,7 +28,7 @@ mod refusals;
 mod tables;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -33,7 +36,7 @@ use thiserror::Error;
 pub use csp::{CspReports, read_csp_reports};
 
 use crate::problem::FieldError;
-use crate::record::{Auth, Csp, Usage};
+use crate::record::{Auth, Csp, Usage, UsageRef};
 use crate::time::Timestamp;
 use envelope::Reader;
 use findings::At;
@@ -106,6 +109,9 @@ pub struct Rules {
     pub meter_types: Arc<BTreeSet<String>>,
 }
 
+/// Rules are made anew for each record of the log; none of them needs a set of its own.
+static NO_METER_TYPES: LazyLock<Arc<BTreeSet<String>>> = LazyLock::new(Arc::default);
+
 impl Default for Rules {
     fn default() -> Self {
         Self {
@@ -115,7 +121,7 @@ impl Default for Rules {
             attribute_bytes_max: 1_024,
             events_max: 10_000,
             errors_max: 100,
-            meter_types: Arc::default(),
+            meter_types: Arc::clone(&NO_METER_TYPES),
         }
     }
 }
@@ -129,6 +135,25 @@ impl Rules {
             ..Self::default()
         }
     }
+
+    /// Whether an event may have happened then.
+    fn allow(&self, time: Timestamp) -> bool {
+        time.since(self.received_at) <= self.future_max
+            && self.received_at.since(time) <= self.past_max
+    }
+
+    /// Whether `text` can be an event's id or source.
+    fn is_good_name(&self, text: &str) -> bool {
+        text.len() <= self.attribute_bytes_max && !holds_control(text)
+    }
+}
+
+/// Whether there is a control character in `text`.
+#[must_use]
+pub fn holds_control(text: &str) -> bool {
+    // Nearly all are plain ASCII, which bytes tell at once.
+    let may_hold = |byte: &u8| !(b' '..=b'~').contains(byte);
+    text.as_bytes().iter().any(may_hold) && text.contains(char::is_control)
 }
 
 /// Why a body was not taken. It is taken whole or not at all.
@@ -194,6 +219,13 @@ pub fn read_event(body: &[u8], rules: &Rules) -> Result<Event, ReadError> {
         None => reader.structured(json::parse_text(text)?, At::Root),
     };
     reader.one(event)
+}
+
+/// What [`read_event`] reads of a usage event as programs write them, with its text left where it is. `None` for any
+/// other body, good or bad: [`read_event`] tells.
+#[must_use]
+pub fn read_plain_usage<'a>(body: &'a [u8], rules: &Rules) -> Option<UsageRef<'a>> {
+    plain::read(std::str::from_utf8(body).ok()?, rules)
 }
 
 /// Reads an array of events (`application/cloudevents-batch+json`). Pointers begin with the event's index:

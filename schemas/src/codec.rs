@@ -25,7 +25,7 @@ use thiserror::Error;
 
 pub use format::Format;
 pub use json::to_json;
-pub use records::{Record, schemas};
+pub use records::{Record, decode_usage, schemas};
 
 #[derive(Debug, Error)]
 pub enum EncodeError {

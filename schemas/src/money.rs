@@ -14,6 +14,9 @@ const SCALE: i64 = 12;
 /// Digits of an amount that are looked at; more is no amount of money.
 const DIGITS_MAX: usize = 60;
 
+/// Digits of the most that one amount can hold. So many fit 64 bits without a sign.
+const WHOLE_DIGITS_MAX: i64 = 19;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum MoneyError {
     #[error("not a decimal number of US dollars such as 0.000727 or 7.27e-4")]
@@ -36,19 +39,29 @@ pub fn parse_usd(text: &str) -> Result<i64, MoneyError> {
         None => (unsigned, 0),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits: String = [whole, fraction].concat();
-    let all_digits = digits.bytes().all(|b| b.is_ascii_digit());
-    if whole.is_empty() || mantissa.ends_with('.') || !all_digits || digits.len() > DIGITS_MAX {
+    let digits = || whole.bytes().chain(fraction.bytes());
+    let all_digits = digits().all(|b| b.is_ascii_digit());
+    let count = whole.len() + fraction.len();
+    if whole.is_empty() || mantissa.ends_with('.') || !all_digits || count > DIGITS_MAX {
         return Err(MoneyError::NotANumber);
     }
-    let significant = digits.trim_end_matches('0');
-    let dropped = digits.len() - significant.len();
-    let shift = SCALE + exponent - fraction.len() as i64 + dropped as i64;
-    let significant = significant.trim_start_matches('0');
-    if significant.is_empty() {
+    let leading = digits().take_while(|b| *b == b'0').count();
+    if leading == count {
         return Ok(0);
     }
-    scale(significant, shift, negative)
+    let trailing = digits().rev().take_while(|b| *b == b'0').count();
+    let significant = count - leading - trailing;
+    let shift = SCALE + exponent - fraction.len() as i64 + trailing as i64;
+    if shift < 0 {
+        return Err(MoneyError::TooFine);
+    }
+    if significant as i64 + shift > WHOLE_DIGITS_MAX {
+        return Err(MoneyError::TooLarge);
+    }
+    let value = digits().skip(leading).take(significant);
+    let value = value.fold(0, |value, b| value * 10 + u64::from(b - b'0'));
+    let pico = i128::from(value * 10_u64.pow(shift as u32));
+    i64::try_from(if negative { -pico } else { pico }).map_err(|_| MoneyError::TooLarge)
 }
 
 fn parse_exponent(text: &str) -> Result<i64, MoneyError> {
@@ -57,19 +70,6 @@ fn parse_exponent(text: &str) -> Result<i64, MoneyError> {
         return Err(MoneyError::NotANumber);
     }
     text.parse().map_err(|_| MoneyError::NotANumber)
-}
-
-/// `digits` without leading or trailing zeros, times 10^`shift`.
-fn scale(digits: &str, shift: i64, negative: bool) -> Result<i64, MoneyError> {
-    if shift < 0 {
-        return Err(MoneyError::TooFine);
-    }
-    if digits.len() as i64 + shift > 19 {
-        return Err(MoneyError::TooLarge);
-    }
-    let digits: i128 = digits.parse().map_err(|_| MoneyError::NotANumber)?;
-    let pico = digits * 10_i128.pow(shift as u32) * if negative { -1 } else { 1 };
-    i64::try_from(pico).map_err(|_| MoneyError::TooLarge)
 }
 
 /// The shortest exact decimal number of US dollars: 727,200,000 pico-dollars are `0.0007272`.
@@ -115,6 +115,9 @@ mod tests {
         check("100e-14", Ok(1));
         check("0.0000000000010000", Ok(1));
         check("9223372.036854775807", Ok(i64::MAX));
+        check("-9223372.036854775808", Ok(i64::MIN));
+        check("0.10e1", Ok(1_000_000_000_000));
+        check("00100.00", Ok(100_000_000_000_000));
     }
 
     #[test]
@@ -122,6 +125,9 @@ mod tests {
         check("1e-13", Err(MoneyError::TooFine));
         check("0.1234567890123", Err(MoneyError::TooFine));
         check("9223372.036854775808", Err(MoneyError::TooLarge));
+        check("-9223372.036854775809", Err(MoneyError::TooLarge));
+        check("9999999.999999999999", Err(MoneyError::TooLarge));
+        check("10000000", Err(MoneyError::TooLarge));
         check("1e300", Err(MoneyError::TooLarge));
         for text in [
             "", "-", ".5", "5.", "+1", "1_000", "1e", "1e+-3", "NaN", "inf", "0x10", " 1", "1.2.3",
@@ -135,6 +141,18 @@ mod tests {
         #[test]
         fn every_amount_survives_a_round_trip(pico: i64) {
             prop_assert_eq!(parse_usd(&format_usd(i128::from(pico))), Ok(pico));
+        }
+
+        /// Where the point stands, and zeros around the digits, make no difference.
+        #[test]
+        fn one_amount_has_many_spellings(pico: i64, moved in 1..20_u32, zeros in 0..10_usize) {
+            let sign = if pico < 0 { "-" } else { "" };
+            let zeros = "0".repeat(zeros);
+            let (digits, point) = (pico.unsigned_abs(), 10_u64.pow(moved));
+            let (whole, fraction) = (digits / point, digits % point);
+            let (width, exponent) = (moved as usize, i64::from(moved) - SCALE);
+            let spelling = format!("{sign}{zeros}{whole}.{fraction:0width$}{zeros}e{exponent}");
+            prop_assert_eq!(parse_usd(&spelling), Ok(pico), "{}", spelling);
         }
     }
 }

@@ -1,10 +1,10 @@
 //! What Avro cannot say of a record: events that anybody may write to the log are held to the same rules as those
 //! that come over HTTP.
 
-use schemas::cloudevents::{COST_USD_MAX, COUNT_MAX, UNIT_MAX};
+use schemas::cloudevents::{COST_USD_MAX, COUNT_MAX, UNIT_MAX, holds_control};
 use schemas::money::PICO_PER_USD;
 use schemas::policy::is_unit_name;
-use schemas::record::{Auth, Csp, Partial, Usage};
+use schemas::record::{Auth, Csp, Partial, UsageRef};
 use schemas::subject::{ID_BYTES_MAX, Identity};
 use schemas::time::Timestamp;
 
@@ -17,7 +17,7 @@ const COST_MAX: i128 = COST_USD_MAX as i128 * PICO_PER_USD;
 
 type Checked = Result<(), String>;
 
-pub(super) fn usage(usage: &Usage) -> Checked {
+pub(super) fn usage(usage: &UsageRef<'_>) -> Checked {
     head(&usage.event_source, &usage.event_id, usage.at)?;
     ids(&usage.identity())?;
     let counts = [
@@ -110,9 +110,7 @@ fn text(name: &str, text: &str, bytes_max: usize) -> Checked {
     if bytes_max < text.len() {
         return Err(format!("{name} is longer than {bytes_max} bytes"));
     }
-    // Nearly all are plain ASCII, which bytes tell at once.
-    let may_hold = text.bytes().any(|byte| !(b' '..=b'~').contains(&byte));
-    if may_hold && text.contains(char::is_control) {
+    if holds_control(text) {
         return Err(format!("{name} holds a control character"));
     }
     Ok(())

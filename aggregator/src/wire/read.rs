@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use schemas::cloudevents::{self, ReadError, Rules};
-use schemas::codec::{DecodeError, Wire};
+use schemas::codec::{DecodeError, Wire, decode_usage};
 use schemas::policy::{Policy, Stream};
 use schemas::record::{
     Auth, AuthRecord, Csp, CspRecord, Marker, Outcome, Partial, PartialRecord, PolicyError,
-    PolicyVersion, Recorded, Usage, UsageRecord,
+    PolicyVersion, Recorded, UsageRef,
 };
 use schemas::subject::Identity;
 use thiserror::Error;
@@ -43,10 +43,14 @@ pub(crate) enum Unreadable {
     MovedAgain(i32),
 }
 
-/// A record that was read and checked.
+/// A record that was read and checked. Usage, which nearly every record is, has its text in the record's own bytes.
 #[derive(Debug)]
-pub(crate) enum Read {
-    Usage(Box<Usage>),
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every record is usage, and none outlives its step"
+)]
+pub(crate) enum Read<'a> {
+    Usage(UsageRef<'a>),
     Auth(Box<Auth>),
     Csp(Box<Csp>),
     Partial(Box<Partial>),
@@ -63,13 +67,13 @@ pub(crate) fn read(
     kind: Kind,
     record: &bus::Record,
     ahead_max: Duration,
-) -> Result<Read, Unreadable> {
+) -> Result<Read<'_>, Unreadable> {
     let value = record.value.as_deref().ok_or(Unreadable::Empty)?;
     if !value.starts_with(&AVRO) {
         return read_json(kind, record, value, ahead_max);
     }
     match kind {
-        Kind::Events(Stream::Usage) => match UsageRecord::decode(value)? {
+        Kind::Events(Stream::Usage) => match decode_usage(value)? {
             Recorded::Event(usage) => read_usage(usage),
             Recorded::Marker(marker) => read_marker(marker),
         },
@@ -91,25 +95,31 @@ pub(crate) fn read(
     }
 }
 
-fn read_json(
+fn read_json<'a>(
     kind: Kind,
-    record: &bus::Record,
-    value: &[u8],
+    record: &'a bus::Record,
+    value: &'a [u8],
     ahead_max: Duration,
-) -> Result<Read, Unreadable> {
+) -> Result<Read<'a>, Unreadable> {
     let rules = Rules {
         future_max: ahead_max,
         ..Rules::at(record.appended_at)
     };
     let attributes = attributes(record)?;
     let is_binary = attributes.iter().any(|(name, _)| *name == "specversion");
+    if kind == Kind::Events(Stream::Usage)
+        && !is_binary
+        && let Some(usage) = cloudevents::read_plain_usage(value, &rules)
+    {
+        return read_usage(usage);
+    }
     let event = if is_binary {
         cloudevents::read_binary(attributes, value, &rules)?
     } else {
         cloudevents::read_event(value, &rules)?
     };
     match (kind, event) {
-        (Kind::Events(Stream::Usage), cloudevents::Event::Usage(usage)) => read_usage(usage),
+        (Kind::Events(Stream::Usage), cloudevents::Event::Usage(usage)) => read_usage(usage.into()),
         (Kind::Events(Stream::Auth), cloudevents::Event::Auth(auth)) => read_auth(auth),
         (Kind::Events(Stream::Csp), cloudevents::Event::Csp(csp)) => read_csp(csp),
         _ => Err(Unreadable::WrongTopic),
@@ -127,22 +137,22 @@ fn attributes(record: &bus::Record) -> Result<Vec<(&str, &str)>, Unreadable> {
     Ok(attributes)
 }
 
-fn read_usage(usage: Usage) -> Result<Read, Unreadable> {
+fn read_usage(usage: UsageRef<'_>) -> Result<Read<'_>, Unreadable> {
     check::usage(&usage).map_err(Unreadable::Rule)?;
-    Ok(Read::Usage(Box::new(usage)))
+    Ok(Read::Usage(usage))
 }
 
-fn read_auth(auth: Auth) -> Result<Read, Unreadable> {
+fn read_auth(auth: Auth) -> Result<Read<'static>, Unreadable> {
     check::auth(&auth).map_err(Unreadable::Rule)?;
     Ok(Read::Auth(Box::new(auth)))
 }
 
-fn read_csp(csp: Csp) -> Result<Read, Unreadable> {
+fn read_csp(csp: Csp) -> Result<Read<'static>, Unreadable> {
     check::csp(&csp).map_err(Unreadable::Rule)?;
     Ok(Read::Csp(Box::new(csp)))
 }
 
-fn read_marker(marker: Marker) -> Result<Read, Unreadable> {
+fn read_marker(marker: Marker) -> Result<Read<'static>, Unreadable> {
     let Some(version) = marker.policy else {
         return Ok(Read::Tick);
     };
@@ -153,7 +163,7 @@ fn read_marker(marker: Marker) -> Result<Read, Unreadable> {
     })
 }
 
-impl Read {
+impl Read<'_> {
     /// What decides where the record belongs: its tenant, or its scope where that is wider. `None` for markers,
     /// which are written to every partition.
     pub(crate) fn key(&self) -> Option<&str> {
@@ -190,7 +200,7 @@ impl Read {
     }
 }
 
-fn usage_event(usage: &Usage) -> Event<'_> {
+fn usage_event<'a>(usage: &'a UsageRef<'_>) -> Event<'a> {
     Event {
         source: &usage.event_source,
         id: &usage.event_id,

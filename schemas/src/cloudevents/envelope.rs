@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::fields::{check_id, longer_than};
 use super::findings::{At, Findings};
 use super::usage::Counts;
-use super::{Event, ReadError, Rules, auth, csp, json, names, usage};
+use super::{Event, ReadError, Rules, auth, csp, holds_control, json, names, usage};
 use crate::time::Timestamp;
 
 const INTO_DATA: &str = "belongs into `data`: beside the attributes nobody counts it";
@@ -276,7 +276,7 @@ impl<'r> Reader<'r> {
         if text.len() > self.rules.attribute_bytes_max {
             self.findings
                 .add(at, longer_than(self.rules.attribute_bytes_max));
-        } else if text.contains(char::is_control) {
+        } else if holds_control(&text) {
             self.findings.add(at, "holds a control character");
         }
         text.into_owned()
@@ -298,9 +298,7 @@ impl<'r> Reader<'r> {
         let Some(Some(text)) = attribute else {
             return;
         };
-        let kind = text.split(';').next().unwrap_or_default().trim();
-        let kind = kind.to_ascii_lowercase();
-        if kind != "application/json" && !kind.ends_with("+json") {
+        if !is_json(&text) {
             self.findings
                 .add(at, format!("`{}` is not read; send JSON", json::cut(&text)));
         }
@@ -330,6 +328,14 @@ impl<'r> Reader<'r> {
         self.findings.add(at, detail);
         now
     }
+}
+
+/// Whether a content type is JSON's, or that of something written as JSON.
+pub(super) fn is_json(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    let suffix = kind.rsplit_once('+').map(|(_, suffix)| suffix);
+    kind.eq_ignore_ascii_case("application/json")
+        || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("json"))
 }
 
 fn unknown_type(kind: &str, rules: &Rules) -> String {

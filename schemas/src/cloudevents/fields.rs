@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use super::findings::{At, Findings};
-use super::{COST_USD_MAX, COUNT_MAX, KEY_BYTES_MAX, UNIT_MAX, json};
+use super::{COST_USD_MAX, COUNT_MAX, KEY_BYTES_MAX, UNIT_MAX, holds_control, json};
 use crate::address::parse_source;
 use crate::money::{PICO_PER_USD, parse_usd};
 use crate::policy::is_unit_name;
@@ -55,10 +55,7 @@ impl Findings {
         let Some(text) = self.some_text(field) else {
             return;
         };
-        let has_scheme = text
-            .get(..7)
-            .is_some_and(|start| start.eq_ignore_ascii_case("bearer "));
-        if has_scheme || text.len() > KEY_BYTES_MAX {
+        if is_secret(&text) {
             self.add(
                 field.at,
                 "looks like a secret: send the key's public id (at most 200 bytes)",
@@ -101,13 +98,9 @@ impl Findings {
 
     /// Milliseconds; what is below one is cut.
     pub(super) fn millis(&mut self, slot: &mut Option<i64>, field: Field<'_>) {
-        let written = field.raw.get();
-        let digits = written.split_once('.').map_or(written, |(whole, _)| whole);
-        match digits.parse::<i64>() {
-            Ok(number) if (0..=COUNT_MAX).contains(&number) && !written.contains(['e', 'E']) => {
-                self.put(slot, field.at, number);
-            }
-            _ => self.add(field.at, not_whole(&json::shown(field.raw), COUNT_MAX)),
+        match millis(field.raw.get()) {
+            Some(number) => self.put(slot, field.at, number),
+            None => self.add(field.at, not_whole(&json::shown(field.raw), COUNT_MAX)),
         }
     }
 
@@ -181,10 +174,34 @@ pub(super) fn check_id(id: &str) -> Result<(), String> {
     if id.len() > ID_BYTES_MAX {
         return Err(longer_than(ID_BYTES_MAX));
     }
-    if id.contains(char::is_control) {
+    if holds_control(id) {
         return Err("holds a control character".to_owned());
     }
     Ok(())
+}
+
+/// [`check_id`] for those who do not ask why.
+pub(super) fn is_good_id(id: &str) -> bool {
+    id.len() <= ID_BYTES_MAX && !holds_control(id)
+}
+
+/// Whether a key is none that is public.
+pub(super) fn is_secret(key: &str) -> bool {
+    let start = key.get(..7);
+    start.is_some_and(|start| start.eq_ignore_ascii_case("bearer ")) || KEY_BYTES_MAX < key.len()
+}
+
+/// Milliseconds as they are written, in digits with or without a fraction.
+pub(super) fn millis(written: &str) -> Option<i64> {
+    let digits = written.split_once('.').map_or(written, |(whole, _)| whole);
+    let number = digits.parse().ok()?;
+    ((0..=COUNT_MAX).contains(&number) && !written.contains(['e', 'E'])).then_some(number)
+}
+
+/// An amount of money that an event may cost.
+pub(super) fn pico_usd(text: &str) -> Option<i64> {
+    let pico = parse_usd(text).ok()?;
+    (0..=usd_max()).contains(&pico).then_some(pico)
 }
 
 pub(super) fn longer_than(bytes_max: usize) -> String {

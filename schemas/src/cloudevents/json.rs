@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::NotJson;
 
 /// The most members that one object may have.
-const MEMBERS_MAX: usize = 256;
+pub(super) const MEMBERS_MAX: usize = 256;
 /// How much of a bad value an error shows, in characters.
 const SHOWN_CHARS: usize = 40;
 

@@ -65,22 +65,55 @@ const WHOM: &[(&[&str], &str)] = &[
     ),
 ];
 
-fn find(name: &str, table: &[(&[&str], &'static str)]) -> Option<&'static str> {
-    let plain: String = name
-        .chars()
-        .filter(|c| !matches!(c, '_' | '-'))
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
-    let row = table.iter().find(|(names, _)| names.contains(&&*plain));
+/// The longest name above, in bytes.
+const PLAIN_BYTES_MAX: usize = 20;
+
+type Table = [(&'static [&'static str], &'static str)];
+
+fn find(name: &str, tables: &[&Table]) -> Option<&'static str> {
+    let mut plain = [0; PLAIN_BYTES_MAX];
+    let mut bytes = 0;
+    for byte in name.bytes().filter(|byte| !matches!(byte, b'_' | b'-')) {
+        *plain.get_mut(bytes)? = byte.to_ascii_lowercase();
+        bytes += 1;
+    }
+    let plain = &plain[..bytes];
+    let is_plain = |name: &&str| name.as_bytes() == plain;
+    let mut rows = tables.iter().copied().flatten();
+    let row = rows.find(|(names, _)| names.iter().any(is_plain));
     row.map(|(_, meant)| *meant)
 }
 
 /// What `name`, which is no field of usage's data, is to be called.
 pub(super) fn meant(name: &str) -> Option<&'static str> {
-    find(name, MEANT).or_else(|| find(name, WHOM))
+    find(name, &[MEANT, WHOM])
 }
 
 /// Whether `name`, found beside the attributes, counts something and so belongs into data.
 pub(super) fn counts(name: &str) -> bool {
-    find(name, MEANT).is_some()
+    find(name, &[MEANT]).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_in_any_spelling() {
+        let names = |table: &'static Table| table.iter().flat_map(|(names, _)| *names);
+        for name in names(MEANT).chain(names(WHOM)) {
+            assert!(name.len() <= PLAIN_BYTES_MAX, "{name}");
+            for spelling in [
+                name.to_uppercase(),
+                format!("_{name}-"),
+                name.replace('t', "_t"),
+            ] {
+                assert!(meant(&spelling).is_some(), "{spelling}");
+                assert_eq!(counts(&spelling), names(MEANT).any(|n| n == name));
+            }
+        }
+        for name in ["", "-", "note", "cost_of_candidates_token_count", "költség"] {
+            assert_eq!(meant(name), None, "{name}");
+        }
+    }
 }

@@ -1,14 +1,17 @@
 //! Both libraries write the same bytes and read each other's.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::writer::datum::GenericDatumWriter;
+use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 use super::arbitrary as any_of;
 use super::format::split;
-use super::{DecodeError, Format, Record, Wire, records};
+use super::{DecodeError, Format, Record, Wire, decode_usage, records};
 use crate::record::*;
 use crate::time::Timestamp;
 
@@ -81,7 +84,39 @@ proptest! {
     fn dead(record in any_of::dead()) { check(&record)?; }
 
     #[test]
-    fn any_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn usage_can_be_borrowed(record in any_of::usage()) {
+        let bytes = encoded(&record);
+        let borrowed: UsageRef<'_> = Usage::format().decode(&bytes).unwrap();
+        let texts = [&borrowed.event_id].into_iter().chain(&borrowed.key).chain(&borrowed.reservation);
+        prop_assert!(texts.into_iter().all(|text| matches!(text, Cow::Borrowed(_))));
+        prop_assert_eq!(&UsageRef::from(record.clone()), &borrowed);
+        prop_assert_eq!(borrowed.into_owned(), record);
+    }
+
+    #[test]
+    fn spoilt_usage_is_read_or_refused_alike(
+        record in any_of::usage(),
+        spoils in vec((any::<Index>(), any::<u8>()), 1..4),
+        cut in any::<Index>(),
+    ) {
+        let mut bytes = encoded(&record);
+        for (place, byte) in spoils {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
+            let borrowed = decode_usage(bytes).map(|recorded| match recorded {
+                Recorded::Event(usage) => Recorded::Event(usage.into_owned()),
+                Recorded::Marker(marker) => Recorded::Marker(marker),
+            });
+            let owned = UsageRecord::decode(bytes);
+            let told = |result: Result<_, DecodeError>| result.map_err(|error| error.to_string());
+            prop_assert_eq!(told(borrowed), told(owned));
+        }
+    }
+
+    #[test]
+    fn any_bytes_never_panic(bytes in vec(any::<u8>(), 0..200)) {
         for format in records::formats() {
             let header = [&[0xc3, 0x01], format.current().fingerprint.as_slice()].concat();
             let framed = [header, bytes.clone()].concat();
@@ -124,6 +159,9 @@ fn values_of_several_records_are_told_apart_by_the_fingerprint() {
         tick: Some(Timestamp::from_seconds(60)),
     };
     check_union(UsageRecord::Marker(tick.clone()), Marker::format());
+    let marker = encoded(&UsageRecord::Marker(tick.clone()));
+    let read = decode_usage(&marker).unwrap();
+    assert!(matches!(read, Recorded::Marker(marker) if marker == tick));
     check_union(UsageRecord::Event(Usage::default()), Usage::format());
     check_union(CspRecord::Marker(tick.clone()), Marker::format());
     check_union(CspRecord::Event(Csp::default()), Csp::format());

@@ -1,6 +1,7 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Amount, Origin};
 use crate::policy::Meter;
@@ -68,6 +69,133 @@ impl Usage {
             Meter::Cost => self.cost.into(),
             Meter::Failures | Meter::Violations => 0,
             Meter::Unit(name) => self.units.get(name).copied().unwrap_or(0).into(),
+        }
+    }
+}
+
+/// A [`Usage`] whose text is that of the bytes that it was read from, as far as it stands there as it is: most of what
+/// reading costs is else that every id is copied. Has the same fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct UsageRef<'a> {
+    #[serde(borrow)]
+    pub event_source: Cow<'a, str>,
+    #[serde(borrow)]
+    pub event_id: Cow<'a, str>,
+    #[serde(borrow)]
+    pub tenant: Cow<'a, str>,
+    pub at: Timestamp,
+    pub received_at: Timestamp,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    pub key: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    pub user: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    pub route: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    pub provider: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    pub model: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    pub source: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    pub fingerprint: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    pub action: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    pub request_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    pub reservation: Option<Cow<'a, str>>,
+    pub status: Option<i32>,
+    pub latency_ms: Option<i64>,
+    pub requests: i64,
+    pub input_tokens: i64,
+    pub output_tokens: i64,
+    pub cost: i64,
+    pub units: BTreeMap<String, i64>,
+}
+
+/// Serde borrows the text of a `Cow`, but not of one within an `Option`.
+fn borrowed<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<Cow<'a, str>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(transparent)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    let text = Option::<Text<'a>>::deserialize(from)?;
+    Ok(text.map(|Text(text)| text))
+}
+
+impl UsageRef<'_> {
+    #[must_use]
+    pub fn identity(&self) -> Identity<'_> {
+        Identity {
+            tenant: Some(&self.tenant),
+            key: self.key.as_deref(),
+            user: self.user.as_deref(),
+            account: None,
+            source: self.source.as_deref(),
+            fingerprint: self.fingerprint.as_deref(),
+            action: self.action.as_deref(),
+            provider: self.provider.as_deref(),
+            model: self.model.as_deref(),
+            route: self.route.as_deref(),
+        }
+    }
+
+    #[must_use]
+    pub fn into_owned(self) -> Usage {
+        let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
+        Usage {
+            event_source: self.event_source.into_owned(),
+            event_id: self.event_id.into_owned(),
+            tenant: self.tenant.into_owned(),
+            at: self.at,
+            received_at: self.received_at,
+            key: owned(self.key),
+            user: owned(self.user),
+            route: owned(self.route),
+            provider: owned(self.provider),
+            model: owned(self.model),
+            source: owned(self.source),
+            fingerprint: owned(self.fingerprint),
+            action: owned(self.action),
+            request_id: owned(self.request_id),
+            reservation: owned(self.reservation),
+            status: self.status,
+            latency_ms: self.latency_ms,
+            requests: self.requests,
+            input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
+            cost: self.cost,
+            units: self.units,
+        }
+    }
+}
+
+impl From<Usage> for UsageRef<'static> {
+    fn from(usage: Usage) -> Self {
+        let owned = |text: Option<String>| text.map(Cow::Owned);
+        Self {
+            event_source: usage.event_source.into(),
+            event_id: usage.event_id.into(),
+            tenant: usage.tenant.into(),
+            at: usage.at,
+            received_at: usage.received_at,
+            key: owned(usage.key),
+            user: owned(usage.user),
+            route: owned(usage.route),
+            provider: owned(usage.provider),
+            model: owned(usage.model),
+            source: owned(usage.source),
+            fingerprint: owned(usage.fingerprint),
+            action: owned(usage.action),
+            request_id: owned(usage.request_id),
+            reservation: owned(usage.reservation),
+            status: usage.status,
+            latency_ms: usage.latency_ms,
+            requests: usage.requests,
+            input_tokens: usage.input_tokens,
+            output_tokens: usage.output_tokens,
+            cost: usage.cost,
+            units: usage.units,
         }
     }
 }
