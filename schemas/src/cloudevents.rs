@@ -152,8 +152,8 @@ impl Rules {
 #[must_use]
 pub fn holds_control(text: &str) -> bool {
     // Nearly all are plain ASCII, which bytes tell at once.
-    let may_hold = |byte: &u8| !(b' '..=b'~').contains(byte);
-    text.as_bytes().iter().any(may_hold) && text.contains(char::is_control)
+    let odd = |is_odd, byte: &u8| is_odd | !(b' '..=b'~').contains(byte);
+    text.as_bytes().iter().fold(false, odd) && text.contains(char::is_control)
 }
 
 /// Why a body was not taken. It is taken whole or not at all.

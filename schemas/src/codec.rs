@@ -3,16 +3,18 @@
 //!
 //! `apache-avro` is the authority: it reads the schemas of `avro/` and computes their fingerprints. The datum itself
 //! goes through `serde_avro_fast`, which is several times faster; tests hold that both write the same bytes and
-//! read each other's.
+//! read each other's. Usage, which there is most of, is read by hand where it is as it should be ([`decode_usage`]).
 //!
 //! A record is read with the schema that wrote it, whose fields are matched to Rust's by name. To change a record:
 //! keep its old schema under `avro/former/` and name it in `records.rs`, give each new field a default in the schema
 //! and (unless it is an `Option`) `#[serde(default)]` in Rust, never rename or retype one, and append a line to
-//! `samples/`. The `compat` tests hold that every sample ever written can still be read.
+//! `samples/`. The `compat` tests hold that every sample ever written can still be read. Usage's fields are named in
+//! `usage.rs` as well.
 
 mod format;
 mod json;
 mod records;
+mod usage;
 
 #[cfg(test)]
 mod agree;
@@ -25,7 +27,8 @@ use thiserror::Error;
 
 pub use format::Format;
 pub use json::to_json;
-pub use records::{Record, decode_usage, schemas};
+pub use records::{Record, schemas};
+pub use usage::decode_usage;
 
 #[derive(Debug, Error)]
 pub enum EncodeError {

@@ -11,7 +11,7 @@ use proptest::sample::Index;
 
 use super::arbitrary as any_of;
 use super::format::split;
-use super::{DecodeError, Format, Record, Wire, decode_usage, records};
+use super::{DecodeError, Format, Record, Wire, decode_usage, records, usage};
 use crate::record::*;
 use crate::time::Timestamp;
 
@@ -86,7 +86,8 @@ proptest! {
     #[test]
     fn usage_can_be_borrowed(record in any_of::usage()) {
         let bytes = encoded(&record);
-        let borrowed: UsageRef<'_> = Usage::format().decode(&bytes).unwrap();
+        let (fingerprint, datum) = split(&bytes).unwrap();
+        let borrowed = usage::read(fingerprint, datum).unwrap();
         let texts = [&borrowed.event_id].into_iter().chain(&borrowed.key).chain(&borrowed.reservation);
         prop_assert!(texts.into_iter().all(|text| matches!(text, Cow::Borrowed(_))));
         prop_assert_eq!(&UsageRef::from(record.clone()), &borrowed);
@@ -141,6 +142,41 @@ fn both_libraries_compute_the_same_fingerprints() {
         assert!(!seen.contains(&version.fingerprint), "{}", format.record());
         seen.push(version.fingerprint);
     }
+}
+
+/// Reads a usage event that ends with these bytes in place of its map of units, which are none.
+#[track_caller]
+fn check_units(goes_short: bool, written: &[u8], units: &[(&str, i64)]) {
+    let mut bytes = encoded(&Usage::default());
+    assert_eq!(bytes.pop(), Some(0));
+    bytes.extend_from_slice(written);
+    let (fingerprint, datum) = split(&bytes).unwrap();
+    assert_eq!(usage::read(fingerprint, datum).is_some(), goes_short);
+    let units = units
+        .iter()
+        .map(|(name, amount)| ((*name).to_owned(), *amount));
+    let expected = Usage {
+        units: units.collect(),
+        ..Usage::default()
+    };
+    let Recorded::Event(borrowed) = decode_usage(&bytes).unwrap() else {
+        panic!("no event");
+    };
+    assert_eq!(Usage::decode(&bytes).unwrap(), expected);
+    assert_eq!(borrowed.into_owned(), expected);
+}
+
+#[test]
+fn maps_come_in_any_blocks() {
+    let (a, b) = ([2, b'a', 14], [2, b'b', 0x80, 0x01]);
+    let both = [("a", 7), ("b", 64)];
+    check_units(true, &[0], &[]);
+    check_units(true, &[0x80, 0], &[]);
+    check_units(true, &[&[4][..], &a, &b, &[0]].concat(), &both);
+    check_units(true, &[&[2][..], &a, &[2], &b, &[0]].concat(), &both);
+    check_units(true, &[&[4][..], &b, &b, &[0]].concat(), &both[1..]);
+    // Blocks that tell their size.
+    check_units(false, &[&[1, 6][..], &a, &[1, 8], &b, &[0]].concat(), &both);
 }
 
 #[track_caller]

@@ -4,7 +4,7 @@ use std::io::BufRead as _;
 
 use apache_avro::rabin::Rabin;
 use serde::Serialize;
-use serde::de::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_avro_fast::de::DeserializerState;
 use serde_avro_fast::ser::SerializerConfig;
 
@@ -78,7 +78,7 @@ impl Format {
         }
     }
 
-    pub(super) fn decode<'a, R: Deserialize<'a>>(&self, bytes: &'a [u8]) -> Result<R, DecodeError> {
+    pub(super) fn decode<R: DeserializeOwned>(&self, bytes: &[u8]) -> Result<R, DecodeError> {
         let (fingerprint, datum) = split(bytes)?;
         let version = self
             .version(fingerprint)

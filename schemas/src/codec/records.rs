@@ -9,7 +9,7 @@ use super::format::{Format, split, unknown};
 use super::{DecodeError, EncodeError, Wire};
 use crate::record::{
     Alert, Auth, Command, Crossing, Csp, CspGroup, Dead, Decision, Key, Layout, Marker, Partial,
-    PolicyRecord, PolicyVersion, Recorded, Refusal, Rollup, Signal, Usage, UsageRecord, UsageRef,
+    PolicyRecord, PolicyVersion, Recorded, Refusal, Rollup, Signal, Usage,
 };
 
 /// A record with an Avro schema of its own.
@@ -103,17 +103,6 @@ impl<E: Record> Wire for Recorded<E> {
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         either(bytes, Recorded::Event, Recorded::Marker)
     }
-}
-
-/// What [`UsageRecord::decode`] reads, with its text left where it is.
-pub fn decode_usage(bytes: &[u8]) -> Result<Recorded<UsageRef<'_>>, DecodeError> {
-    if let Ok(usage) = Usage::format().decode(bytes) {
-        return Ok(Recorded::Event(usage));
-    }
-    Ok(match UsageRecord::decode(bytes)? {
-        Recorded::Event(usage) => Recorded::Event(usage.into()),
-        Recorded::Marker(marker) => Recorded::Marker(marker),
-    })
 }
 
 impl Wire for Signal {

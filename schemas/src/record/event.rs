@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::{Amount, Origin};
 use crate::policy::Meter;
@@ -75,35 +75,22 @@ impl Usage {
 
 /// A [`Usage`] whose text is that of the bytes that it was read from, as far as it stands there as it is: most of what
 /// reading costs is else that every id is copied. Has the same fields.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UsageRef<'a> {
-    #[serde(borrow)]
     pub event_source: Cow<'a, str>,
-    #[serde(borrow)]
     pub event_id: Cow<'a, str>,
-    #[serde(borrow)]
     pub tenant: Cow<'a, str>,
     pub at: Timestamp,
     pub received_at: Timestamp,
-    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub key: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub user: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub route: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub provider: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub model: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub source: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub fingerprint: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub action: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub request_id: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub reservation: Option<Cow<'a, str>>,
     pub status: Option<i32>,
     pub latency_ms: Option<i64>,
@@ -112,15 +99,6 @@ pub struct UsageRef<'a> {
     pub output_tokens: i64,
     pub cost: i64,
     pub units: BTreeMap<String, i64>,
-}
-
-/// Serde borrows the text of a `Cow`, but not of one within an `Option`.
-fn borrowed<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<Cow<'a, str>>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(transparent)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    let text = Option::<Text<'a>>::deserialize(from)?;
-    Ok(text.map(|Text(text)| text))
 }
 
 impl UsageRef<'_> {
