@@ -32,6 +32,10 @@ pub struct Config {
     /// Totals, limits and crossings are the same. Stop cleanly before changing it: events that are counted again
     /// after a crash under another setting would be told in rows of both.
     pub rollup_by: Vec<RollupDimension>,
+    /// What counters, scopes and minutes of usage of one partition may take in memory, in bytes. From three quarters
+    /// on, new minutes are told for their tenants alone; when all is taken, no counter is made for a subject that has
+    /// none. The memory of duplicates is bounded by `duplicates_max`, at 26 bytes each.
+    pub state_bytes_max: u64,
 
     /// From one telling of usage per minute to the next, in milliseconds.
     pub flush_interval_ms: u64,
@@ -80,6 +84,7 @@ impl Default for Config {
             csp_groups_max: 10_000,
             idle_s: 86_400,
             rollup_by: RollupDimension::ALL.to_vec(),
+            state_bytes_max: 512 << 20,
             flush_interval_ms: 500,
             snapshot_interval_s: 10,
             snapshots: None,
@@ -115,6 +120,7 @@ impl Config {
             ),
             ("csp_groups_max", count(self.csp_groups_max), 1, 1_000_000),
             ("idle_s", self.idle_s, 3_600, 30 * DAY),
+            ("state_bytes_max", self.state_bytes_max, 1 << 20, 1 << 40),
             ("flush_interval_ms", self.flush_interval_ms, 10, 60_000),
             ("snapshot_interval_s", self.snapshot_interval_s, 1, 3_600),
             (
@@ -156,6 +162,7 @@ impl Config {
             },
             groups_max: self.csp_groups_max,
             rollup_by: Breakdown::new(&self.rollup_by),
+            state_bytes_max: usize::try_from(self.state_bytes_max).unwrap_or(usize::MAX),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The engine of one shard: a pure value that takes one record after the other. See the crate's documentation for
 //! what it promises.
 
+#[cfg(test)]
+mod bound;
 mod scopes;
 #[cfg(test)]
 mod storm;
@@ -29,6 +31,7 @@ use crate::owner::{Deposit, Owner, Patience, Status, Teller, When};
 use crate::partial::{Contributions, Parts};
 use crate::plan::{Kind, Member, Plan, SeriesIds};
 use crate::rollup::{Breakdown, Rollups};
+use crate::room::{Refused, Room};
 use crate::seen::{Seen, SeenBounds, event_hash};
 
 /// A scope that nothing came for in so long is forgotten once nothing stands on it.
@@ -45,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) groups_max: usize,
     /// By what usage per minute is told apart.
     pub(crate) rollup_by: Breakdown,
+    /// What all that is kept may take in memory, without the memory of duplicates.
+    pub(crate) state_bytes_max: usize,
 }
 
 /// Which shard it is.
@@ -89,6 +94,7 @@ pub(crate) struct State {
     contributions: Contributions,
     parts: Parts,
     ledger: Ledger,
+    room: Room,
 }
 
 #[derive(Debug)]
@@ -116,6 +122,7 @@ impl Engine {
         mut state: State,
     ) -> Self {
         let plan = Plan::new(policy, shard.kind, &mut state.series);
+        state.room.set_bound(settings.state_bytes_max);
         for (name, owner) in &mut state.owners {
             owner.complete(Status::new(&plan, name, shard.has_tenants()));
         }
@@ -150,6 +157,11 @@ impl Engine {
             self.state.contributions.flush(out);
         }
         self.pass_time(place.offset, out);
+        if minute(before) != minute(self.state.now) {
+            self.forget();
+            let bytes = self.bytes();
+            self.state.room.count_anew(bytes);
+        }
         let outcome = match input {
             Input::Event(event) => self.take_event(place, &event, out),
             Input::Partial(partial) => self.take_partial(place, &partial, out),
@@ -189,11 +201,9 @@ impl Engine {
                 for owner in owners.values_mut() {
                     owner.forget(&self.plan, owner.floor(now, patience));
                 }
-                let floor = |tenant: &str| {
-                    let owner = owners.get(tenant);
-                    owner.map_or(Timestamp::MIN, |owner| owner.floor(now, patience))
-                };
-                self.state.rollups.forget(floor);
+                let owners = &self.state.owners;
+                let is_open = is_open(owners, (now, patience));
+                self.state.rollups.forget(is_open);
             }
             Kind::Partials => {
                 let owners = &mut self.state.owners;
@@ -202,6 +212,17 @@ impl Engine {
         }
         self.state.contributions.forget(now);
         self.state.parts.forget(now);
+    }
+
+    /// What all that makes a difference takes in memory, without the memory of duplicates. The same whenever
+    /// [`Engine::forget`] was called last.
+    fn bytes(&self) -> usize {
+        let (state, now) = (&self.state, self.state.now);
+        let is_open = is_open(&state.owners, (now, self.settings.patience));
+        state.owners.values().map(Owner::bytes).sum::<usize>()
+            + state.rollups.bytes(is_open)
+            + state.contributions.bytes(now)
+            + state.parts.bytes(now)
     }
 
     // === What it knows ===
@@ -241,9 +262,8 @@ impl Engine {
             counters: self.state.owners.values().map(Owner::counters).sum(),
             cells: self.state.rollups.len(),
             seen: self.state.seen.len(),
-            bytes: self.state.owners.values().map(Owner::bytes).sum::<usize>()
-                + self.state.rollups.bytes()
-                + self.state.seen.bytes(),
+            bytes: self.state.room.bytes() + self.state.seen.bytes(),
+            refused: self.state.room.refused(),
         }
     }
 
@@ -267,6 +287,7 @@ impl Engine {
             Some(owner) => owner,
             None => {
                 let status = Status::new(&self.plan, event.tenant, true);
+                self.state.room.charge(Owner::new_bytes());
                 let owners = self.state.owners.entry(event.tenant.into());
                 owners.or_insert(Owner::new(event.at, now, status))
             }
@@ -282,16 +303,18 @@ impl Engine {
             offset: place.offset,
             event: Some((event.source, event.id)),
             out,
+            room: &mut self.state.room,
         };
-        count_event(owner, event, &mut self.path, &mut teller);
+        let floor = owner.floor(now, patience);
+        count_event(owner, (event, floor), &mut self.path, &mut teller);
         teller.event = None;
         owner.fall(now, patience.lateness, &mut teller);
         if owner.due_at != owner.next_due(patience.lateness) {
             self.schedule(event.tenant);
         }
         let rollup_by = self.settings.rollup_by;
-        let rollups = &mut self.state.rollups;
-        rollups.add(event, rollup_by, place.offset, &mut self.dims);
+        let (rollups, room) = (&mut self.state.rollups, &mut self.state.room);
+        rollups.add(event, place.offset, (rollup_by, room), &mut self.dims);
         if let Some(report) = event.report {
             let groups_max = self.settings.groups_max;
             out.extend(
@@ -333,6 +356,7 @@ impl Engine {
                 offset,
                 event: None,
                 out,
+                room: &mut self.state.room,
             };
             owner.fall(now, lateness, &mut teller);
             self.schedule(&name);
@@ -383,6 +407,7 @@ impl Engine {
                 offset,
                 event: None,
                 out,
+                room: &mut self.state.room,
             };
             let owner = self.state.owners.get_mut(name).expect("it was listed");
             owner.reform(&old, status, when, &mut teller);
@@ -404,18 +429,45 @@ impl Engine {
     }
 }
 
+/// Whether an event may still come for a minute of a tenant that ends then, by what is late at append time `now`.
+fn is_open(
+    owners: &HashMap<Arc<str>, Owner>,
+    (now, patience): (Timestamp, Patience),
+) -> impl Fn(&str, Timestamp) -> bool {
+    let floors = owners.values().map(|owner| owner.floor(now, patience));
+    let latest = floors.max().unwrap_or(Timestamp::MIN);
+    move |tenant, end| {
+        // Most minutes are newer than what is late with any tenant.
+        latest < end
+            || owners
+                .get(tenant)
+                .is_none_or(|owner| owner.floor(now, patience) < end)
+    }
+}
+
+/// The minute since 1970.
+fn minute(at: Timestamp) -> i64 {
+    at.second().div_euclid(60)
+}
+
 /// The day since 1970.
 fn day(at: Timestamp) -> i64 {
     at.second().div_euclid(86_400)
 }
 
-/// Adds an event to the counters of its tenant. `path` is a place to write to.
-fn count_event(owner: &mut Owner, event: &Event<'_>, path: &mut String, teller: &mut Teller<'_>) {
+/// Adds an event to the counters of its tenant, for which nothing from before `floor` can come any more. `path` is a place to write to.
+fn count_event(
+    owner: &mut Owner,
+    (event, floor): (&Event<'_>, Timestamp),
+    path: &mut String,
+    teller: &mut Teller<'_>,
+) {
     for family in &teller.tier.families {
         if family.pattern.write_subject(&event.identity, path) {
             let deposit = Deposit {
                 subject: path.as_str(),
                 at: event.at,
+                floor,
                 amount: |member: &Member| event.amounts.of(&member.meter),
             };
             owner.add(family, deposit, teller);
@@ -432,4 +484,5 @@ pub(crate) struct Sizes {
     pub(crate) seen: usize,
     /// What all of these take in memory, about.
     pub(crate) bytes: usize,
+    pub(crate) refused: Refused,
 }

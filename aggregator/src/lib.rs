@@ -53,7 +53,8 @@
 //! **Scopes wider than a tenant** (`partial`): shards of events tell their sums per slice, absolute; the shard of the
 //! scope replaces what it knew of each origin by what is newer, and counts the difference at the slice's start.
 //!
-//! **Memory is bounded by what can still change** (`engine::Engine::forget`). A minute's cell and a counter go when the
+//! **Memory is bounded by what can still change** (`engine::Engine::forget`), and by a number of bytes (`room`), which
+//! decides alike in every run of one log. A minute's cell and a counter go when the
 //! tenant's time has passed them, which changes nothing that is ever told. A tenant that is silent for a day has its
 //! newest minute closed. What stays is a few hundred bytes for each tenant that ever came. Counters and cells lie in one
 //! piece of memory per tenant and shard, packed (`dense`, `window`): a subject with one window takes some 140 bytes, and
@@ -76,6 +77,7 @@ mod plan;
 mod recorder;
 mod replay;
 mod rollup;
+mod room;
 mod run;
 mod seen;
 mod service;

@@ -195,6 +195,25 @@ const GAUGES: [Column; 6] = [
     ),
 ];
 
+/// What was refused because `state_bytes_max` was reached.
+const REFUSED: [Column; 3] = [
+    (
+        "refused_counters",
+        "Amounts that no counter was made for, for want of room",
+        |f| f.sizes.refused.counters,
+    ),
+    (
+        "refused_details",
+        "Events whose usage is told for their tenant alone, for want of room",
+        |f| f.sizes.refused.details,
+    ),
+    (
+        "refused_scopes",
+        "Amounts for scopes wider than a tenant that were not taken, for want of room",
+        |f| f.sizes.refused.scopes,
+    ),
+];
+
 impl Collector for Board {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let figures: Vec<(Partition, Figures)> = self
@@ -219,6 +238,14 @@ impl Collector for Board {
                     let counter = ConstCounter::new(value(figures));
                     counter.encode(metric.encode_family(&labels(partition))?)?;
                 }
+            }
+        }
+        for (name, help, value) in REFUSED {
+            let name = format!("weir_aggregator_{name}");
+            let mut metric = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
+            for (partition, figures) in &figures {
+                let counter = ConstCounter::new(value(figures));
+                counter.encode(metric.encode_family(&labels(partition))?)?;
             }
         }
         for (name, help, value) in GAUGES {

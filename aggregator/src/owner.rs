@@ -21,7 +21,7 @@ use crate::plan::{Family, Member, Plan};
 use crate::rollup::MINUTE_SECONDS;
 use crate::window::Terms;
 use kept::{Kept, root};
-use subjects::Subjects;
+use subjects::{Entry, Subjects};
 
 pub(crate) use kept::Teller;
 
@@ -93,6 +93,8 @@ pub(crate) struct Deposit<'a, A> {
     /// The whole path.
     pub(crate) subject: &'a str,
     pub(crate) at: Timestamp,
+    /// Nothing from before this can come any more.
+    pub(crate) floor: Timestamp,
     /// How much for a series.
     pub(crate) amount: A,
 }
@@ -171,7 +173,7 @@ impl Owner {
         !self.falls.is_empty()
     }
 
-    /// Counts amounts of one subject. Makes the counters that there are none of.
+    /// Counts amounts of one subject. Makes the counters that there are none of, where there is room.
     pub(crate) fn add(
         &mut self,
         family: &Family,
@@ -185,15 +187,34 @@ impl Owner {
             if amount == 0 {
                 continue;
             }
-            let terms = teller.plan.rules(member, teller.zone).terms;
-            let kept = || Kept::new(member.series, Counter::new(terms, deposit.at));
-            let place = *place.get_or_insert_with(|| self.subjects.add(name, kept()));
-            let entry = self.subjects.get_mut(place);
-            if entry.get_mut(member.series).is_none() {
-                entry.push(kept());
+            let is_new = |kept: &Kept| self.is_forgettable(kept, teller.plan, deposit.floor);
+            let entry = place.map(|place| self.subjects.get(place));
+            let kept = entry.and_then(|entry| entry.get(member.series));
+            if kept.is_none_or(is_new) {
+                let is_known = entry.is_some_and(|entry| !entry.counters().iter().all(is_new));
+                let bytes = match is_known {
+                    true => size_of::<Kept>(),
+                    false => Entry::new_bytes(name),
+                };
+                if !teller.room.admits_counter(bytes) {
+                    continue;
+                }
+                let terms = teller.plan.rules(member, teller.zone).terms;
+                let kept = Kept::new(member.series, Counter::new(terms, deposit.at));
+                match place {
+                    Some(place) => self.subjects.get_mut(place).put(kept),
+                    None => place = Some(self.subjects.add(name, kept)),
+                }
             }
+            let place = place.expect("it was found or made");
             self.count(place, member, (deposit.at, amount), teller);
         }
+    }
+
+    /// Whether a counter would be the same if made anew, when no event from before `floor` can come.
+    fn is_forgettable(&self, kept: &Kept, plan: &Plan, floor: Timestamp) -> bool {
+        let (window, zone) = (plan.window(kept.series), self.status.zone);
+        kept.counter.is_forgettable(Terms { window, zone }, floor)
     }
 
     /// Counts an amount on the counter of the subject at `place`.
@@ -207,8 +228,9 @@ impl Owner {
         let rules = teller.plan.rules(member, teller.zone);
         let entry = self.subjects.get_mut(place);
         let kept = entry.get_mut(member.series).expect("it was just made");
-        let mut changes = Vec::new();
+        let (before, mut changes) = (kept.heap_bytes(), Vec::new());
         kept.counter.add(rules, at, amount, &mut changes);
+        teller.room.resize(before, kept.heap_bytes());
         if changes.is_empty() && !kept.has_told() {
             return;
         }
@@ -330,7 +352,12 @@ impl Owner {
     /// What it takes in memory, with all that belongs to it.
     pub(crate) fn bytes(&self) -> usize {
         let subjects = self.subjects.iter().map(|(_, entry)| entry.bytes());
-        2 * size_of::<Self>() + subjects.sum::<usize>()
+        Self::new_bytes() + subjects.sum::<usize>()
+    }
+
+    /// What an owner takes that has no subjects yet: with its name and its place in a map, which is half empty.
+    pub(crate) const fn new_bytes() -> usize {
+        2 * size_of::<Self>()
     }
 
     pub(crate) fn counters(&self) -> usize {

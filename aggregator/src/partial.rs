@@ -6,6 +6,7 @@
 //! scope in its shard is too old for every window that the slices feed, except a calendar's: there it is left out when
 //! it is more than a day older. A scope that a shard has not touched for a while is forgotten there, by append time.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Output, Partial, PartialSum};
+use crate::room::Room;
 
 /// An own sum that was not touched for this long ends: what comes later begins anew.
 const CONTRIBUTION_SPAN: Duration = Duration::from_secs(86_400);
@@ -32,6 +34,9 @@ const fn slices_kept(slice_seconds: u32) -> i64 {
         _ => 600,
     }
 }
+
+/// What a scope's slices take in memory besides themselves: key, places in maps, which are half empty.
+const SLICES_BYTES: usize = 2 * (size_of::<FeedKey>() + size_of::<Slices>()) + 64;
 
 /// Sums of one meter of one scope, in slices of one width.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -101,6 +106,14 @@ impl Slices {
         self.slices.get_mut(place)
     }
 
+    /// What it takes in memory, without slices that are older than what is kept.
+    fn bytes(&self, kept: i64) -> usize {
+        let newest = self.slices.back().map_or(0, |slice| slice.index);
+        let old = self.slices.iter();
+        let old = old.take_while(|slice| slice.index < newest.saturating_sub(kept));
+        SLICES_BYTES + (self.slices.len() - old.count()) * size_of::<Slice>()
+    }
+
     fn trim(&mut self, kept: i64) {
         let newest = self.slices.back().map_or(0, |slice| slice.index);
         while let Some(oldest) = self.slices.front() {
@@ -132,8 +145,19 @@ pub(crate) struct Moment {
 }
 
 impl Contributions {
-    pub(crate) fn add(&mut self, feed: &FeedRef<'_>, amount: i128, moment: Moment) {
+    pub(crate) fn add(
+        &mut self,
+        feed: &FeedRef<'_>,
+        amount: i128,
+        moment: Moment,
+        room: &mut Room,
+    ) {
         let index = moment.at.second().div_euclid(feed.slice_seconds.into());
+        let known = self.feeds.get(feed);
+        let is_new = known.is_none_or(|own| CONTRIBUTION_SPAN < moment.now.since(own.touched));
+        if is_new && !room.admits_scope(SLICES_BYTES + size_of::<Slice>()) {
+            return;
+        }
         let own = match self.feeds.get_mut(feed) {
             Some(own) => own,
             None => {
@@ -146,15 +170,19 @@ impl Contributions {
                 self.feeds.entry(key).or_insert(Slices::new(moment.now))
             }
         };
-        if CONTRIBUTION_SPAN < moment.now.since(own.touched) {
+        if is_new {
             *own = Slices::new(moment.now);
         }
+        let before = own.slices.len();
         let Some(slice) = own.slice(index, slices_kept(feed.slice_seconds)) else {
             return;
         };
         slice.sum += amount;
         slice.offset = moment.offset;
         own.touched = moment.now;
+        if !is_new && before < own.slices.len() {
+            room.charge(size_of::<Slice>());
+        }
         let (key, _) = self
             .feeds
             .get_key_value(feed)
@@ -212,6 +240,14 @@ impl Contributions {
         }
     }
 
+    /// What it takes in memory that is not begun anew.
+    pub(crate) fn bytes(&self, now: Timestamp) -> usize {
+        let feeds = self.feeds.iter();
+        let kept = feeds.filter(|(_, own)| now.since(own.touched) <= CONTRIBUTION_SPAN);
+        kept.map(|(key, own)| own.bytes(slices_kept(key.slice_seconds)))
+            .sum()
+    }
+
     pub(crate) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
@@ -229,7 +265,12 @@ pub(crate) struct Parts {
 impl Parts {
     /// Puts a part in the place of the one before it, and returns by how much the scope's sum grows. `None` when it
     /// is not newer. Sums only grow: a smaller one is not newer either.
-    pub(crate) fn replace(&mut self, partial: &Partial<'_>, now: Timestamp) -> Option<i128> {
+    pub(crate) fn replace(
+        &mut self,
+        partial: &Partial<'_>,
+        now: Timestamp,
+        room: &mut Room,
+    ) -> Option<i128> {
         let key = FeedKey {
             scope: partial.scope.clone(),
             meter: partial.meter.clone(),
@@ -240,10 +281,18 @@ impl Parts {
         let kept = slices_kept(partial.slice_seconds);
         let parts = self.feeds.entry(key).or_default();
         let origin = (partial.topic.to_owned(), partial.partition);
-        let part = parts.entry(origin).or_insert_with(|| Slices::new(now));
-        if PART_SPAN < now.since(part.touched) {
-            *part = Slices::new(now);
-        }
+        let mut before = 0;
+        let part = match parts.entry(origin) {
+            Entry::Vacant(entry) => entry.insert(Slices::new(now)),
+            Entry::Occupied(entry) => {
+                let part = entry.into_mut();
+                match PART_SPAN < now.since(part.touched) {
+                    true => *part = Slices::new(now),
+                    false => before = part.bytes(kept),
+                }
+                part
+            }
+        };
         let slice = part.slice(index, kept)?;
         if partial.offset <= slice.offset || partial.sum < slice.sum {
             return None;
@@ -253,7 +302,17 @@ impl Parts {
         slice.offset = partial.offset;
         part.touched = now;
         part.trim(kept);
+        room.resize(before, part.bytes(kept));
         Some(grown)
+    }
+
+    /// What it takes in memory that is not begun anew.
+    pub(crate) fn bytes(&self, now: Timestamp) -> usize {
+        let feeds = self.feeds.iter();
+        let parts = feeds.flat_map(|(key, parts)| parts.values().map(move |part| (key, part)));
+        let kept = parts.filter(|(_, part)| now.since(part.touched) <= PART_SPAN);
+        kept.map(|(key, part)| part.bytes(slices_kept(key.slice_seconds)))
+            .sum()
     }
 
     /// Everything known of the scopes and meters that `takes` accepts: start, sum, in the order of time.

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::RollupDimension;
 use crate::dense::{Dense, Named, item_bytes};
 use crate::event::{Event, Output, Rollup};
+use crate::room::Room;
 use seconds::Seconds;
 
 pub(crate) use seconds::Sums;
@@ -42,6 +43,9 @@ pub(crate) struct Dims(Arc<[u8]>);
 pub(crate) struct Breakdown([bool; PARTS - 1]);
 
 impl Breakdown {
+    /// By the tenant alone.
+    const NONE: Self = Self([false; PARTS - 1]);
+
     pub(crate) fn new(by: &[RollupDimension]) -> Self {
         Self(RollupDimension::ALL.map(|dimension| by.contains(&dimension)))
     }
@@ -144,9 +148,13 @@ struct Cell {
 }
 
 impl Cell {
-    /// What it takes in memory, with all that belongs to it.
-    fn bytes(&self) -> usize {
-        item_bytes::<Self>() + SHARED_BYTES + self.dims.0.len() + self.seconds.heap_bytes()
+    /// What a cell takes in memory with one small second.
+    fn new_bytes(dims: &[u8]) -> usize {
+        item_bytes::<Self>() + SHARED_BYTES + dims.len()
+    }
+
+    fn end(&self) -> Timestamp {
+        Timestamp::from_seconds((self.minute + 1).saturating_mul(MINUTE_SECONDS))
     }
 }
 
@@ -168,29 +176,26 @@ pub(crate) struct Rollups {
 }
 
 impl Rollups {
-    /// Adds an event. `dims` is a place to write to.
+    /// Adds an event, which was the record at `offset`. `dims` is a place to write to.
     pub(crate) fn add(
         &mut self,
         event: &Event<'_>,
-        by: Breakdown,
         offset: i64,
+        (by, room): (Breakdown, &mut Room),
         dims: &mut Vec<u8>,
     ) {
         let second = event.at.second();
         let minute = second.div_euclid(MINUTE_SECONDS);
         pack(by.parts(event.tenant, &event.identity), dims);
-        let dims = dims.as_slice();
-        let hash = cell_hash(self.cells.hasher(), dims, minute);
-        let is_it = |cell: &Cell| cell.minute == minute && *cell.dims.0 == *dims;
-        let place = self.cells.find(hash, is_it).unwrap_or_else(|| {
-            let cell = Cell {
-                dims: Dims(dims.into()),
-                minute,
-                seconds: Seconds::default(),
-                offset,
-                is_dirty: false,
-            };
-            self.cells.push(hash, cell)
+        let place = self.place(dims, minute).unwrap_or_else(|| {
+            if by == Breakdown::NONE || !room.admits_detail(Cell::new_bytes(dims)) {
+                pack(Breakdown::NONE.parts(event.tenant, &event.identity), dims);
+                return self.place(dims, minute).unwrap_or_else(|| {
+                    room.charge(Cell::new_bytes(dims));
+                    self.make(dims, minute)
+                });
+            }
+            self.make(dims, minute)
         });
         let cell = self.cells.get_mut(place);
         if !cell.is_dirty {
@@ -199,7 +204,25 @@ impl Rollups {
         }
         cell.offset = offset;
         let second = second.rem_euclid(MINUTE_SECONDS) as u8;
-        cell.seconds.add(second, &event.amounts);
+        room.charge(cell.seconds.add(second, &event.amounts));
+    }
+
+    fn place(&self, dims: &[u8], minute: i64) -> Option<u32> {
+        let hash = cell_hash(self.cells.hasher(), dims, minute);
+        let is_it = |cell: &Cell| cell.minute == minute && *cell.dims.0 == *dims;
+        self.cells.find(hash, is_it)
+    }
+
+    fn make(&mut self, dims: &[u8], minute: i64) -> u32 {
+        let hash = cell_hash(self.cells.hasher(), dims, minute);
+        let cell = Cell {
+            dims: Dims(dims.into()),
+            minute,
+            seconds: Seconds::default(),
+            offset: 0,
+            is_dirty: false,
+        };
+        self.cells.push(hash, cell)
     }
 
     /// Tells every cell that changed since it was last told.
@@ -216,13 +239,12 @@ impl Rollups {
         }
     }
 
-    /// Drops the cells that can change no more: told, and ended by the time (`floor_of` its tenant) before which
-    /// every event is late.
-    pub(crate) fn forget(&mut self, floor_of: impl Fn(&str) -> Timestamp) {
-        let moves = self.cells.retain(|cell| {
-            let end = (cell.minute + 1).saturating_mul(MINUTE_SECONDS);
-            cell.is_dirty || floor_of(cell.dims.tenant()) < Timestamp::from_seconds(end)
-        });
+    /// Drops the cells that can change no more: told, and for which no event may come, as `is_open` says of a tenant
+    /// and the minute's end.
+    pub(crate) fn forget(&mut self, is_open: impl Fn(&str, Timestamp) -> bool) {
+        let moves = self
+            .cells
+            .retain(|cell| cell.is_dirty || is_open(cell.dims.tenant(), cell.end()));
         if let Some(moves) = moves {
             for place in &mut self.dirty {
                 *place = moves.of(*place).expect("a dirty cell is kept");
@@ -234,9 +256,12 @@ impl Rollups {
         self.cells.len()
     }
 
-    /// What they take in memory.
-    pub(crate) fn bytes(&self) -> usize {
-        self.cells.iter().map(|(_, cell)| cell.bytes()).sum()
+    /// What the cells for which an event may still come take in memory.
+    pub(crate) fn bytes(&self, is_open: impl Fn(&str, Timestamp) -> bool) -> usize {
+        let cells = self.cells.iter().map(|(_, cell)| cell);
+        let open = cells.filter(|cell| is_open(cell.dims.tenant(), cell.end()));
+        open.map(|cell| Cell::new_bytes(&cell.dims.0) + cell.seconds.heap_bytes())
+            .sum()
     }
 }
 

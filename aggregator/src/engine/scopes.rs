@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use schemas::time::Timestamp;
+
 use super::{Engine, SCOPE_SPAN};
 use crate::event::{Cause, Event, Outcome, Output, Partial, Place};
 use crate::owner::{Deposit, Owner, Status, Teller};
@@ -34,7 +36,8 @@ impl Engine {
                     meter: &feed.meter,
                     slice_seconds: feed.slice_seconds,
                 };
-                self.state.contributions.add(&feed, amount, moment);
+                let room = &mut self.state.room;
+                self.state.contributions.add(&feed, amount, moment, room);
             }
         }
     }
@@ -53,7 +56,13 @@ impl Engine {
             return outcome;
         }
         let now = self.state.now;
-        let Some(grown) = self.state.parts.replace(partial, now) else {
+        let owner = self.state.owners.get(name);
+        let is_known = owner.is_some_and(|owner| owner.stands() || !owner.is_idle(now, SCOPE_SPAN));
+        let room = &mut self.state.room;
+        if !is_known && !room.admits_scope(Owner::new_bytes()) {
+            return Outcome::Counted;
+        }
+        let Some(grown) = self.state.parts.replace(partial, now, room) else {
             return Outcome::Duplicate;
         };
         let (patience, at) = (self.settings.patience, partial.slice);
@@ -73,6 +82,7 @@ impl Engine {
             offset: place.offset,
             event: None,
             out,
+            room: &mut self.state.room,
         };
         let (meter, slice_seconds) = (partial.meter, partial.slice_seconds);
         let families = teller.tier.families.iter();
@@ -84,6 +94,7 @@ impl Engine {
             let deposit = Deposit {
                 subject: name,
                 at,
+                floor: Timestamp::MIN,
                 amount,
             };
             owner.add(family, deposit, &mut teller);
@@ -120,6 +131,7 @@ impl Engine {
                     offset,
                     event: None,
                     out,
+                    room: &mut self.state.room,
                 };
                 for (at, sum) in sums {
                     let amount = |other: &Member| match other.series == member.series {
@@ -129,6 +141,7 @@ impl Engine {
                     let deposit = Deposit {
                         subject: scope.as_str(),
                         at,
+                        floor: Timestamp::MIN,
                         amount,
                     };
                     owner.add(family, deposit, &mut teller);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::counter::{Change, Counter, Direction, Rules};
 use crate::event::{Crossing, Output, Prolonged};
 use crate::plan::{Plan, Tier};
+use crate::room::Room;
 
 /// A level that falls later than was told by less than this is not told again: a bucket's fall moves with every event.
 const PROLONGED_BY_MIN: Duration = Duration::from_secs(1);
@@ -58,6 +59,7 @@ pub(crate) struct Teller<'a> {
     /// Source and id of the event, where it is one.
     pub(crate) event: Option<(&'a str, &'a str)>,
     pub(crate) out: &'a mut Vec<Output>,
+    pub(crate) room: &'a mut Room,
 }
 
 /// The path of the subject that an owner itself is: all of its subjects begin with it.

@@ -101,6 +101,10 @@ impl Entry {
         }
     }
 
+    pub(super) fn get(&self, series: u32) -> Option<&Kept> {
+        self.counters().iter().find(|kept| kept.series == series)
+    }
+
     pub(super) fn get_mut(&mut self, series: u32) -> Option<&mut Kept> {
         let mut counters = self.counters_mut().iter_mut();
         counters.find(|kept| kept.series == series)
@@ -118,8 +122,15 @@ impl Entry {
         (self.name.as_str(), kept)
     }
 
-    /// Adds the counter of a series that has none here.
-    pub(super) fn push(&mut self, kept: Kept) {
+    /// Puts a counter in the place of the one of its series, if there is one.
+    pub(super) fn put(&mut self, kept: Kept) {
+        match self.get_mut(kept.series) {
+            Some(before) => *before = kept,
+            None => self.push(kept),
+        }
+    }
+
+    fn push(&mut self, kept: Kept) {
         let counters = match &mut self.counters {
             Counters::Many(counters) => counters,
             Counters::One(_) => {
@@ -165,18 +176,22 @@ impl Entry {
 }
 
 impl Entry {
+    /// What a subject of this name takes in memory with one counter that is new.
+    pub(super) fn new_bytes(name: &str) -> usize {
+        let name = if name.len() <= INLINE_BYTES {
+            0
+        } else {
+            name.len()
+        };
+        item_bytes::<Self>() + name
+    }
+
     /// What it takes in memory, with all that belongs to it.
     pub(super) fn bytes(&self) -> usize {
-        let name = match &self.name {
-            Name::Inline { .. } => 0,
-            Name::Heap(name) => name.len(),
-        };
-        let beside = match &self.counters {
-            Counters::One(_) => 0,
-            Counters::Many(kept) => size_of_val(kept.as_slice()),
-        };
-        let heap: usize = self.counters().iter().map(Kept::heap_bytes).sum();
-        item_bytes::<Self>() + name + beside + heap
+        let counters = self.counters();
+        let heap: usize = counters.iter().map(Kept::heap_bytes).sum();
+        let others = counters.len().saturating_sub(1) * size_of::<Kept>();
+        Self::new_bytes(self.name.as_str()) + others + heap
     }
 }
 

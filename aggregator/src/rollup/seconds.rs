@@ -95,15 +95,24 @@ enum Held {
 }
 
 impl Held {
-    fn add(&mut self, amounts: &Amounts<'_>) {
+    /// Adds amounts, and returns by how many bytes it takes more beside itself.
+    fn add(&mut self, amounts: &Amounts<'_>) -> usize {
         match self {
-            Self::Whole(sums) => sums.add(amounts),
+            Self::Whole(sums) => {
+                let before = units_bytes(sums);
+                sums.add(amounts);
+                units_bytes(sums) - before
+            }
             Self::Small(small) => match small.plus(amounts) {
-                Some(sums) => *small = sums,
+                Some(sums) => {
+                    *small = sums;
+                    0
+                }
                 None => {
                     let mut sums = Sums::from(*small);
                     sums.add(amounts);
                     *self = Self::Whole(Box::new(sums));
+                    self.heap_bytes()
                 }
             },
         }
@@ -120,13 +129,15 @@ impl Held {
     fn heap_bytes(&self) -> usize {
         match self {
             Self::Small(_) => 0,
-            Self::Whole(sums) => {
-                let units = sums.units.keys();
-                let unit = |name: &str| size_of::<(Box<str>, i128)>() + name.len();
-                size_of::<Sums>() + units.map(|name| unit(name)).sum::<usize>()
-            }
+            Self::Whole(sums) => size_of::<Sums>() + units_bytes(sums),
         }
     }
+}
+
+/// What the units of one second take.
+fn units_bytes(sums: &Sums) -> usize {
+    let unit = |name: &str| size_of::<(Box<str>, i128)>() + name.len();
+    sums.units.keys().map(|name| unit(name)).sum()
 }
 
 /// A second of the minute, and what happened in it.
@@ -155,15 +166,20 @@ impl Default for Seconds {
 }
 
 impl Seconds {
-    /// Adds what happened in `second`.
-    pub(super) fn add(&mut self, second: u8, amounts: &Amounts<'_>) {
+    /// Adds what happened in `second`, and returns by how many bytes it takes more beside itself.
+    pub(super) fn add(&mut self, second: u8, amounts: &Amounts<'_>) -> usize {
         if matches!(self.first.1, Held::Small(Small { events: 0, .. })) {
             self.first.0 = second;
         }
         if self.first.0 == second {
             return self.first.1.add(amounts);
         }
-        let Others(others) = &mut **self.others.get_or_insert_default();
+        let mut grown = 0;
+        let others = self.others.get_or_insert_with(|| {
+            grown += size_of::<Others>();
+            Box::default()
+        });
+        let Others(others) = &mut **others;
         let place = match others.binary_search_by_key(&second, |(second, _)| *second) {
             Ok(place) => place,
             Err(place) => {
@@ -171,10 +187,11 @@ impl Seconds {
                     others.reserve_exact((others.len() / 2).max(1));
                 }
                 others.insert(place, (second, Held::Small(Small::default())));
+                grown += size_of::<Second>();
                 place
             }
         };
-        others[place].1.add(amounts);
+        grown + others[place].1.add(amounts)
     }
 
     /// Each second's sums, in order.
@@ -225,7 +242,9 @@ mod tests {
                     violations: amount,
                     units: has_units.then_some(&units),
                 };
-                seconds.add(second, &amounts);
+                let before = seconds.heap_bytes();
+                let grown = seconds.add(second, &amounts);
+                prop_assert_eq!(before + grown, seconds.heap_bytes());
                 expected.entry(second).or_default().add(&amounts);
                 let expected: Vec<_> = expected.clone().into_iter().collect();
                 prop_assert_eq!(seconds.sums(), expected);
