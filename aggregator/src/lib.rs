@@ -54,12 +54,14 @@
 //! scope replaces what it knew of each origin by what is newer, and counts the difference at the slice's start.
 //!
 //! **Memory is bounded by what can still change** (`engine::Engine::forget`), and by a number of bytes (`room`), which
-//! decides alike in every run of one log. A minute's cell and a counter go when the
-//! tenant's time has passed them, which changes nothing that is ever told. A tenant that is silent for a day has its
-//! newest minute closed. What stays is a few hundred bytes for each tenant that ever came. Counters and cells lie in one
-//! piece of memory per tenant and shard, packed (`dense`, `window`): a subject with one window takes some 140 bytes, and
-//! 2 or 3 more for each slice but the newest.
+//! decides alike in every run of one log. A minute's cell and a counter go when the tenant's time has passed them, which
+//! changes nothing that is ever told. A tenant that is silent for a day has its newest minute closed. What stays is a
+//! few hundred bytes for each tenant that ever came. Counters and cells lie in one piece of memory per tenant and shard,
+//! packed (`dense`, `window`): a subject with one window takes some 140 bytes, and two more for each slice that does not
+//! find room in them.
 
+#[doc(hidden)]
+pub mod bare;
 mod config;
 mod counter;
 mod dense;

@@ -16,7 +16,7 @@ use chrono_tz::Tz;
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::counter::{Counter, Reform};
+use crate::counter::{Counter, Reform, Rules};
 use crate::plan::{Family, Member, Plan};
 use crate::rollup::MINUTE_SECONDS;
 use crate::window::Terms;
@@ -182,59 +182,75 @@ impl Owner {
     ) {
         let (_, name) = deposit.subject.split_at(self.status.root_bytes as usize);
         let mut place = self.subjects.place(name);
-        for member in &family.members {
+        for (hint, member) in family.members.iter().enumerate() {
             let amount = (deposit.amount)(member);
             if amount == 0 {
                 continue;
             }
-            let is_new = |kept: &Kept| self.is_forgettable(kept, teller.plan, deposit.floor);
-            let entry = place.map(|place| self.subjects.get(place));
-            let kept = entry.and_then(|entry| entry.get(member.series));
-            if kept.is_none_or(is_new) {
-                let is_known = entry.is_some_and(|entry| !entry.counters().iter().all(is_new));
-                let bytes = match is_known {
-                    true => size_of::<Kept>(),
-                    false => Entry::new_bytes(name),
-                };
-                if !teller.room.admits_counter(bytes) {
-                    continue;
+            let rules = teller.plan.rules(member, teller.zone);
+            let (subjects, floor) = (&self.subjects, deposit.floor);
+            let known = place.and_then(|place| {
+                let entry = subjects.get(place);
+                let number = entry.number(member.series, hint)?;
+                let counter = &entry.counters()[number].counter;
+                let is_new = counter.is_forgettable(rules.terms, floor);
+                (!is_new).then_some((place, number))
+            });
+            let spot = match known {
+                Some(spot) => spot,
+                None => {
+                    let is_known = place.is_some_and(|p| self.is_known(p, teller.plan, floor));
+                    let bytes = match is_known {
+                        true => size_of::<Kept>(),
+                        false => Entry::new_bytes(name),
+                    };
+                    if !teller.room.admits_counter(bytes) {
+                        continue;
+                    }
+                    let counter = Counter::new(rules.terms, deposit.at);
+                    self.put(place, name, Kept::new(member.series, counter))
                 }
-                let terms = teller.plan.rules(member, teller.zone).terms;
-                let kept = Kept::new(member.series, Counter::new(terms, deposit.at));
-                match place {
-                    Some(place) => self.subjects.get_mut(place).put(kept),
-                    None => place = Some(self.subjects.add(name, kept)),
-                }
-            }
-            let place = place.expect("it was found or made");
-            self.count(place, member, (deposit.at, amount), teller);
+            };
+            place = Some(spot.0);
+            self.count(spot, rules, (deposit.at, amount), teller);
         }
     }
 
-    /// Whether a counter would be the same if made anew, when no event from before `floor` can come.
-    fn is_forgettable(&self, kept: &Kept, plan: &Plan, floor: Timestamp) -> bool {
-        let (window, zone) = (plan.window(kept.series), self.status.zone);
-        kept.counter.is_forgettable(Terms { window, zone }, floor)
+    /// Whether any counter of the subject at `place` makes a difference, when no event from before `floor` can come.
+    fn is_known(&self, place: u32, plan: &Plan, floor: Timestamp) -> bool {
+        let zone = self.status.zone;
+        let mut counters = self.subjects.get(place).counters().iter();
+        counters.any(|kept| {
+            let window = plan.window(kept.series);
+            !kept.counter.is_forgettable(Terms { window, zone }, floor)
+        })
     }
 
-    /// Counts an amount on the counter of the subject at `place`.
+    /// Puts a counter where it belongs: to the subject at `place`, or to a new one of this name. Returns the subject's
+    /// place, and the counter's number there.
+    fn put(&mut self, place: Option<u32>, name: &str, kept: Kept) -> (u32, usize) {
+        match place {
+            Some(place) => (place, self.subjects.get_mut(place).put(kept)),
+            None => (self.subjects.add(name, kept), 0),
+        }
+    }
+
+    /// Counts an amount on the counter of this number, of the subject at `place`.
     fn count(
         &mut self,
-        place: u32,
-        member: &Member,
+        (place, number): (u32, usize),
+        rules: Rules<'_>,
         (at, amount): (Timestamp, i128),
         teller: &mut Teller<'_>,
     ) {
-        let rules = teller.plan.rules(member, teller.zone);
-        let entry = self.subjects.get_mut(place);
-        let kept = entry.get_mut(member.series).expect("it was just made");
+        let (name, kept) = self.subjects.get_mut(place).numbered(number);
         let (before, mut changes) = (kept.heap_bytes(), Vec::new());
         kept.counter.add(rules, at, amount, &mut changes);
         teller.room.resize(before, kept.heap_bytes());
         if changes.is_empty() && !kept.has_told() {
             return;
         }
-        let (name, kept) = entry.named(member.series);
+        let name = name.as_str();
         if !changes.is_empty() {
             kept.note(&changes, teller.offset);
             teller.tell(name, changes);

@@ -94,39 +94,42 @@ impl Entry {
         }
     }
 
-    pub(super) fn counters_mut(&mut self) -> &mut [Kept] {
-        match &mut self.counters {
-            Counters::One(kept) => std::slice::from_mut(kept),
-            Counters::Many(kept) => kept,
+    /// The number of the counter of a series, which is probably `hint`.
+    pub(super) fn number(&self, series: u32, hint: usize) -> Option<usize> {
+        let counters = self.counters();
+        if counters.get(hint).is_some_and(|kept| kept.series == series) {
+            return Some(hint);
         }
+        counters.iter().position(|kept| kept.series == series)
     }
 
-    pub(super) fn get(&self, series: u32) -> Option<&Kept> {
-        self.counters().iter().find(|kept| kept.series == series)
-    }
-
-    pub(super) fn get_mut(&mut self, series: u32) -> Option<&mut Kept> {
-        let mut counters = self.counters_mut().iter_mut();
-        counters.find(|kept| kept.series == series)
-    }
-
-    /// Its name, and its counter in a series that has one here.
-    pub(super) fn named(&mut self, series: u32) -> (&str, &mut Kept) {
+    /// Its name, and its counter of this number.
+    pub(super) fn numbered(&mut self, number: usize) -> (&Name, &mut Kept) {
         let counters = match &mut self.counters {
             Counters::One(kept) => std::slice::from_mut(kept),
             Counters::Many(kept) => kept,
         };
-        let mut counters = counters.iter_mut();
-        let kept = counters.find(|kept| kept.series == series);
-        let kept = kept.expect("the series counts this subject");
-        (self.name.as_str(), kept)
+        (&self.name, &mut counters[number])
     }
 
-    /// Puts a counter in the place of the one of its series, if there is one.
-    pub(super) fn put(&mut self, kept: Kept) {
-        match self.get_mut(kept.series) {
-            Some(before) => *before = kept,
-            None => self.push(kept),
+    /// Its name, and its counter in a series that has one here.
+    pub(super) fn named(&mut self, series: u32) -> (&str, &mut Kept) {
+        let number = self.number(series, 0);
+        let (name, kept) = self.numbered(number.expect("the series counts this subject"));
+        (name.as_str(), kept)
+    }
+
+    /// Puts a counter in the place of the one of its series, if there is one. Returns its number.
+    pub(super) fn put(&mut self, kept: Kept) -> usize {
+        match self.number(kept.series, 0) {
+            Some(number) => {
+                *self.numbered(number).1 = kept;
+                number
+            }
+            None => {
+                self.push(kept);
+                self.counters().len() - 1
+            }
         }
     }
 

@@ -146,21 +146,40 @@ type Second = (u8, Held);
 /// What happened in a minute, second by second.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Seconds {
-    /// The one that was the first to come.
-    first: Second,
+    /// What comes in order goes here.
+    newest: Second,
     /// The others, in order.
-    others: Option<Box<Others>>,
+    older: Option<Box<Older>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Others(Vec<Second>);
+struct Older(Vec<Second>);
+
+impl Older {
+    fn insert(&mut self, place: usize, second: Second) {
+        if self.0.len() == self.0.capacity() {
+            self.0.reserve_exact((self.0.len() / 2).max(1));
+        }
+        self.0.insert(place, second);
+    }
+}
+
+const NOTHING: Held = Held::Small(Small {
+    input_tokens: 0,
+    output_tokens: 0,
+    cost: 0,
+    events: 0,
+    requests: 0,
+    failures: 0,
+    violations: 0,
+});
 
 impl Default for Seconds {
     /// A minute in which nothing has happened yet.
     fn default() -> Self {
         Self {
-            first: (0, Held::Small(Small::default())),
-            others: None,
+            newest: (0, NOTHING),
+            older: None,
         }
     }
 }
@@ -168,48 +187,47 @@ impl Default for Seconds {
 impl Seconds {
     /// Adds what happened in `second`, and returns by how many bytes it takes more beside itself.
     pub(super) fn add(&mut self, second: u8, amounts: &Amounts<'_>) -> usize {
-        if matches!(self.first.1, Held::Small(Small { events: 0, .. })) {
-            self.first.0 = second;
+        if self.newest.1 == NOTHING {
+            self.newest.0 = second;
         }
-        if self.first.0 == second {
-            return self.first.1.add(amounts);
+        if self.newest.0 == second {
+            return self.newest.1.add(amounts);
         }
         let mut grown = 0;
-        let others = self.others.get_or_insert_with(|| {
-            grown += size_of::<Others>();
+        let older = self.older.get_or_insert_with(|| {
+            grown += size_of::<Older>();
             Box::default()
         });
-        let Others(others) = &mut **others;
-        let place = match others.binary_search_by_key(&second, |(second, _)| *second) {
+        if self.newest.0 < second {
+            let before = std::mem::replace(&mut self.newest, (second, NOTHING));
+            older.insert(older.0.len(), before);
+            return grown + size_of::<Second>() + self.newest.1.add(amounts);
+        }
+        let place = match older.0.binary_search_by_key(&second, |(second, _)| *second) {
             Ok(place) => place,
             Err(place) => {
-                if others.len() == others.capacity() {
-                    others.reserve_exact((others.len() / 2).max(1));
-                }
-                others.insert(place, (second, Held::Small(Small::default())));
+                older.insert(place, (second, NOTHING));
                 grown += size_of::<Second>();
                 place
             }
         };
-        grown + others[place].1.add(amounts)
+        grown + older.0[place].1.add(amounts)
     }
 
     /// Each second's sums, in order.
     pub(super) fn sums(&self) -> Vec<(u8, Sums)> {
-        let others = self.others.iter().flat_map(|others| &others.0);
-        let (before, after): (Vec<&Second>, Vec<&Second>) =
-            others.partition(|(second, _)| *second < self.first.0);
-        let all = before.into_iter().chain([&self.first]).chain(after);
+        let older = self.older.iter().flat_map(|older| &older.0);
+        let all = older.chain([&self.newest]);
         all.map(|(second, held)| (*second, held.sums())).collect()
     }
 
     /// Bytes that it takes beside itself.
     pub(super) fn heap_bytes(&self) -> usize {
-        let others = self.others.as_ref().map_or(0, |others| {
-            let held = others.0.iter().map(|(_, held)| held.heap_bytes());
-            size_of::<Others>() + size_of_val(&*others.0) + held.sum::<usize>()
+        let older = self.older.as_ref().map_or(0, |older| {
+            let held = older.0.iter().map(|(_, held)| held.heap_bytes());
+            size_of::<Older>() + size_of_val(&*older.0) + held.sum::<usize>()
         });
-        self.first.1.heap_bytes() + others
+        self.newest.1.heap_bytes() + older
     }
 }
 

@@ -1,13 +1,15 @@
 //! The closed slices of a sliding window, a few bytes each: there may be hundreds for each of thousands of counters.
 //!
-//! Oldest first, each is its gap (how many slices later the next newer one lies, closed or open) and its amount, both
-//! as numbers of seven bits a byte. So the oldest is taken off and a newer one put on without touching the others.
+//! Oldest first, each is its amount and its gap (how many slices later the next newer one lies, closed or open), as
+//! numbers of seven bits a byte. A gap of one, which most are, is a bit of the amount's number. So the oldest is taken
+//! off and a newer one put on without touching the others.
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 const INLINE_BYTES: usize = 14;
+const GROWTH_BYTES: usize = 32;
 /// Two slices of the largest amounts and gaps.
 const ENCODED_BYTES: usize = 2 * (19 + 3);
 
@@ -42,8 +44,11 @@ impl Encoded {
             len: 0,
         };
         for slice in slices {
-            encoded.number(u128::from(slice.gap));
-            encoded.number(slice.amount.unsigned_abs());
+            let is_apart = slice.gap != 1;
+            encoded.number(slice.amount.unsigned_abs() << 1 | u128::from(is_apart));
+            if is_apart {
+                encoded.number(slice.gap.into());
+            }
         }
         encoded
     }
@@ -106,8 +111,12 @@ impl Packed {
         let mut rest = bytes;
         std::iter::from_fn(move || {
             let start = bytes.len() - rest.len();
-            let gap = u16::try_from(number(&mut rest)?).ok()?;
-            let amount = number(&mut rest)?.cast_signed();
+            let first = number(&mut rest)?;
+            let gap = match first & 1 {
+                0 => 1,
+                _ => u16::try_from(number(&mut rest)?).ok()?,
+            };
+            let amount = (first >> 1).cast_signed();
             Some((start..bytes.len() - rest.len(), Closed { gap, amount }))
         })
     }
@@ -133,7 +142,7 @@ impl Packed {
                 *before = len as u8;
             }
             Self::Inline { .. } => {
-                let mut bytes = Vec::with_capacity(2 * len);
+                let mut bytes = Vec::with_capacity(len.max(GROWTH_BYTES));
                 bytes.extend_from_slice(&self.bytes()[..range.start]);
                 bytes.extend_from_slice(new);
                 bytes.extend_from_slice(&self.bytes()[range.end..]);
@@ -141,7 +150,13 @@ impl Packed {
             }
             Self::Heap(_) if len == 0 => *self = Self::new(),
             Self::Heap(bytes) if new.is_empty() => drop(bytes.drain(range)),
-            Self::Heap(bytes) if range.start == bytes.len() => bytes.extend_from_slice(new),
+            Self::Heap(bytes) if range.start == bytes.len() => {
+                if bytes.capacity() < len {
+                    // Not twice as much: a window's slices are as many as they are.
+                    bytes.reserve_exact(new.len().max(GROWTH_BYTES));
+                }
+                bytes.extend_from_slice(new);
+            }
             Self::Heap(bytes) => drop(bytes.splice(range, new.iter().copied())),
         }
     }
