@@ -1,4 +1,3 @@
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -8,6 +7,7 @@ use crate::engine::Settings;
 use crate::owner::Patience;
 use crate::rollup::Breakdown;
 use crate::seen::SeenBounds;
+use crate::snapshot::{S3, SnapshotPlace};
 
 /// How the aggregator counts. The first part changes what is counted: all processes of one installation need the same,
 /// and one log counted with other numbers gives other results.
@@ -41,8 +41,10 @@ pub struct Config {
     pub flush_interval_ms: u64,
     /// From one snapshot of a partition's state to the next, in seconds.
     pub snapshot_interval_s: u64,
-    /// The folder of snapshots, where it is not in the data folder. Processes that share partitions need the same one.
-    pub snapshots: Option<PathBuf>,
+    /// Where snapshots are kept, if not in the data folder. Processes that share partitions need the same place.
+    pub snapshots: Option<SnapshotPlace>,
+    /// How a bucket of snapshots is reached.
+    pub s3: S3,
     /// Records that are counted at once.
     pub batch_records_max: usize,
     /// Records of one partition's outputs that may wait for the log.
@@ -88,6 +90,7 @@ impl Default for Config {
             flush_interval_ms: 500,
             snapshot_interval_s: 10,
             snapshots: None,
+            s3: S3::default(),
             batch_records_max: 1_000,
             unacknowledged_max: 10_000,
         }
@@ -105,6 +108,11 @@ pub struct ConfigError {
 }
 
 impl Config {
+    /// Takes what the environment says of secrets, which wins over the file.
+    pub fn take_environment(&mut self, environment: impl Fn(&str) -> Option<String>) {
+        self.s3.take_environment(environment);
+    }
+
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         const DAY: u64 = 86_400;
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);

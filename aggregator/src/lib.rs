@@ -93,4 +93,4 @@ pub use config::{Config, ConfigError, RollupDimension};
 pub use ledger::Ledger;
 pub use replay::{EVENT_TOPICS, Found, LevelSummary, Replay, ReplayError, Summary};
 pub use service::{BuildError, Deps, RunError, Service};
-pub use snapshot::snapshot_offsets;
+pub use snapshot::{PlaceError, S3, S3Error, SnapshotPlace, SnapshotsError, snapshot_offsets};

@@ -1,6 +1,5 @@
 //! The aggregator as a service: counting, recording and queries, built together.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,7 +17,7 @@ use crate::http::{self, App};
 use crate::metrics::Metrics;
 use crate::recorder::{Recorder, RecorderError};
 use crate::run::{self, CountError, Parts};
-use crate::snapshot::Snapshots;
+use crate::snapshot::{SnapshotError, SnapshotPlace, Snapshots, SnapshotsError};
 use crate::store::{Store, StoreError};
 
 /// What the aggregator needs from outside.
@@ -27,8 +26,8 @@ pub struct Deps {
     pub clock: SharedClock,
     /// SQLite or PostgreSQL. The pool's drivers must be installed.
     pub store: AnyPool,
-    /// The folder of snapshots. Whoever takes partitions over needs the same one.
-    pub snapshots: PathBuf,
+    /// Where snapshots are kept. Whoever takes partitions over needs the same place.
+    pub snapshots: SnapshotPlace,
 }
 
 /// Why an aggregator cannot be built.
@@ -36,11 +35,8 @@ pub struct Deps {
 pub enum BuildError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("the folder of snapshots {path} cannot be made: {source}")]
-    Snapshots {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotsError),
     #[error("the aggregator's store cannot be used: {0}")]
     Store(String),
 }
@@ -68,7 +64,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Checks the configuration, makes the folder of snapshots and brings the store's tables up to date. Reads nothing
+    /// Checks the configuration, makes the folder of snapshots or asks for their bucket, and brings the store's tables up to date. Reads nothing
     /// from the log yet.
     pub async fn build(
         config: Config,
@@ -76,17 +72,16 @@ impl Service {
         registry: &mut Registry,
     ) -> Result<Self, BuildError> {
         config.check()?;
-        std::fs::create_dir_all(&deps.snapshots).map_err(|source| BuildError::Snapshots {
-            path: deps.snapshots.clone(),
-            source,
-        })?;
+        let unusable = |error: SnapshotError| BuildError::Snapshots(error.into());
+        let snapshots = Snapshots::new(&deps.snapshots, &config.s3).map_err(unusable)?;
+        snapshots.prepare().await.map_err(unusable)?;
         let unusable = |error: StoreError| BuildError::Store(error.to_string());
         let store = Store::open(deps.store).await.map_err(unusable)?;
         let parts = Parts {
             config,
             bus: deps.bus,
             clock: deps.clock,
-            snapshots: Snapshots::new(deps.snapshots),
+            snapshots,
             metrics: Metrics::register(registry),
             ready: Arc::new(AtomicBool::new(false)),
         };

@@ -1,5 +1,7 @@
-//! Snapshots of a real process: damaged ones are passed over, and a restart goes on from them at once. `RESTART_KEYS`
-//! sets how many keys are counted before the restart is timed (2,000 unless it does).
+//! Snapshots of a real process, in a folder and in a bucket: damaged ones are passed over, and a restart goes on from
+//! them at once. `RESTART_KEYS` sets how many keys are counted before the restart is timed (2,000 unless it does).
+
+mod bucket;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,11 +14,14 @@ use tests::events::usage;
 use tests::eventually;
 use tests::figures::{Figures, conserved, events};
 use tests::process::{Process, Signal};
+use tests::s3::S3;
 use tests::trace;
 use tests::weir::{Options, Weir, command};
 
 const USAGE: &str = "weir.usage.v1";
 const CONFIG: &str = "[aggregator]\nsnapshot_interval_s = 1\n";
+/// Before the names of all snapshots in the bucket.
+const PREFIX: &str = "counters/of one";
 const BATCH: usize = 500;
 const KEYS: usize = 2_000;
 const STOP_WITHIN: Duration = Duration::from_secs(30);
@@ -28,10 +33,53 @@ async fn post(client: &Client, events: &[String]) {
     }
 }
 
+/// Where a test's snapshots are kept.
+enum Home {
+    /// In the data folder, as they are without a word about it.
+    Folder,
+    Bucket(S3),
+}
+
+impl Home {
+    async fn bucket() -> Self {
+        Self::Bucket(S3::start().await)
+    }
+
+    /// `config`, which ends in its section `[aggregator]`, with this home.
+    fn config(&self, config: &str) -> String {
+        match self {
+            Self::Folder => config.to_owned(),
+            Self::Bucket(s3) => {
+                let (bucket, section) = (S3::BUCKET, s3.section());
+                format!("{config}snapshots = \"s3://{bucket}/{PREFIX}\"\n{section}")
+            }
+        }
+    }
+
+    /// The folder of all snapshots of a weir: a bucket's objects are files too.
+    fn root(&self, weir: &Weir) -> PathBuf {
+        match self {
+            Self::Folder => weir.data_folder().join("snapshots"),
+            Self::Bucket(s3) => s3.objects().join(PREFIX),
+        }
+    }
+
+    /// How the program names what lies at `path`.
+    fn shown(&self, path: &Path) -> String {
+        match self {
+            Self::Folder => path.display().to_string(),
+            Self::Bucket(s3) => {
+                let path = path.strip_prefix(s3.objects()).expect("in the bucket");
+                format!("s3://{}/{}", S3::BUCKET, path.display())
+            }
+        }
+    }
+}
+
 /// The snapshots of each partition of usage, oldest first.
-fn snapshots(data: &Path) -> Vec<Vec<PathBuf>> {
+fn snapshots(root: &Path) -> Vec<Vec<PathBuf>> {
     let partitions = (0..12).map(|index: i32| {
-        let folder = data.join("snapshots").join(USAGE).join(index.to_string());
+        let folder = root.join(USAGE).join(index.to_string());
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
         files.retain(|path| path.extension().is_some_and(|e| e == "snapshot"));
@@ -55,16 +103,25 @@ fn flip_a_byte(path: &Path) {
 }
 
 #[tokio::test]
-async fn a_damaged_one_is_named_and_the_one_before_it_used() {
-    let options = Options::up(trace::LIMIT).with_config(CONFIG);
+async fn a_damaged_file_is_named_and_the_one_before_it_used() {
+    the_one_before_is_used(Home::Folder).await;
+}
+
+#[tokio::test]
+async fn a_damaged_object_is_named_and_the_one_before_it_used() {
+    the_one_before_is_used(Home::bucket().await).await;
+}
+
+async fn the_one_before_is_used(home: Home) {
+    let options = Options::up(trace::LIMIT).with_config(&home.config(CONFIG));
     let mut weir = Weir::start(options).await;
     let (expected, all) = (trace::expected(), trace::events());
     let (first, rest) = all.split_at(all.len() / 3);
     let (second, third) = rest.split_at(rest.len() / 2);
     post(&weir.client(), first).await;
-    let data = weir.data_folder();
+    let root = home.root(&weir);
     eventually("snapshots", WITHIN, async || {
-        let all = snapshots(&data);
+        let all = snapshots(&root);
         let told = format!("{all:?}");
         all.iter()
             .all(|files| !files.is_empty())
@@ -75,7 +132,7 @@ async fn a_damaged_one_is_named_and_the_one_before_it_used() {
     post(&weir.client(), second).await;
     assert!(weir.terminate(STOP_WITHIN).is_some_and(|s| s.success()));
 
-    let two = snapshots(&data)
+    let two = snapshots(&root)
         .into_iter()
         .filter(|files| files.len() == 2);
     let damaged: Vec<PathBuf> = two.map(|files| files[1].clone()).collect();
@@ -85,7 +142,7 @@ async fn a_damaged_one_is_named_and_the_one_before_it_used() {
     eventually("the damage is told", WITHIN, async || {
         let output = weir.output();
         let named = |path: &PathBuf| {
-            let path = path.display().to_string();
+            let path = home.shown(path);
             let mut lines = output.lines().filter(|line| line.contains(&path));
             lines.any(|line| line.contains("its checksum does not fit"))
         };
@@ -109,33 +166,37 @@ async fn a_damaged_one_is_named_and_the_one_before_it_used() {
     conserved(&metrics, USAGE).expect("every event has an outcome");
     assert_eq!(events(&metrics, USAGE, "counted"), all.len() as f64);
     assert_eq!(events(&metrics, USAGE, "duplicate"), 0.0);
-    stops_when_all_are_damaged(weir).await;
+    stops_when_all_are_damaged(weir, &home).await;
 }
 
 /// To count on from nothing would be to count wrongly, so it is left to a person.
-async fn stops_when_all_are_damaged(mut weir: Weir) {
+async fn stops_when_all_are_damaged(mut weir: Weir, home: &Home) {
     assert!(weir.terminate(STOP_WITHIN).is_some_and(|s| s.success()));
-    let data = weir.data_folder();
-    let mut partitions = snapshots(&data);
+    let mut partitions = snapshots(&home.root(&weir));
     partitions.retain(|files| !files.is_empty());
     for path in &partitions[0] {
         fs::write(path, "WEIR").expect("a snapshot");
     }
+    let mut process = start_beside(&weir);
+    let ended = process.wait(WITHIN).expect("it does not go on");
+    let folder = partitions[0][0].parent().expect("a folder");
+    let (folder, output) = (home.shown(folder), process.output());
+    let told = format!("no snapshot in {folder} can be read");
+    assert!(!ended.success() && output.contains(&told), "{output}");
+}
+
+/// Starts a weir on the folder of one that ended, without waiting until it is ready.
+fn start_beside(weir: &Weir) -> Process {
+    let data = weir.data_folder();
     let mut up = command("up");
     up.arg("--data").arg(&data);
+    up.arg("--config").arg(data.with_file_name("weir.toml"));
     up.arg("--policy").arg(data.with_file_name("policy.toml"));
     for port in ["--port-data", "--port-management", "--port-log"] {
         up.args([port, "0"]);
     }
-    let log = data.with_file_name("damaged.log");
-    let mut process = Process::start("weir", &mut up, &log, Signal::TERM);
-    let ended = process.wait(WITHIN).expect("it does not go on");
-    let (folder, output) = (
-        partitions[0][0].parent().expect("a folder"),
-        process.output(),
-    );
-    let told = format!("no snapshot in {} can be read", folder.display());
-    assert!(!ended.success() && output.contains(&told), "{output}");
+    let log = data.with_file_name("beside.log");
+    Process::start("weir", &mut up, &log, Signal::TERM)
 }
 
 /// Lets each user of each tenant call twice a minute.
@@ -150,9 +211,19 @@ hard = 2
 
 #[tokio::test]
 async fn a_restart_goes_on_at_once() {
+    goes_on_at_once(Home::Folder).await;
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_at_once_from_a_bucket() {
+    goes_on_at_once(Home::bucket().await).await;
+}
+
+async fn goes_on_at_once(home: Home) {
     let wanted = std::env::var("RESTART_KEYS").ok();
     let keys = wanted.map_or(KEYS, |text| text.parse().expect("RESTART_KEYS is a number"));
-    let mut weir = Weir::start(Options::up(TWICE).with_config("")).await;
+    let mut weir =
+        Weir::start(Options::up(TWICE).with_config(&home.config("[aggregator]\n"))).await;
     let call = |key: usize| {
         usage(
             &format!("t{}", key % 100),
@@ -172,21 +243,15 @@ async fn a_restart_goes_on_at_once() {
             .ok_or_else(|| counted.to_string())
     })
     .await;
-    let data = weir.data_folder();
-    eventually("all is in snapshots", 5 * WITHIN, async || {
-        let held: usize = snapshots(&data)
-            .iter()
-            .map(|files| next_offset(files))
-            .sum();
-        // The policy's markers are among the records, one in each partition.
-        (held == keys + 12)
-            .then_some(())
-            .ok_or_else(|| held.to_string())
-    })
-    .await;
-    assert!(weir.terminate(2 * WITHIN).is_some_and(|s| s.success()));
+    // A stop with all that is new: what it leaves is all there is.
+    let since = Stopwatch::start();
+    assert!(weir.terminate(STOP_WITHIN).is_some_and(|s| s.success()));
+    let stop = since.elapsed();
+    let newest = snapshots(&home.root(&weir));
+    let held: usize = newest.iter().map(|files| next_offset(files)).sum();
+    // The policy's markers are among the records, one in each partition.
+    assert_eq!(held, keys + 12, "all is in snapshots");
     let size = |path: &PathBuf| fs::metadata(path).expect("a snapshot").len();
-    let newest = snapshots(&data);
     let bytes: u64 = newest
         .iter()
         .filter_map(|files| files.last())
@@ -208,15 +273,15 @@ async fn a_restart_goes_on_at_once() {
         },
     )
     .await;
-    show(keys, bytes, ready, since.elapsed());
+    show((keys, bytes), stop, ready, since.elapsed());
 }
 
 #[expect(
     clippy::print_stderr,
     reason = "the figures are what the larger run is for"
 )]
-fn show(keys: usize, bytes: u64, ready: Duration, first: Duration) {
+fn show((keys, bytes): (usize, u64), stop: Duration, ready: Duration, first: Duration) {
     eprintln!(
-        "{keys} keys, {bytes} bytes of snapshots: ready after {ready:.2?}, first result after {first:.2?}"
+        "{keys} keys, {bytes} bytes of snapshots: stopped in {stop:.2?}, ready after {ready:.2?}, first result after {first:.2?}"
     );
 }

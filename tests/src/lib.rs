@@ -21,6 +21,7 @@ pub mod process;
 pub mod proxy;
 pub mod receiver;
 pub mod redis;
+pub mod s3;
 pub mod scene;
 pub mod smtp;
 pub mod trace;

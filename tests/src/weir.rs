@@ -244,6 +244,8 @@ pub fn command(name: &str) -> Command {
         "WEIR_KAFKA_SASL_USERNAME",
         "WEIR_KAFKA_SASL_PASSWORD",
         "WEIR_KAFKA_TLS_KEY_PASSWORD",
+        "WEIR_S3_ACCESS_KEY_ID",
+        "WEIR_S3_SECRET_ACCESS_KEY",
         "RUST_LOG",
     ] {
         command.env_remove(variable);

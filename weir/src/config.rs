@@ -168,7 +168,8 @@ fn check(
     if let Some(bootstrap) = overrides.kafka {
         file.kafka.bootstrap = bootstrap;
     }
-    file.kafka.take_environment(environment);
+    file.kafka.take_environment(&environment);
+    file.aggregator.take_environment(&environment);
     let log = file.kafka.bootstrap.is_empty().then_some(file.log);
     let store_url = file
         .store

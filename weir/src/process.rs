@@ -428,7 +428,7 @@ impl<'a> Assembly<'a> {
         }
         if parts.aggregator {
             let snapshots = config.aggregator.snapshots.clone();
-            let snapshots = snapshots.unwrap_or_else(|| config.data.join("snapshots"));
+            let snapshots = snapshots.unwrap_or_else(|| config.data.join("snapshots").into());
             let deps = aggregator::Deps {
                 bus: bus(),
                 clock: clock(),

@@ -52,7 +52,7 @@ enum Arrival {
 
 /// A snapshot, so far.
 enum Made {
-    Encoded(Partition, Box<Shard>, Snapshot),
+    Encoded(Partition, Box<Shard>, Box<Snapshot>),
     Written(Written),
 }
 
@@ -327,7 +327,7 @@ fn set_aside(
         Seat::Counting(mut shard) => {
             let encode = move || -> Result<Made, CountError> {
                 let snapshot = shard.snapshot(now)?;
-                Ok(Made::Encoded(partition, shard, snapshot))
+                Ok(Made::Encoded(partition, shard, Box::new(snapshot)))
             };
             // Begins at once, not when it is first waited for.
             let encoding = spawn_blocking(encode);

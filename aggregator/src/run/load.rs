@@ -1,5 +1,7 @@
 //! Taking partitions over where their snapshots end.
 
+use std::time::Duration;
+
 use bus::Partition;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
@@ -12,8 +14,33 @@ use crate::wire;
 /// a server. Each is held in memory twice, as bytes and as what they say.
 const LOADS_MIN: usize = 4;
 
-/// The engines of partitions, each as its newest snapshot has it, or at the beginning of its log.
+/// From one try to the next while the server of a bucket is away.
+const AWAY_PAUSE: Duration = Duration::from_secs(1);
+
+/// The engines of partitions, each as its newest snapshot has it, or at the beginning of its log. Waits for a server
+/// that is away: to begin without its snapshots would be to count wrongly.
 pub(super) async fn load(
+    parts: &Parts,
+    partitions: &[Partition],
+) -> Result<Vec<(Partition, Engine)>, CountError> {
+    let mut told = String::new();
+    loop {
+        match load_all(parts, partitions).await {
+            Err(CountError::Snapshot(error)) if error.passes() => {
+                let error = error.to_string();
+                // The same once.
+                if error != told {
+                    tracing::warn!(error, "partitions wait for their snapshots");
+                    told = error;
+                }
+                tokio::time::sleep(AWAY_PAUSE).await;
+            }
+            loaded => return loaded,
+        }
+    }
+}
+
+async fn load_all(
     parts: &Parts,
     partitions: &[Partition],
 ) -> Result<Vec<(Partition, Engine)>, CountError> {

@@ -8,14 +8,15 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use bus::Partition;
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use super::{EXTENSION, file_name, offset_of, surplus};
+use super::{EXTENSION, SnapshotError, file_name, offset_of, surplus};
 
 const UNFINISHED: &str = "unfinished";
 
 #[derive(Clone, Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     root: PathBuf,
 }
 
@@ -24,22 +25,31 @@ impl Folder {
         Self { root }
     }
 
+    /// Does `work` where waiting for a disk holds up nobody.
+    pub(super) async fn on_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, SnapshotError> {
+        let folder = self.clone();
+        let done = spawn_blocking(move || work(&folder)).await?;
+        done.map_err(|source| SnapshotError::Folder {
+            place: self.root.clone(),
+            source,
+        })
+    }
+
+    /// Makes the folder of all.
+    pub(super) fn make(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.root)
+    }
+
     /// The offsets by which a partition's snapshots are named, least first. A folder that is not there has none.
     pub(super) fn list(&self, partition: Partition) -> io::Result<Vec<i64>> {
         list(&self.of(partition))
     }
 
-    /// `None` when it is not there: another process has removed it.
-    pub(super) fn read(
-        &self,
-        partition: Partition,
-        next_offset: i64,
-    ) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.path(partition, next_offset)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    pub(super) async fn read(&self, partition: Partition, next_offset: i64) -> io::Result<Vec<u8>> {
+        tokio::fs::read(self.path(partition, next_offset)).await
     }
 
     /// Writes a snapshot, and removes those that are no longer needed.

@@ -67,7 +67,7 @@ fn files(root: &Path) -> Vec<PathBuf> {
 #[tokio::test]
 async fn what_was_saved_is_loaded() {
     let root = tempfile::tempdir().unwrap();
-    let snapshots = Snapshots::new(root.path().to_owned());
+    let snapshots = Snapshots::in_folder(root.path().to_owned());
     assert!(load(&snapshots).await.unwrap().is_none());
     for events in 1..=4 {
         let engine = counted(events);
@@ -83,7 +83,7 @@ async fn what_was_saved_is_loaded() {
 #[track_caller]
 fn check_damage(damage: impl Fn(&mut Vec<u8>)) {
     let root = tempfile::tempdir().unwrap();
-    let snapshots = Snapshots::new(root.path().to_owned());
+    let snapshots = Snapshots::in_folder(root.path().to_owned());
     wait(save(&snapshots, &counted(4)));
     wait(save(&snapshots, &counted(5)));
     let spoil = |path: &Path| {
@@ -134,19 +134,20 @@ fn a_snapshot_of_another_partition_is_not_taken() {
 async fn offsets_are_those_of_the_newest() {
     let root = tempfile::tempdir().unwrap();
     let all = root.path().join("all");
-    let snapshots = Snapshots::new(all.clone());
-    assert_eq!(snapshot_offsets(&all).unwrap(), []);
+    let snapshots = Snapshots::in_folder(all.clone());
+    let (place, s3) = (SnapshotPlace::Folder(all), S3::default());
+    assert_eq!(snapshot_offsets(&place, &s3).await.unwrap(), []);
     for events in 1..=3 {
         save(&snapshots, &counted(events)).await;
     }
     let expected = [(PARTITION.topic.to_owned(), 0, 4)];
-    assert_eq!(snapshot_offsets(&all).unwrap(), expected);
+    assert_eq!(snapshot_offsets(&place, &s3).await.unwrap(), expected);
 }
 
 #[tokio::test]
 async fn an_unfinished_snapshot_is_none() {
     let root = tempfile::tempdir().unwrap();
-    let snapshots = Snapshots::new(root.path().to_owned());
+    let snapshots = Snapshots::in_folder(root.path().to_owned());
     save(&snapshots, &counted(1)).await;
     let folder = root.path().join(PARTITION.topic).join("0");
     let unfinished = folder.join("00000000000000000003-left.unfinished");

@@ -140,7 +140,7 @@ impl Home {
             bus: self.bus.clone(),
             clock: clock(),
             store: self.store.clone(),
-            snapshots: self.folder.path().join("snapshots"),
+            snapshots: self.folder.path().join("snapshots").into(),
         };
         let mut registry = Registry::default();
         let service = Service::build(config, deps, &mut registry).await.unwrap();

@@ -17,7 +17,8 @@ impl Secret {
     }
 
     /// The text itself, for those who must hand it on.
-    pub(crate) fn reveal(&self) -> &str {
+    #[must_use]
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 }

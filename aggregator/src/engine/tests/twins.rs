@@ -324,7 +324,7 @@ impl<'a> Reader<'a> {
 
     fn turn(&mut self, turn: &Turn) {
         self.take(turn.records);
-        let snapshots = Snapshots::new(self.folder.path().to_owned());
+        let snapshots = Snapshots::in_folder(self.folder.path().to_owned());
         match turn.then {
             Then::Nothing => {}
             Then::Flush => self.flush(),

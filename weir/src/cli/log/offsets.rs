@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bus::inspect::{GroupState, TopicState};
 use clap::Args;
 use serde_json::json;
@@ -50,7 +50,7 @@ pub(super) async fn offsets(args: OffsetsArgs) -> anyhow::Result<()> {
 async fn show(args: &OffsetsArgs, home: &Home) -> anyhow::Result<()> {
     let topics = list::find(home, &[]).await?;
     let mut lines = committed(&home.log.groups(&topics).await?, &topics);
-    lines.extend(snapshots(home, &topics)?);
+    lines.extend(snapshots(home, &topics).await?);
     if let Some(unknown) = args
         .groups
         .iter()
@@ -95,12 +95,11 @@ fn committed(groups: &[GroupState], topics: &[TopicState]) -> Vec<Line> {
 }
 
 /// What is counted is known up to here without the log before it.
-fn snapshots(home: &Home, topics: &[TopicState]) -> anyhow::Result<Vec<Line>> {
-    let Some(folder) = &home.snapshots else {
+async fn snapshots(home: &Home, topics: &[TopicState]) -> anyhow::Result<Vec<Line>> {
+    let Some(place) = &home.snapshots else {
         return Ok(Vec::new());
     };
-    let held = aggregator::snapshot_offsets(folder)
-        .with_context(|| format!("cannot read the snapshots in {}", folder.display()))?;
+    let held = aggregator::snapshot_offsets(place, &home.s3).await?;
     let line = |(topic, partition, next): (String, i32, i64)| {
         Some(Line {
             group: SNAPSHOTS.to_owned(),

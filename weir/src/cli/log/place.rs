@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aggregator::{S3, SnapshotPlace};
 use anyhow::{Context, bail};
 use broker::Broker;
 use bus::inspect::Inspector;
@@ -42,8 +43,9 @@ pub(in crate::cli) struct Home {
     pub(in crate::cli) log: Inspector,
     /// The data folder, unless the log is a cluster.
     pub(super) data: Option<PathBuf>,
-    /// The folder of the counters' snapshots, where it is known.
-    pub(super) snapshots: Option<PathBuf>,
+    /// Where the counters' snapshots are, if that is known, and how a bucket is reached.
+    pub(super) snapshots: Option<SnapshotPlace>,
+    pub(super) s3: S3,
     /// Nobody else can write to it.
     pub(super) is_ours: bool,
 }
@@ -79,21 +81,23 @@ impl Place {
         work: impl AsyncFnOnce(&Home) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let config = load(&self.data, self.config.as_deref(), self.kafka.clone())?;
-        let snapshots = config.aggregator.snapshots;
+        let aggregator::Config { snapshots, s3, .. } = config.aggregator;
         let Some(section) = &config.log else {
             let home = Home {
                 log: Inspector::connect(config.bus).await?,
                 data: None,
                 snapshots,
+                s3,
                 is_ours: false,
             };
             return work(&home).await;
         };
-        let snapshots = snapshots.unwrap_or_else(|| self.data.join("snapshots"));
+        let snapshots = snapshots.unwrap_or_else(|| self.data.join("snapshots").into());
         let home = |log: Inspector, is_ours: bool| Home {
             log,
             data: Some(self.data.clone()),
             snapshots: Some(snapshots),
+            s3,
             is_ours,
         };
         if !log_folder(&self.data).is_dir() {

@@ -1,0 +1,208 @@
+//! What only a bucket can do: be shared by machines, be out of reach, and be the wrong one.
+
+use tests::client::Client;
+use tests::eventually;
+use tests::figures::{Figures, conserved, events};
+use tests::kafka::Kafka;
+use tests::postgres::Postgres;
+use tests::process::{Process, Signal};
+use tests::s3::S3;
+use tests::trace;
+use tests::weir::{Options, Weir, command};
+
+use super::{CONFIG, Home, STOP_WITHIN, USAGE, WITHIN, next_offset, post, snapshots};
+
+const AWAY: &str = "the server does not answer";
+
+async fn nothing_differs(client: &Client) {
+    let expected = trace::expected();
+    eventually("the recount's figures", WITHIN, async || {
+        let figures = Figures::read(client, &expected).await;
+        match figures.differences(&expected) {
+            none if none.is_empty() => Ok(()),
+            found => Err(found.join("\n")),
+        }
+    })
+    .await;
+}
+
+async fn is_counted(client: &Client, expected: usize) {
+    eventually("all is counted", WITHIN, async || {
+        let metrics = client.metrics().await;
+        conserved(&metrics, USAGE)?;
+        let counted = events(&metrics, USAGE, "counted");
+        (counted == expected as f64)
+            .then_some(())
+            .ok_or_else(|| counted.to_string())
+    })
+    .await;
+}
+
+async fn is_said(what: &str, said: impl Fn() -> String, part: &str) {
+    eventually(what, WITHIN, async || {
+        let said = said();
+        said.contains(part).then_some(()).ok_or(said)
+    })
+    .await;
+}
+
+// === Shared ===
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_hand_partitions_over_through_a_bucket() {
+    let (kafka, postgres, home) = tokio::join!(Kafka::start(), Postgres::start(), Home::bucket());
+    let url = postgres.fresh_database().await;
+    let config = format!("[store]\nurl = \"{url}\"\n{}", home.config(CONFIG));
+    let start = async |service: &'static str| {
+        let options = Options {
+            command: service,
+            ..Options::up(trace::LIMIT)
+        };
+        Weir::start(options.with_config(&config).on(Some(kafka.bootstrap()))).await
+    };
+    let enforcer = start("enforcer").await;
+    let ingest = start("ingest").await;
+    let mut first = start("aggregator").await;
+    let client = enforcer.client_at(&ingest);
+    let all = trace::events();
+    let part = all.len().div_ceil(3);
+    let mut parts = all.chunks(part);
+
+    post(&client, parts.next().expect("a first part")).await;
+    is_counted(&enforcer.client_at(&first), part).await;
+    let second = start("aggregator").await;
+    post(&client, parts.next().expect("a second part")).await;
+    assert!(first.terminate(STOP_WITHIN).is_some_and(|s| s.success()));
+    post(&client, parts.next().expect("a third part")).await;
+    let client = enforcer.client_at(&second);
+    nothing_differs(&client).await;
+    // The ledger of what was counted is in the snapshots: it holds what the first has counted.
+    is_counted(&client, all.len()).await;
+}
+
+// === Out of reach ===
+
+#[tokio::test]
+async fn counting_goes_on_while_the_server_is_away() {
+    let Home::Bucket(mut s3) = Home::bucket().await else {
+        unreachable!("it was asked for");
+    };
+    let config = format!(
+        "{CONFIG}snapshots = \"s3://{}\"\n{}",
+        S3::BUCKET,
+        s3.section()
+    );
+    let mut weir = Weir::start(Options::up(trace::LIMIT).with_config(&config)).await;
+    let all = trace::events();
+    let (before, after) = all.split_at(all.len() / 2);
+    let client = weir.client();
+    let objects = s3.objects();
+    let is_saved = async |records: usize| {
+        eventually("all is in snapshots", WITHIN, async || {
+            let held = snapshots(&objects);
+            let held: usize = held.iter().map(|files| next_offset(files)).sum();
+            (records <= held)
+                .then_some(())
+                .ok_or_else(|| held.to_string())
+        })
+        .await;
+    };
+    post(&client, before).await;
+    is_saved(before.len()).await;
+
+    s3.stop();
+    post(&client, after).await;
+    is_counted(&client, all.len()).await;
+    eventually("a failure is counted", WITHIN, async || {
+        let metrics = client.metrics().await;
+        match metrics.sum("weir_aggregator_snapshot_failures_total", &[]) {
+            0.0 => Err("none".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    is_said("why is told", || weir.output(), AWAY).await;
+    s3.start_again().await;
+    // Nothing more comes: what was not saved is tried again all the same.
+    is_saved(all.len()).await;
+
+    assert!(weir.terminate(STOP_WITHIN).is_some_and(|s| s.success()));
+    s3.stop();
+    let log = weir.data_folder().with_file_name("weir.log");
+    let said = || {
+        let text = std::fs::read_to_string(&log).expect("its log");
+        text.split_once(" stopped")
+            .map_or(text.clone(), |(_, later)| later.to_owned())
+    };
+    let come_back = async {
+        is_said("it waits", said, "partitions wait for their snapshots").await;
+        s3.start_again().await;
+    };
+    tokio::join!(weir.start_again(), come_back);
+    let client = weir.client();
+    is_counted(&client, all.len()).await;
+    nothing_differs(&client).await;
+    s3.stop();
+    weir.kill9();
+}
+
+// === The wrong one ===
+
+/// A start with these settings ends with an error that says so.
+#[track_caller]
+fn check_refused(settings: &str, expected: &[&str]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = |name: &str| folder.path().join(name);
+    std::fs::write(place("weir.toml"), settings).expect("a configuration");
+    std::fs::write(place("policy.toml"), trace::LIMIT).expect("a policy");
+    let mut up = command("up");
+    up.arg("--data").arg(place("data"));
+    up.arg("--config").arg(place("weir.toml"));
+    up.arg("--policy").arg(place("policy.toml"));
+    for port in ["--port-data", "--port-management", "--port-log"] {
+        up.args([port, "0"]);
+    }
+    let mut process = Process::start("weir", &mut up, &place("log"), Signal::TERM);
+    let ended = process.wait(WITHIN).expect("it does not go on");
+    let said = process.output();
+    assert!(!ended.success(), "it starts:\n{said}");
+    for part in expected {
+        assert!(said.contains(part), "`{part}` is not in:\n{said}");
+    }
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_said_at_the_start() {
+    let s3 = S3::start().await;
+    let with = |bucket: &str, section: &str| {
+        format!("[aggregator]\nsnapshots = \"s3://{bucket}/counters\"\n{section}")
+    };
+    let missing = [
+        "s3://nowhere/counters",
+        "there is no such bucket",
+        "make it",
+    ];
+    check_refused(&with("nowhere", &s3.section()), &missing);
+    let wrong = s3.section_with("hunter2");
+    let refused = [
+        "s3://weir/counters",
+        "the server refuses",
+        "[aggregator.s3]",
+    ];
+    check_refused(&with(S3::BUCKET, &wrong), &refused);
+    let unknown = wrong.replace("access_key_id = \"weir\"", "access_key_id = \"nobody\"");
+    // What S3 itself calls InvalidAccessKeyId, this server calls by a name of its own.
+    let answered = [
+        "s3://weir/counters",
+        "the server answers with an error",
+        "UserNotFound",
+    ];
+    check_refused(&with(S3::BUCKET, &unknown), &answered);
+    let half = "[aggregator.s3]\naccess_key_id = \"weir\"\n";
+    check_refused(&with(S3::BUCKET, half), &["WEIR_S3_SECRET_ACCESS_KEY"]);
+    check_refused(
+        "[aggregator]\nsnapshots = \"gs://weir\"\n",
+        &["is no place for snapshots"],
+    );
+}
