@@ -12,6 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use schemas::topic::PARTIALS;
 
@@ -48,6 +49,7 @@ pub(crate) struct Metrics {
     outputs_lost: Family<OutputLabels, Counter>,
     pub(crate) ticks: Counter,
     pub(crate) snapshots: Counter,
+    pub(crate) snapshot_seconds: Histogram,
     pub(crate) snapshot_bytes: Counter,
     pub(crate) snapshot_failures: Counter,
     pub(crate) restarts: Counter,
@@ -61,6 +63,7 @@ impl Metrics {
             outputs_lost: Family::default(),
             ticks: Counter::default(),
             snapshots: Counter::default(),
+            snapshot_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             snapshot_bytes: Counter::default(),
             snapshot_failures: Counter::default(),
             restarts: Counter::default(),
@@ -76,6 +79,11 @@ impl Metrics {
             named("outputs_lost"),
             "Outputs that the log can never take, by kind: nothing else loses any",
             metrics.outputs_lost.clone(),
+        );
+        registry.register(
+            named("snapshot_seconds"),
+            "Time from the beginning of a snapshot until it was written",
+            metrics.snapshot_seconds.clone(),
         );
         let counters = [
             (

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bus::clock::Stopwatch;
 use bus::{Batch, Delivery, Partition, Producer, RawRecord, Record, SendError};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -315,6 +316,7 @@ impl Shard {
     /// A snapshot, after [`Shard::tell`]. It takes long where many keys are counted, and belongs on a thread of its own.
     pub(crate) fn snapshot(&mut self, now: Timestamp) -> Result<Snapshot, ShardError> {
         let partition = self.partition;
+        let since = Stopwatch::start();
         self.engine.forget();
         self.show();
         let bytes = snapshot::encode(partition, &self.engine);
@@ -325,6 +327,7 @@ impl Shard {
             partition,
             next_offset,
             bytes: bytes.into(),
+            since,
             outputs: self.waiting.drain(..).collect(),
             snapshots: self.office.snapshots.clone(),
             metrics: self.office.metrics.clone(),
@@ -351,6 +354,8 @@ pub(crate) struct Snapshot {
     partition: Partition,
     next_offset: i64,
     bytes: Bytes,
+    /// It was begun.
+    since: Stopwatch,
     /// What was said before it.
     outputs: Vec<Delivery>,
     snapshots: Snapshots,
@@ -383,6 +388,8 @@ impl Snapshot {
             tracing::error!(%partition, %error, "a snapshot is not written");
             self.metrics.snapshot_failures.inc();
         } else {
+            let took = self.since.elapsed().as_secs_f64();
+            self.metrics.snapshot_seconds.observe(took);
             self.metrics.snapshots.inc();
             self.metrics.snapshot_bytes.inc_by(length);
         }

@@ -218,8 +218,8 @@ impl Inspector {
             let added = times.add_partition_offset(&topic.name, index, time);
             added.map_err(|error| refused("find a time", &error))?;
         }
-        let asked = self
-            .ask_leaders(move |client| client.offsets_for_times(times.clone(), REQUEST_WITHIN));
+        let asked =
+            self.ask_leaders(move |client| client.offsets_for_times(times.clone(), REQUEST_WITHIN));
         let found = asked
             .await
             .map_err(|error| refused("find a time", &error))?;

@@ -17,6 +17,7 @@ mod harness;
 mod lifecycle;
 mod limits;
 mod log_tools;
+mod long_run;
 mod notify;
 mod pipeline;
 mod policy;

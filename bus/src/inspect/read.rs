@@ -240,7 +240,9 @@ fn look(consumer: &BaseConsumer<Context>) -> Found {
             None => break,
             Some(Ok(message)) => {
                 bytes += message.key_len() + message.payload_len();
-                found.records.push((message.partition(), Record::from(&message)));
+                found
+                    .records
+                    .push((message.partition(), Record::from(&message)));
             }
             Some(Err(KafkaError::PartitionEOF(index))) => found.ended.push(index),
             Some(Err(error)) => {
