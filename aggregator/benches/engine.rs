@@ -22,6 +22,8 @@ const FROM_SECONDS: i64 = 1_760_000_000;
 const WARM_UP_SECONDS: usize = 65;
 const EVENTS: usize = 1_000_000;
 const BATCH: usize = 10_000;
+const FLOOD_KEYS: usize = 10_000_000;
+const FLOOD_BYTES_MAX: u64 = 64 << 20;
 /// From one telling of rows to the next: half a second of event time.
 const FLUSH_EVENTS: usize = EVENTS_PER_SECOND / 2;
 
@@ -241,6 +243,34 @@ fn play(scene: Scene, keys: usize) -> (u128, usize) {
     (spent.as_nanos() / EVENTS as u128, bytes / bare.counters())
 }
 
+/// Plays calls of ten million keys that are made up, and says what came of it.
+fn flood() -> String {
+    let config = Config {
+        state_bytes_max: FLOOD_BYTES_MAX,
+        duplicates_max: 100_000,
+        ..Config::default()
+    };
+    let policy = policy(Scene::OneLimit.limits());
+    let mut bare = Bare::new(policy, &config).expect("its numbers fit");
+    let mut resident = Vec::new();
+    for number in 0..FLOOD_KEYS {
+        let made = Made::new(number, (number, number % 100), number);
+        assert!(bare.count(&made.call()), "all are counted");
+        if number % FLUSH_EVENTS == 0 {
+            bare.flush();
+        }
+        if number % (FLOOD_KEYS / 10) == FLOOD_KEYS / 10 - 1 {
+            resident.push((resident_bytes() >> 20).to_string());
+        }
+    }
+    let (bound, counters, refused) = (FLOOD_BYTES_MAX >> 20, bare.counters(), bare.refused());
+    let resident = resident.join(", ");
+    format!(
+        "{FLOOD_KEYS} made-up keys under a bound of {bound} MiB: {counters} counters at the end, {refused} refused; \
+         MiB resident after each tenth: {resident}"
+    )
+}
+
 fn main() {
     let named = std::env::var("SCENE").ok();
     let keys = std::env::var("KEYS").unwrap_or_else(|_| "10000,1000000".to_owned());
@@ -248,6 +278,10 @@ fn main() {
         .split(',')
         .map(|n| n.trim().parse().expect("KEYS are numbers"))
         .collect();
+    if named.as_deref() == Some("flood") {
+        println!("{}", flood());
+        return;
+    }
     if let Some(named) = named {
         let scene = Scene::ALL.into_iter().find(|(_, name)| *name == named);
         let (scene, _) = scene.expect("SCENE is one of this file's");
@@ -266,16 +300,27 @@ fn main() {
             memory.1, one.0, users.0, many.0
         );
     }
+    println!("\n{}", said("flood", 0).trim());
 }
 
-/// Plays a scene in a process of its own.
+/// Plays a scene in a process of its own, and returns its figures.
 fn apart(scene: &str, keys: usize) -> (u128, usize) {
+    let said = said(scene, keys);
+    let figures = said.trim().split_once(' ');
+    let figures = figures.and_then(|(ns, bytes)| Some((ns.parse().ok()?, bytes.parse().ok()?)));
+    figures.unwrap_or_else(|| panic!("{scene} of {keys} keys says {said:?}"))
+}
+
+/// What a process of its own says when it plays a scene.
+fn said(scene: &str, keys: usize) -> String {
     let program = std::env::current_exe().expect("this program");
     let mut command = Command::new(program);
     command.env("SCENE", scene).env("KEYS", keys.to_string());
     let output = command.output().expect("it starts once more");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let figures = text.trim().split_once(' ');
-    let figures = figures.and_then(|(ns, bytes)| Some((ns.parse().ok()?, bytes.parse().ok()?)));
-    figures.unwrap_or_else(|| panic!("{scene}: {}", String::from_utf8_lossy(&output.stderr)))
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -93,4 +93,10 @@ impl Bare {
     pub fn counters(&self) -> usize {
         self.engine.sizes().counters
     }
+
+    /// Amounts that no counter was made for.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.engine.sizes().refused.counters
+    }
 }

@@ -167,7 +167,10 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::model::cases;
 
     const HOUR: u64 = 3_600;
 
@@ -215,6 +218,56 @@ mod tests {
             &[(1, 0), (2, 0), (3, 0), (1, 0)],
             &[true, true, true, true],
         );
+    }
+
+    proptest! {
+        #![proptest_config(cases(300))]
+
+        /// Lists of hashes, with the times of the first and the last of each.
+        #[test]
+        fn it_agrees_with_lists(
+            events in prop::collection::vec((0..60_u128, 0..7_200_u64, 0..20_u8), 1..300),
+            entries_max in 1..80_usize,
+        ) {
+            let span = Duration::from_secs(12 * HOUR);
+            let bounds = SeenBounds { span, entries_max };
+            // The numbers of entries begin anew on the way.
+            let mut seen = Seen {
+                first: u32::MAX - 20,
+                ..Seen::default()
+            };
+            let mut lists: VecDeque<(Timestamp, Timestamp, Vec<u128>)> = VecDeque::new();
+            let mut now = Timestamp::from_seconds(0);
+            for (hash, wait_s, restart) in events {
+                now = now.plus(Duration::from_secs(wait_s));
+                if restart == 0 {
+                    let stored = postcard::to_stdvec(&seen).unwrap();
+                    seen = postcard::from_bytes(&stored).unwrap();
+                }
+                lists.retain(|(_, to, _)| now.since(*to) <= span);
+                let is_new = lists.iter().all(|(_, _, list)| !list.contains(&hash));
+                let count = |lists: &VecDeque<(_, _, Vec<u128>)>| -> usize {
+                    lists.iter().map(|(_, _, list)| list.len()).sum()
+                };
+                if is_new {
+                    while entries_max <= count(&lists) {
+                        lists.pop_front();
+                    }
+                    let size_max = (entries_max / GENERATIONS_MIN).max(1);
+                    match lists.back_mut() {
+                        Some((from, to, list))
+                            if now.since(*from) < GENERATION && list.len() < size_max =>
+                        {
+                            list.push(hash);
+                            *to = now;
+                        }
+                        _ => lists.push_back((now, now, vec![hash])),
+                    }
+                }
+                prop_assert_eq!(seen.insert(hash, now, bounds), is_new);
+                prop_assert_eq!(seen.len(), count(&lists));
+            }
+        }
     }
 
     #[test]

@@ -24,20 +24,23 @@ impl Engine {
             if amount == 0 {
                 continue;
             }
-            let subjects = feed
-                .patterns
-                .iter()
-                .filter_map(|p| p.subject_of(&event.identity));
             // Two patterns may name the same scope, which still gets the amount once.
-            let scopes: BTreeSet<_> = subjects.collect();
-            for scope in &scopes {
-                let feed = FeedRef {
-                    scope: scope.as_str(),
+            let mut fed: Vec<String> = Vec::new();
+            for pattern in &feed.patterns {
+                let is_named = pattern.write_subject(&event.identity, &mut self.path);
+                if !is_named || fed.contains(&self.path) {
+                    continue;
+                }
+                let feed_of_scope = FeedRef {
+                    scope: &self.path,
                     meter: &feed.meter,
                     slice_seconds: feed.slice_seconds,
                 };
-                let room = &mut self.state.room;
-                self.state.contributions.add(&feed, amount, moment, room);
+                let (contributions, room) = (&mut self.state.contributions, &mut self.state.room);
+                contributions.add(&feed_of_scope, amount, moment, room);
+                if 1 < feed.patterns.len() {
+                    fed.push(self.path.clone());
+                }
             }
         }
     }
