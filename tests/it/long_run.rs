@@ -37,6 +37,8 @@ const COUNTED_WITHIN: Duration = Duration::from_secs(300);
 const LOOKS: usize = 24;
 /// What the first half leaves in memory may be exceeded by this part of it.
 const GROWTH_MAX: f64 = 0.5;
+/// And by this: what is read ahead on the way between services has bounds of its own, which short runs do not reach.
+const SLACK_MIB: f64 = 100.0;
 
 const POLICY: &str = "\
 [[limit]]
@@ -240,7 +242,7 @@ async fn hours_of_events_leave_memory_as_it_was() {
         seconds * rate / KEY_SECONDS + rate,
     );
     assert!(
-        most <= warm * (1.0 + GROWTH_MAX),
+        most <= warm * (1.0 + GROWTH_MAX) + SLACK_MIB,
         "memory grew from {warm} to {most} MiB: {memory:?}"
     );
 }
