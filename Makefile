@@ -29,7 +29,8 @@ conformance: needs-test
 	$(if $(BOOTSTRAP),BOOTSTRAP=$(BOOTSTRAP)) $(CARGO) test -p tests --locked --test it -- conformance --nocapture --test-threads=1
 
 soak: needs-test
-	MODEL_CASES=100000 SPAN_SCHEDULES=10000 $(CARGO) test -p aggregator --release --locked --lib -- counter:: engine:: --nocapture
+	MODEL_CASES=100000 SPAN_SCHEDULES=10000 $(CARGO) test -p aggregator -p schemas --release --locked --lib -- \
+		counter:: engine:: cloudevents::agree:: --nocapture
 	COMPACT_KEYS=1000000 $(CARGO) test -p broker --release --locked -- near_the_size --nocapture
 	WEIR_KILLS=200 LOG_KILLS=200 LOG_CUTS=50 \
 		$(CARGO) test -p tests --locked --test it -- crash --nocapture --test-threads=1

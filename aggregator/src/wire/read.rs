@@ -137,6 +137,7 @@ fn attributes(record: &bus::Record) -> Result<Vec<(&str, &str)>, Unreadable> {
     Ok(attributes)
 }
 
+#[inline]
 fn read_usage(usage: UsageRef<'_>) -> Result<Read<'_>, Unreadable> {
     check::usage(&usage).map_err(Unreadable::Rule)?;
     Ok(Read::Usage(usage))

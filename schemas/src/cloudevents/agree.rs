@@ -334,6 +334,14 @@ fn what_is_plain() {
     check_event(true, &data(r#"{"source":"2001:db8::1"}"#));
     check_event(true, &data(r#"{"user":null,"cost_usd":7.272e-4}"#));
     check_event(true, &data(r#"{"note":"\ud800","value":7}"#));
+    check_event(
+        true,
+        &data(r#"{"key":null,"units":{"a":null},"input_tokens":0}"#),
+    );
+    check_event(
+        true,
+        &data("\n{ \"user\"\t:\r\"u\" , \"note\" : [ 1 , { } ] } "),
+    );
     check_event(false, &event("auth", r#"{"outcome":"failure"}"#));
     check_event(false, &event("images", "{}"));
     check_event(false, &data("null"));
@@ -343,6 +351,12 @@ fn what_is_plain() {
         r#"{"user":"a","user":"a"}"#,
         r#"{"key":"Bearer k"}"#,
         r#"{"cost":null}"#,
+        r#"{"cost":1}"#,
+        r#"{"user":"a",}"#,
+        r#"{"user":"a" "route":"b"}"#,
+        r#"{"input_tokens":01}"#,
+        "{\"user\":\"a\tb\"}",
+        "{\"user\":\"a\t\"}",
         r#"{"input_tokens":5.0}"#,
         r#"{"input_tokens":1000000000001}"#,
         r#"{"units":{"a":1,"a":1}}"#,
