@@ -346,6 +346,22 @@ fn what_is_plain() {
     check_event(false, &event("images", "{}"));
     check_event(false, &data("null"));
     for odd in [
+        r#""data":{}"#,
+        r#""id":"1""#,
+        r#""type":"usage""#,
+        r#""time":"2026-02-01T00:00:00Z","time":"2026-02-01T00:00:00Z""#,
+        r#""time":"2026-02-01T00:05:00.000001Z""#,
+        r#""datacontenttype":"text/xml""#,
+        r#""data_base64":"e30=""#,
+        r#""tokens":5"#,
+    ] {
+        check_event(false, &data("{}").replacen('{', &format!("{{{odd},"), 1));
+    }
+    for control in ["\u{7f}", "\u{85}"] {
+        check_event(false, &data(&format!(r#"{{"user":"a{control}"}}"#)));
+        check_event(false, &data("{}").replace("app", control));
+    }
+    for odd in [
         r#"{"user":"a\/b"}"#,
         r#"{"us\u0065r":"a"}"#,
         r#"{"user":"a","user":"a"}"#,

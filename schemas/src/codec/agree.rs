@@ -47,6 +47,17 @@ fn check<R: Record + Debug + PartialEq>(record: &R) -> Result<(), TestCaseError>
     Ok(())
 }
 
+fn borrowed(bytes: &[u8]) -> Result<UsageRecord, DecodeError> {
+    decode_usage(bytes).map(|recorded| match recorded {
+        Recorded::Event(usage) => Recorded::Event(usage.into_owned()),
+        Recorded::Marker(marker) => Recorded::Marker(marker),
+    })
+}
+
+fn told<T>(result: Result<T, DecodeError>) -> Result<T, String> {
+    result.map_err(|error| error.to_string())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
@@ -106,13 +117,7 @@ proptest! {
             bytes[place] = byte;
         }
         for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
-            let borrowed = decode_usage(bytes).map(|recorded| match recorded {
-                Recorded::Event(usage) => Recorded::Event(usage.into_owned()),
-                Recorded::Marker(marker) => Recorded::Marker(marker),
-            });
-            let owned = UsageRecord::decode(bytes);
-            let told = |result: Result<_, DecodeError>| result.map_err(|error| error.to_string());
-            prop_assert_eq!(told(borrowed), told(owned));
+            prop_assert_eq!(told(borrowed(bytes)), told(UsageRecord::decode(bytes)));
         }
     }
 
@@ -159,11 +164,8 @@ fn check_units(goes_short: bool, written: &[u8], units: &[(&str, i64)]) {
         units: units.collect(),
         ..Usage::default()
     };
-    let Recorded::Event(borrowed) = decode_usage(&bytes).unwrap() else {
-        panic!("no event");
-    };
     assert_eq!(Usage::decode(&bytes).unwrap(), expected);
-    assert_eq!(borrowed.into_owned(), expected);
+    assert_eq!(borrowed(&bytes).unwrap(), Recorded::Event(expected));
 }
 
 #[test]
@@ -177,6 +179,36 @@ fn maps_come_in_any_blocks() {
     check_units(true, &[&[4][..], &b, &b, &[0]].concat(), &both[1..]);
     // Blocks that tell their size.
     check_units(false, &[&[1, 6][..], &a, &[1, 8], &b, &[0]].concat(), &both);
+}
+
+/// An event that uses nothing is a zero for each field. It is refused with these bytes in place of those at `at`.
+#[track_caller]
+fn check_refused(at: std::ops::Range<usize>, written: &[u8]) {
+    let mut bytes = encoded(&Usage::default());
+    let start = bytes.len() - NOTHING.len();
+    assert_eq!(bytes[start..], NOTHING);
+    bytes.splice(start + at.start..start + at.end, written.iter().copied());
+    let refused = told(UsageRecord::decode(&bytes));
+    assert!(refused.is_err());
+    assert_eq!(told(borrowed(&bytes)), refused);
+}
+
+const NOTHING: [u8; 22] = [0; 22];
+
+#[test]
+fn what_is_no_usage_is_refused() {
+    let (key, status, cost, end) = (5..6, 15..16, 20..21, 22..22);
+    // No such part of a union.
+    check_refused(key.clone(), &[4]);
+    check_refused(key.clone(), &[1]);
+    // Longer than what is left, and no text.
+    check_refused(key.clone(), &[2, 60]);
+    check_refused(key, &[2, 2, 0xff]);
+    // An int with 33 bits, and a long with 65.
+    check_refused(status, &[2, 0x80, 0x80, 0x80, 0x80, 0x20]);
+    check_refused(cost.clone(), &[&[0xff; 9][..], &[2]].concat());
+    check_refused(cost, &[0xff; 11]);
+    check_refused(end, &[0]);
 }
 
 #[track_caller]
