@@ -36,6 +36,9 @@ soak: needs-test
 		$(CARGO) test -p tests --locked --test it -- crash --nocapture --test-threads=1
 	FAULT_ROUNDS=10 CLUSTER_ROUNDS=20 REBALANCE_ROUNDS=10 DISORDER_KILLS=20 \
 		$(CARGO) test -p tests --locked --test it -- faults cluster rebalance --nocapture --test-threads=1
+	$(CARGO) build --release --locked -p weir
+	WEIR_BINARY=$(TARGET)/release/weir LONG_SECONDS=7200 LONG_RATE=10000 \
+		$(CARGO) test -p tests --release --locked --test it -- long_run --nocapture
 
 fuzz: needs-build
 	scripts/fuzz
