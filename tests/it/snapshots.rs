@@ -249,8 +249,9 @@ async fn goes_on_at_once(home: Home) {
     let stop = since.elapsed();
     let newest = snapshots(&home.root(&weir));
     let held: usize = newest.iter().map(|files| next_offset(files)).sum();
-    // The policy's markers are among the records, one in each partition.
-    assert_eq!(held, keys + 12, "all is in snapshots");
+    // The policy's markers are among the records, one in each partition. What a busy machine does not write in time
+    // is counted again.
+    assert!(held <= keys + 12, "{held} records are in snapshots");
     let size = |path: &PathBuf| fs::metadata(path).expect("a snapshot").len();
     let bytes: u64 = newest
         .iter()
@@ -263,6 +264,15 @@ async fn goes_on_at_once(home: Home) {
     let ready = since.elapsed();
     let client = weir.client();
     client.post(&[call(0)]).await;
+    eventually("the crossing is told", WITHIN, async || {
+        let metrics = client.metrics().await;
+        match metrics.sum("weir_aggregator_outputs_total", &[("kind", "signal")]) {
+            0.0 => Err("it is not".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    let told = since.elapsed();
     let subject = [("subject", "tenant/t0/user/u0")];
     eventually(
         "what was counted before counts",
@@ -273,15 +283,20 @@ async fn goes_on_at_once(home: Home) {
         },
     )
     .await;
-    show((keys, bytes), stop, ready, since.elapsed());
+    show((keys, held, bytes), stop, [ready, told, since.elapsed()]);
 }
 
 #[expect(
     clippy::print_stderr,
     reason = "the figures are what the larger run is for"
 )]
-fn show((keys, bytes): (usize, u64), stop: Duration, ready: Duration, first: Duration) {
+fn show(
+    (keys, held, bytes): (usize, usize, u64),
+    stop: Duration,
+    [ready, told, row]: [Duration; 3],
+) {
     eprintln!(
-        "{keys} keys, {bytes} bytes of snapshots: stopped in {stop:.2?}, ready after {ready:.2?}, first result after {first:.2?}"
+        "{keys} keys, {held} records in {bytes} bytes of snapshots: stopped in {stop:.2?}, ready after {ready:.2?}, \
+         first crossing told after {told:.2?}, its row there after {row:.2?}"
     );
 }

@@ -88,6 +88,8 @@ pub(crate) struct Bucket {
     store: AmazonS3,
     name: String,
     prefix: Path,
+    /// Where it is not AWS's.
+    endpoint: Option<String>,
 }
 
 impl Bucket {
@@ -126,6 +128,7 @@ impl Bucket {
             store,
             name,
             prefix,
+            endpoint: s3.endpoint.clone(),
         })
     }
 
@@ -207,8 +210,13 @@ impl Bucket {
         format!("s3://{}/{path}", self.name)
     }
 
+    /// All of it, and whose.
     pub(super) fn place(&self) -> String {
-        self.shown(&self.prefix)
+        let shown = self.shown(&self.prefix);
+        match &self.endpoint {
+            Some(endpoint) => format!("{shown} at {endpoint}"),
+            None => shown,
+        }
     }
 
     pub(super) fn failed(&self, trouble: Trouble) -> SnapshotError {
