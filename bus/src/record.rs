@@ -67,7 +67,7 @@ impl Record {
     }
 }
 
-/// Copies one record out of the client library's memory; for many, see [`Copier`].
+/// Copies one record out of the client library's memory.
 impl From<&BorrowedMessage<'_>> for Record {
     fn from(message: &BorrowedMessage<'_>) -> Self {
         let mut copier = Copier::default();
