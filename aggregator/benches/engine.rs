@@ -1,6 +1,6 @@
 //! What one shard's engine costs: CPU time of one event and memory of one counter, by how many keys there are.
 //!
-//! `cargo bench -p aggregator --bench engine` prints a table in Markdown. `KEYS` names other numbers of keys than
+//! `cargo bench -p aggregator --bench engine` prints a table and two charts in Markdown. `KEYS` names other numbers of keys than
 //! 10,000 and 1,000,000, with commas between them. Each line is a process of its own, so that none has another's memory.
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
@@ -293,14 +293,41 @@ fn main() {
         "| keys | bytes a key | one limit, ns an event | and a row per key and user | four subjects in six windows |"
     );
     println!("| --- | --- | --- | --- | --- |");
+    let mut points = Vec::new();
     for keys in keys {
         let [memory, one, users, many] = Scene::ALL.map(|(_, name)| apart(name, keys));
         println!(
             "| {keys} | {} | {} | {} | {} |",
             memory.1, one.0, users.0, many.0
         );
+        points.push((keys, memory.1, one.0));
     }
-    println!("\n{}", said("flood", 0).trim());
+    println!("\n{}", plots(&points));
+    println!("{}", said("flood", 0).trim());
+}
+
+/// Bytes of a key and events of a second by the number of keys, as charts that Markdown draws (Mermaid).
+fn plots(points: &[(usize, usize, u128)]) -> String {
+    let list = |of: &dyn Fn(&(usize, usize, u128)) -> String| {
+        let words: Vec<String> = points.iter().map(of).collect();
+        words.join(", ")
+    };
+    let keys = list(&|(keys, ..)| keys.to_string());
+    let bytes = list(&|(_, bytes, _)| bytes.to_string());
+    let rates = list(&|(.., nanos)| (1_000_000 / nanos.max(&1)).to_string());
+    let chart = |title: &str, unit: &str, values: &str| {
+        format!(
+            "```mermaid\nxychart-beta\n    title \"{title}\"\n    x-axis \"keys\" [{keys}]\n    y-axis \"{unit}\"\n    \
+             bar [{values}]\n```\n"
+        )
+    };
+    let memory = chart("Memory of a key", "bytes", &bytes);
+    let speed = chart(
+        "Events through one shard's engine",
+        "thousands a CPU second",
+        &rates,
+    );
+    format!("{memory}\n{speed}")
 }
 
 /// Plays a scene in a process of its own, and returns its figures.

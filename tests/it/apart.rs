@@ -95,10 +95,14 @@ async fn every_service_alone() {
     .await;
     assert_eq!(asking.forward_auth("tenant-00").await.status, 200);
     let today = [("subject", "tenant/today")];
-    assert_eq!(
-        enforcer.client().list("/v1/decisions", &today).await.len(),
-        1
-    );
+    // Listed from rows, which come a moment after the log's record of it.
+    eventually("the decision", COUNTED_WITHIN, async || {
+        match enforcer.client().list("/v1/decisions", &today).await.len() {
+            1 => Ok(()),
+            decisions => Err(format!("{decisions} decisions")),
+        }
+    })
+    .await;
     let told = enforcer.client_at(&notifier);
     eventually("the alert", COUNTED_WITHIN, async || {
         match told.list("/v1/alerts", &today).await.len() {

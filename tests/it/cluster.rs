@@ -329,8 +329,15 @@ async fn decisions_are_right(client: &Client, done: &Done) {
         })
         .await;
         let subject = format!("tenant/{tenant}");
-        let decisions = client.list("/v1/decisions", &[("subject", &subject)]).await;
-        assert_eq!(decisions.len(), 1, "{decisions:#?}");
+        // Listed from rows, which come a moment after the log's record of it.
+        eventually("the decision", PATIENCE, async || {
+            let decisions = client.list("/v1/decisions", &[("subject", &subject)]).await;
+            match decisions.len() {
+                1 => Ok(()),
+                _ => Err(format!("{decisions:#?}")),
+            }
+        })
+        .await;
     }
     // What was crossed in 2023 refuses nobody today.
     for tenant in trace::expected().windows.keys() {

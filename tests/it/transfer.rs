@@ -97,6 +97,18 @@ async fn decisions(client: &Client) -> BTreeSet<String> {
         .collect()
 }
 
+/// Listed from rows, which come a moment after the log's record of a decision.
+async fn all_decisions(client: &Client, count: usize) -> BTreeSet<String> {
+    eventually("the decisions", PATIENCE, async || {
+        match decisions(client).await.len() {
+            found if found == count => Ok(()),
+            found => Err(format!("{found} of {count}")),
+        }
+    })
+    .await;
+    decisions(client).await
+}
+
 /// The figures are those of the recount; so many events were counted, and so many known already.
 async fn all_is_counted(client: &Client, counted: usize, duplicates: usize) {
     let expected = trace::expected();
@@ -178,8 +190,7 @@ async fn an_installation_moves_to_kafka_and_back() {
     let client = weir.client();
     post(&client, first).await;
     let mut live = block(&client, "live-1").await;
-    let before = decisions(&client).await;
-    assert_eq!(before.len(), 1);
+    let before = all_decisions(&client, 1).await;
     assert!(
         weir.terminate(STOP_WITHIN)
             .is_some_and(|status| status.success())
@@ -205,8 +216,7 @@ async fn an_installation_moves_to_kafka_and_back() {
     live += block(&client, "live-2").await;
     all_is_counted(&client, trace.len() + live, 0).await;
     everybody_is_told_once(&client, &receiver, 2).await;
-    let before = decisions(&client).await;
-    assert_eq!(before.len(), 2);
+    let before = all_decisions(&client, 2).await;
     assert!(
         weir.terminate(STOP_WITHIN)
             .is_some_and(|status| status.success())
