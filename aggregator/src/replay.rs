@@ -13,7 +13,6 @@ mod tests;
 use std::collections::BTreeMap;
 
 use bus::{Partition, Record};
-use schemas::partition::partition_of;
 use schemas::policy::Policy;
 use schemas::record::{Crossing, Signal};
 use schemas::time::Timestamp;
@@ -25,7 +24,7 @@ use crate::engine::{Engine, Settings, ShardId, State, WentBack};
 use crate::event::{self, Input, Outcome, Output, PartialSum, Place};
 use crate::ledger::Ledger;
 use crate::plan::Kind;
-use crate::wire::{self, MOVED_FROM, Outgoing, Unreadable};
+use crate::wire::{self, Outgoing};
 use summary::Tally;
 
 pub use summary::LevelSummary;
@@ -186,11 +185,7 @@ impl Replay {
         self.pass(record.appended_at, found)?;
         let shard = self.shards.get(&partition);
         let id = shard.ok_or(ReplayError::Unknown(partition))?.engine.shard();
-        let read = wire::read(id.kind, record, self.settings.ahead_max);
-        let read = read.and_then(|read| match returns_to(id, record, read.key()) {
-            Some(partition) => Err(Unreadable::MovedAgain(partition)),
-            None => Ok(read),
-        });
+        let read = wire::read_in(id, record, self.settings.ahead_max);
         let (input, reason) = match &read {
             Ok(read) => match read.input() {
                 Input::Policy { .. } => (Input::Tick, None),
@@ -308,13 +303,6 @@ const WIDE: Partition = Partition {
 fn went_back(partition: Partition, error: WentBack) -> ReplayError {
     let error = Box::new(error);
     ReplayError::WentBack { partition, error }
-}
-
-/// The partition in which a record belongs that was moved here from elsewhere, if it is yet another one.
-fn returns_to(shard: ShardId, record: &Record, key: Option<&str>) -> Option<i32> {
-    let belongs = partition_of(key?.as_bytes(), shard.partitions);
-    let was_moved = record.headers.iter().any(|(name, _)| name == MOVED_FROM);
-    (was_moved && belongs != shard.partition).then_some(belongs)
 }
 
 fn partial(partition: Partition, sum: &PartialSum) -> event::Partial<'_> {

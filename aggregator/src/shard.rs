@@ -7,7 +7,6 @@ use bus::clock::Stopwatch;
 use bus::{Batch, Delivery, Partition, Producer, RawRecord, Record, SendError};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use schemas::partition::partition_of;
 use schemas::record::{Dead, Marker, Recorded};
 use schemas::time::Timestamp;
 use schemas::topic::{AUTH, CSP, DEAD, PARTIALS, ROLLUPS, SIGNALS, USAGE};
@@ -18,7 +17,7 @@ use crate::event::{Input, Outcome, Output, Place};
 use crate::metrics::{Figures, Metrics};
 use crate::plan::Kind;
 use crate::snapshot::{self, Snapshots};
-use crate::wire::{self, MOVED_FROM, Outgoing, Unreadable};
+use crate::wire::{self, MOVED_FROM, Outgoing};
 
 /// From one try to the next to hand over a record while too many wait for the log.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
@@ -113,12 +112,8 @@ impl Shard {
         record: &Record,
         out: &mut Vec<Output>,
     ) -> Result<(), ShardError> {
-        let kind = self.engine.shard().kind;
-        let read = wire::read(kind, record, self.office.settings.ahead_max);
-        let read = read.and_then(|read| match self.returns_to(record, read.key()) {
-            Some(partition) => Err(Unreadable::MovedAgain(partition)),
-            None => Ok(read),
-        });
+        let shard = self.engine.shard();
+        let read = wire::read_in(shard, record, self.office.settings.ahead_max);
         let place = Place {
             offset: record.offset,
             appended_at: record.appended_at,
@@ -139,16 +134,6 @@ impl Shard {
             Outcome::Misplaced { partition } => self.pass_on(record, partition).await,
             Outcome::Counted | Outcome::Late | Outcome::Duplicate | Outcome::Marker => Ok(()),
         }
-    }
-
-    /// The partition in which a record belongs that was moved here from elsewhere, if it is yet another one.
-    fn returns_to(&self, record: &Record, key: Option<&str>) -> Option<i32> {
-        if !record.headers.iter().any(|(name, _)| name == MOVED_FROM) {
-            return None;
-        }
-        let shard = self.engine.shard();
-        let belongs = partition_of(key?.as_bytes(), shard.partitions);
-        (belongs != shard.partition).then_some(belongs)
     }
 
     /// Sends a record to the partition where it belongs, as it is.

@@ -12,6 +12,8 @@ use schemas::topic::{AUTH, CSP, PARTIALS, TopicSpec, USAGE};
 
 use crate::plan::Kind;
 
+pub(crate) use read::read_in;
+#[cfg(test)]
 pub(crate) use read::{Unreadable, read};
 pub(crate) use write::{Outgoing, outgoing};
 

@@ -15,7 +15,7 @@ pub use alert::{Alert, AlertKind};
 pub use amount::Amount;
 pub use dead::{Dead, Header};
 pub use decision::{Cause, Decision, Refusal, Verdict};
-pub use event::{Auth, Csp, Outcome, Partial, Usage, UsageRef};
+pub use event::{Auth, Csp, Outcome, Partial, Usage, UsageOf, UsageRef};
 pub use key::{Command, Key, Role};
 pub use marker::{Marker, Recorded};
 pub use policy::{

@@ -17,6 +17,7 @@ use tests::figures::{Figures, conserved, events};
 use tests::kafka::Cluster;
 use tests::metrics::Metrics;
 use tests::receiver::Receiver;
+use tests::setting;
 use tests::trace;
 use tests::weir::{Options, Weir};
 
@@ -46,8 +47,7 @@ const MOMENT_MAX_MS: u64 = 1_500;
 const WATCHED: Duration = Duration::from_secs(3);
 
 fn rounds() -> usize {
-    let wanted = std::env::var("CLUSTER_ROUNDS").ok();
-    wanted.map_or(1, |text| text.parse().expect("CLUSTER_ROUNDS is a number"))
+    setting("CLUSTER_ROUNDS", 1)
 }
 
 /// Fields are dropped in order: Weir ends before what it stands on does.

@@ -7,6 +7,7 @@ use tests::client::Client;
 use tests::eventually;
 use tests::figures::{Figures, conserved};
 use tests::scene::{Log, Scene, Store};
+use tests::setting;
 use tests::trace;
 use tests::weir::{Options, Weir};
 
@@ -28,7 +29,7 @@ async fn check(log: Log) {
     .await;
     let expected = trace::expected();
     let events = trace::events();
-    let batch = events.len() / (BATCHES_PER_KILL * kills()) + 1;
+    let batch = events.len() / (BATCHES_PER_KILL * setting("WEIR_KILLS", KILLS)) + 1;
     for (index, batch) in events.chunks(batch).enumerate() {
         if index % BATCHES_PER_KILL == 1 {
             kill_during(&mut scene.weir, batch).await;
@@ -53,11 +54,6 @@ async fn check(log: Log) {
     )
     .await;
     conserved(&client.metrics().await, "weir.usage.v1").expect("every event has an outcome");
-}
-
-fn kills() -> usize {
-    let wanted = std::env::var("WEIR_KILLS").ok();
-    wanted.map_or(KILLS, |text| text.parse().expect("WEIR_KILLS is a number"))
 }
 
 /// Posts `batch` and kills Weir at some moment of it; then starts it again.

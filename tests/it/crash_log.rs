@@ -8,7 +8,6 @@
 mod power;
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -16,6 +15,7 @@ use rand::{RngExt, SeedableRng};
 use tempfile::TempDir;
 use tests::embedded::LogProcess;
 use tests::eventually;
+use tests::setting;
 use tests::traffic::{
     Account, Acknowledged, Committed, Consumers, PATIENCE, Place, Producers, read_all,
 };
@@ -31,15 +31,6 @@ const ROUNDS_DEFAULT: u64 = 5;
 const SYNC_EVERY: &str = "50";
 /// What a client has read from its connection is told to its user within so much.
 const QUIET: Duration = Duration::from_millis(300);
-
-/// A number from the environment.
-fn setting<T: FromStr>(name: &str, default: T) -> T {
-    let Ok(text) = std::env::var(name) else {
-        return default;
-    };
-    text.parse()
-        .unwrap_or_else(|_| panic!("{name}={text} is not a number"))
-}
 
 /// A log under load, and what was promised by it.
 struct Trial {

@@ -23,6 +23,7 @@ use tests::embedded::LogProcess;
 use tests::eventually;
 use tests::installed::program;
 use tests::process::{Process, Signal};
+use tests::setting;
 use tests::traffic::{
     Account, Acknowledged, Committed, Consumers, PATIENCE, Place, Producers, read_all,
 };
@@ -220,7 +221,7 @@ impl Trial {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_is_refused_and_nothing_else_is_lost() {
-    let rounds = std::env::var("DISK_FULL_ROUNDS").map_or(ROUNDS_DEFAULT, |n| n.parse().unwrap());
+    let rounds = setting("DISK_FULL_ROUNDS", ROUNDS_DEFAULT);
     let disk = SmallDisk::mount().await;
     let log = LogProcess::start(&disk.data, "50").await;
     let mut trial = Trial {

@@ -12,6 +12,7 @@ use tests::eventually;
 use tests::figures::{Figures, conserved};
 use tests::kafka::Kafka;
 use tests::proxy::{Fault, Proxy, Way};
+use tests::setting;
 use tests::trace;
 use tests::traffic::{
     Account, Acknowledged, Committed, Consumers, PATIENCE, Place, Producers, read_all,
@@ -31,11 +32,6 @@ const FAULTS: [Fault; 7] = [
 const LASTS: Duration = Duration::from_millis(1_500);
 const PRODUCERS: u64 = 4;
 const CONSUMERS: usize = 2;
-
-fn rounds() -> usize {
-    let wanted = std::env::var("FAULT_ROUNDS").ok();
-    wanted.map_or(1, |text| text.parse().expect("FAULT_ROUNDS is a number"))
-}
 
 /// A log that runs, and where it is.
 enum Log {
@@ -75,7 +71,7 @@ async fn traffic(log: &Log) {
     let (acknowledged, committed) = (Acknowledged::default(), Committed::default());
     let producers = Producers::start(&place, 0..PRODUCERS, &acknowledged);
     let consumers = Consumers::start(&place, CONSUMERS, &committed);
-    for fault in FAULTS.repeat(rounds()) {
+    for fault in FAULTS.repeat(setting("FAULT_ROUNDS", 1)) {
         let before = proxy.faults();
         proxy.set(fault);
         tokio::time::sleep(LASTS).await;
@@ -132,7 +128,7 @@ async fn pipeline(log: &Log) {
     let client = weir.client();
     let events = trace::events();
     let faults = async {
-        for fault in FAULTS.repeat(rounds()) {
+        for fault in FAULTS.repeat(setting("FAULT_ROUNDS", 1)) {
             proxy.set(fault);
             tokio::time::sleep(LASTS).await;
             proxy.set(Fault::None);

@@ -3,14 +3,12 @@
 //!
 //! `LONG_SECONDS` (360 unless it does) sets the length in event time, `LONG_RATE` (1,000) the events in each of its seconds.
 
-use std::fs;
 use std::time::Duration;
 
 use bus::clock::Stopwatch;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng};
 use rdkafka::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use schemas::codec::Wire;
 use schemas::partition::partition_of;
@@ -20,6 +18,9 @@ use schemas::topic::USAGE;
 use tests::client::Client;
 use tests::eventually;
 use tests::figures::{conserved, events};
+use tests::process::resident_mib;
+use tests::setting;
+use tests::traffic::send_when_room;
 use tests::weir::{Options, Weir};
 
 const SECONDS: usize = 360;
@@ -58,13 +59,6 @@ lateness_s = 30
 snapshot_interval_s = 1
 duplicates_max = 10000
 ";
-
-fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name).map_or(default, |text| {
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name} is a number, not {text}"))
-    })
-}
 
 /// The events, second by second, and what they add up to.
 struct Load {
@@ -132,19 +126,11 @@ impl Load {
     }
 
     fn send(&self, tenant: &str) {
-        let mut record = BaseRecord::<[u8], [u8]>::to(USAGE.name())
+        let record = BaseRecord::<[u8], [u8]>::to(USAGE.name())
             .key(tenant.as_bytes())
             .payload(&self.bytes)
             .partition(partition_of(tenant.as_bytes(), PARTITIONS));
-        while let Err((error, back)) = self.producer.send(record) {
-            let full = RDKafkaErrorCode::QueueFull;
-            assert!(
-                matches!(error, KafkaError::MessageProduction(code) if code == full),
-                "{error}"
-            );
-            std::thread::sleep(Duration::from_millis(1));
-            record = back;
-        }
+        send_when_room(&self.producer, record);
     }
 }
 
@@ -162,13 +148,6 @@ async fn wait_until_counted(client: &Client, least: usize) {
         },
     )
     .await;
-}
-
-fn resident_mib(weir: &Weir) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", weir.id())).expect("/proc");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
-    kib.expect("VmRSS") / 1024.0
 }
 
 /// The tenants' tokens as queries tell them.
@@ -210,7 +189,7 @@ async fn hours_of_events_leave_memory_as_it_was() {
             wait_until_counted(&client, load.sent.saturating_sub(ahead_max)).await;
             let (sum, count) = snapshots(&client).await;
             slowest = slowest.max(sum / count.max(1.0));
-            memory.push(resident_mib(&weir));
+            memory.push(resident_mib(weir.id()));
             eprintln!("{second} s: {:.0} MiB", memory[memory.len() - 1]);
         } else if second % AHEAD_SECONDS == 0 {
             wait_until_counted(&client, load.sent.saturating_sub(ahead_max)).await;

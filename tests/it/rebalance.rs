@@ -14,6 +14,7 @@ use tests::eventually;
 use tests::figures::Figures;
 use tests::kafka::Kafka;
 use tests::postgres::Postgres;
+use tests::setting;
 use tests::trace::{self, Expected};
 use tests::weir::{Options, Weir};
 
@@ -25,22 +26,13 @@ const POSTED_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 const COUNTED_WITHIN: Duration = Duration::from_secs(180);
 
-fn setting(name: &str, default: usize) -> usize {
-    let wanted = std::env::var(name).ok();
-    wanted.map_or(default, |text| {
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name} is a number"))
-    })
-}
-
 /// The events in some order, and what is right then. The order is shown when the test fails.
 #[expect(
     clippy::print_stderr,
     reason = "whoever looks into a failure needs the same order"
 )]
 fn load() -> (Vec<String>, Expected) {
-    let seed = std::env::var("DISORDER_SEED").ok();
-    let seed = seed.map_or_else(rand::random, |text| text.parse().expect("a number"));
+    let seed = setting("DISORDER_SEED", rand::random());
     eprintln!("DISORDER_SEED={seed}");
     let events = disorder::events(seed);
     let expected = disorder::expected(&events);

@@ -15,6 +15,7 @@ use tests::eventually;
 use tests::figures::{Figures, conserved, events};
 use tests::process::{Process, Signal};
 use tests::s3::S3;
+use tests::setting;
 use tests::trace;
 use tests::weir::{Options, Weir, command};
 
@@ -220,8 +221,7 @@ async fn a_restart_goes_on_at_once_from_a_bucket() {
 }
 
 async fn goes_on_at_once(home: Home) {
-    let wanted = std::env::var("RESTART_KEYS").ok();
-    let keys = wanted.map_or(KEYS, |text| text.parse().expect("RESTART_KEYS is a number"));
+    let keys = setting("RESTART_KEYS", KEYS);
     let mut weir =
         Weir::start(Options::up(TWICE).with_config(&home.config("[aggregator]\n"))).await;
     let call = |key: usize| {

@@ -23,9 +23,11 @@ pub mod receiver;
 pub mod redis;
 pub mod s3;
 pub mod scene;
+pub mod setting;
 pub mod smtp;
 pub mod trace;
 pub mod traffic;
 pub mod weir;
 
 pub use eventually::eventually;
+pub use setting::setting;

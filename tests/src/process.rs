@@ -1,6 +1,6 @@
 //! A process that a test started, and its end.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -122,6 +122,33 @@ impl Drop for Process {
             self.show();
         }
     }
+}
+
+/// Time of a process on the processor so far, as user and as kernel.
+///
+/// # Panics
+/// When there is no such process.
+#[must_use]
+pub fn cpu_time(id: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).expect("/proc");
+    // The name, in brackets, may hold anything.
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks = |at: usize| fields[at].parse::<u64>().expect("ticks");
+    let per_second = rustix::param::clock_ticks_per_second() as f64;
+    Duration::from_secs_f64((ticks(11) + ticks(12)) as f64 / per_second)
+}
+
+/// What a process holds in memory, in MiB.
+///
+/// # Panics
+/// When there is no such process.
+#[must_use]
+pub fn resident_mib(id: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).expect("/proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
+    kib.expect("VmRSS") / 1024.0
 }
 
 /// A port of this machine that nobody listens on at the moment.

@@ -12,7 +12,8 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::ToBytes;
 use rdkafka::producer::{
     BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig, ThreadedProducer,
 };
@@ -25,6 +26,8 @@ pub use account::{Account, Read, read_all};
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Longer than any fault lasts: a record is tried again until then.
 const DELIVERED_WITHIN: &str = "300000";
+/// As short as a load as fast as it goes needs it.
+const ROOM_PAUSE: Duration = Duration::from_millis(1);
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(5);
 const POLL: Duration = Duration::from_millis(20);
 /// A member commits when it is idle, and after so many polls.
@@ -427,5 +430,27 @@ fn commit(
     for (partition, offset) in read.drain() {
         let told = committed.entry(partition).or_default();
         *told = offset.max(*told);
+    }
+}
+
+/// Hands a record to the client library, and waits while too many are on their way.
+///
+/// # Panics
+/// When it can never be sent.
+pub fn send_when_room<C, K, P>(producer: &ThreadedProducer<C>, record: BaseRecord<'_, K, P>)
+where
+    C: ProducerContext<DeliveryOpaque = ()> + 'static,
+    K: ToBytes + ?Sized,
+    P: ToBytes + ?Sized,
+{
+    let mut record = record;
+    while let Err((error, back)) = producer.send(record) {
+        let full = RDKafkaErrorCode::QueueFull;
+        assert!(
+            matches!(error, KafkaError::MessageProduction(code) if code == full),
+            "{error}"
+        );
+        thread::sleep(ROOM_PAUSE);
+        record = back;
     }
 }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use schemas::codec::Wire as _;
+use schemas::partition::partition_of;
 use schemas::record::{Direction, Marker, Recorded, UsageRecord};
 use schemas::topic::USAGE;
 

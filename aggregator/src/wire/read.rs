@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use schemas::cloudevents::{self, ReadError, Rules};
 use schemas::codec::{DecodeError, Wire, decode_usage};
+use schemas::partition::partition_of;
 use schemas::policy::{Policy, Stream};
 use schemas::record::{
     Auth, AuthRecord, Csp, CspRecord, Marker, Outcome, Partial, PartialRecord, PolicyError,
@@ -13,7 +14,8 @@ use schemas::record::{
 use schemas::subject::Identity;
 use thiserror::Error;
 
-use super::check;
+use super::{MOVED_FROM, check};
+use crate::engine::ShardId;
 use crate::event::{self, Amounts, Event, Input, Report};
 use crate::plan::Kind;
 
@@ -93,6 +95,29 @@ pub(crate) fn read(
             Recorded::Marker(marker) => read_marker(marker),
         },
     }
+}
+
+/// [`read`], for the shard in whose partition the record lies: one that was moved there from elsewhere, and belongs into
+/// yet another, goes round no more.
+pub(crate) fn read_in(
+    shard: ShardId,
+    record: &bus::Record,
+    ahead_max: Duration,
+) -> Result<Read<'_>, Unreadable> {
+    let read = read(shard.kind, record, ahead_max)?;
+    match returns_to(shard, record, read.key()) {
+        Some(partition) => Err(Unreadable::MovedAgain(partition)),
+        None => Ok(read),
+    }
+}
+
+/// The partition in which a record belongs that was moved here from elsewhere, if it is yet another one.
+fn returns_to(shard: ShardId, record: &bus::Record, key: Option<&str>) -> Option<i32> {
+    if !record.headers.iter().any(|(name, _)| name == MOVED_FROM) {
+        return None;
+    }
+    let belongs = partition_of(key?.as_bytes(), shard.partitions);
+    (belongs != shard.partition).then_some(belongs)
 }
 
 fn read_json<'a>(

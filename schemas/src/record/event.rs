@@ -10,25 +10,26 @@ use crate::time::Timestamp;
 
 /// What one call used. One event is one by `event_source` and `event_id`, within its tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    pub event_source: String,
-    pub event_id: String,
-    pub tenant: String,
+#[serde(rename = "Usage")]
+pub struct UsageOf<T> {
+    pub event_source: T,
+    pub event_id: T,
+    pub tenant: T,
     /// When it happened.
     pub at: Timestamp,
     /// When Weir took it.
     pub received_at: Timestamp,
-    pub key: Option<String>,
-    pub user: Option<String>,
-    pub route: Option<String>,
-    pub provider: Option<String>,
-    pub model: Option<String>,
+    pub key: Option<T>,
+    pub user: Option<T>,
+    pub route: Option<T>,
+    pub provider: Option<T>,
+    pub model: Option<T>,
     /// The client's address: IPv4, or the /64 of an IPv6.
-    pub source: Option<String>,
-    pub fingerprint: Option<String>,
-    pub action: Option<String>,
-    pub request_id: Option<String>,
-    pub reservation: Option<String>,
+    pub source: Option<T>,
+    pub fingerprint: Option<T>,
+    pub action: Option<T>,
+    pub request_id: Option<T>,
+    pub reservation: Option<T>,
     /// The HTTP status that the call ended with.
     pub status: Option<i32>,
     pub latency_ms: Option<i64>,
@@ -41,20 +42,27 @@ pub struct Usage {
     pub units: BTreeMap<String, i64>,
 }
 
-impl Usage {
+/// A usage event that owns its text.
+pub type Usage = UsageOf<String>;
+
+/// One whose text is that of the bytes that it was read from, as far as it stands there as it is: most of what reading
+/// costs is else that every id is copied.
+pub type UsageRef<'a> = UsageOf<Cow<'a, str>>;
+
+impl<T: AsRef<str>> UsageOf<T> {
     #[must_use]
     pub fn identity(&self) -> Identity<'_> {
         Identity {
-            tenant: Some(&self.tenant),
-            key: self.key.as_deref(),
-            user: self.user.as_deref(),
+            tenant: Some(self.tenant.as_ref()),
+            key: self.key.as_ref().map(T::as_ref),
+            user: self.user.as_ref().map(T::as_ref),
             account: None,
-            source: self.source.as_deref(),
-            fingerprint: self.fingerprint.as_deref(),
-            action: self.action.as_deref(),
-            provider: self.provider.as_deref(),
-            model: self.model.as_deref(),
-            route: self.route.as_deref(),
+            source: self.source.as_ref().map(T::as_ref),
+            fingerprint: self.fingerprint.as_ref().map(T::as_ref),
+            action: self.action.as_ref().map(T::as_ref),
+            provider: self.provider.as_ref().map(T::as_ref),
+            model: self.model.as_ref().map(T::as_ref),
+            route: self.route.as_ref().map(T::as_ref),
         }
     }
 
@@ -73,70 +81,25 @@ impl Usage {
     }
 }
 
-/// A [`Usage`] whose text is that of the bytes that it was read from, as far as it stands there as it is: most of what
-/// reading costs is else that every id is copied. Has the same fields.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UsageRef<'a> {
-    pub event_source: Cow<'a, str>,
-    pub event_id: Cow<'a, str>,
-    pub tenant: Cow<'a, str>,
-    pub at: Timestamp,
-    pub received_at: Timestamp,
-    pub key: Option<Cow<'a, str>>,
-    pub user: Option<Cow<'a, str>>,
-    pub route: Option<Cow<'a, str>>,
-    pub provider: Option<Cow<'a, str>>,
-    pub model: Option<Cow<'a, str>>,
-    pub source: Option<Cow<'a, str>>,
-    pub fingerprint: Option<Cow<'a, str>>,
-    pub action: Option<Cow<'a, str>>,
-    pub request_id: Option<Cow<'a, str>>,
-    pub reservation: Option<Cow<'a, str>>,
-    pub status: Option<i32>,
-    pub latency_ms: Option<i64>,
-    pub requests: i64,
-    pub input_tokens: i64,
-    pub output_tokens: i64,
-    pub cost: i64,
-    pub units: BTreeMap<String, i64>,
-}
-
-impl UsageRef<'_> {
-    #[must_use]
-    pub fn identity(&self) -> Identity<'_> {
-        Identity {
-            tenant: Some(&self.tenant),
-            key: self.key.as_deref(),
-            user: self.user.as_deref(),
-            account: None,
-            source: self.source.as_deref(),
-            fingerprint: self.fingerprint.as_deref(),
-            action: self.action.as_deref(),
-            provider: self.provider.as_deref(),
-            model: self.model.as_deref(),
-            route: self.route.as_deref(),
-        }
-    }
-
-    #[must_use]
-    pub fn into_owned(self) -> Usage {
-        let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
-        Usage {
-            event_source: self.event_source.into_owned(),
-            event_id: self.event_id.into_owned(),
-            tenant: self.tenant.into_owned(),
+impl<T> UsageOf<T> {
+    /// The same event with its text held in another way.
+    fn map<U>(self, text: impl Fn(T) -> U) -> UsageOf<U> {
+        UsageOf {
+            event_source: text(self.event_source),
+            event_id: text(self.event_id),
+            tenant: text(self.tenant),
             at: self.at,
             received_at: self.received_at,
-            key: owned(self.key),
-            user: owned(self.user),
-            route: owned(self.route),
-            provider: owned(self.provider),
-            model: owned(self.model),
-            source: owned(self.source),
-            fingerprint: owned(self.fingerprint),
-            action: owned(self.action),
-            request_id: owned(self.request_id),
-            reservation: owned(self.reservation),
+            key: self.key.map(&text),
+            user: self.user.map(&text),
+            route: self.route.map(&text),
+            provider: self.provider.map(&text),
+            model: self.model.map(&text),
+            source: self.source.map(&text),
+            fingerprint: self.fingerprint.map(&text),
+            action: self.action.map(&text),
+            request_id: self.request_id.map(&text),
+            reservation: self.reservation.map(&text),
             status: self.status,
             latency_ms: self.latency_ms,
             requests: self.requests,
@@ -148,33 +111,16 @@ impl UsageRef<'_> {
     }
 }
 
+impl UsageRef<'_> {
+    #[must_use]
+    pub fn into_owned(self) -> Usage {
+        self.map(Cow::into_owned)
+    }
+}
+
 impl From<Usage> for UsageRef<'static> {
     fn from(usage: Usage) -> Self {
-        let owned = |text: Option<String>| text.map(Cow::Owned);
-        Self {
-            event_source: usage.event_source.into(),
-            event_id: usage.event_id.into(),
-            tenant: usage.tenant.into(),
-            at: usage.at,
-            received_at: usage.received_at,
-            key: owned(usage.key),
-            user: owned(usage.user),
-            route: owned(usage.route),
-            provider: owned(usage.provider),
-            model: owned(usage.model),
-            source: owned(usage.source),
-            fingerprint: owned(usage.fingerprint),
-            action: owned(usage.action),
-            request_id: owned(usage.request_id),
-            reservation: owned(usage.reservation),
-            status: usage.status,
-            latency_ms: usage.latency_ms,
-            requests: usage.requests,
-            input_tokens: usage.input_tokens,
-            output_tokens: usage.output_tokens,
-            cost: usage.cost,
-            units: usage.units,
-        }
+        usage.map(Cow::Owned)
     }
 }
 

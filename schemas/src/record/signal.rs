@@ -1,4 +1,5 @@
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::Amount;
 use crate::policy::{Meter, Mode, Window};
@@ -56,6 +57,29 @@ pub struct Crossing {
     pub event_source: Option<String>,
     pub event_id: Option<String>,
     pub origin: Origin,
+}
+
+impl Crossing {
+    /// What happened, as people and programs are shown it: without whence it came.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let event = self.event_id.as_ref();
+        json!({
+            "subject": self.subject,
+            "limit": self.limit,
+            "meter": self.meter,
+            "window": self.window,
+            "mode": self.mode,
+            "level": self.level,
+            "threshold": self.threshold.to_json_of(&self.meter),
+            "direction": self.direction,
+            "at": self.at.to_string(),
+            "sum": self.sum.to_json_of(&self.meter),
+            "max": self.max.to_json_of(&self.meter),
+            "falls_at": self.falls_at.map(|at| at.to_string()),
+            "event": event.map(|id| json!({ "source": self.event_source, "id": id })),
+        })
+    }
 }
 
 /// A kind of violation that a tenant's browsers had not reported before.

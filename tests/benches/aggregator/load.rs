@@ -6,13 +6,13 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_distr::{Distribution, Zipf};
 use rdkafka::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use schemas::cloudevents::{Event, Rules, read_event};
 use schemas::codec::Wire;
 use schemas::partition::partition_of;
 use schemas::record::Recorded;
 use schemas::time::Timestamp;
+use tests::traffic::send_when_room;
 
 use crate::stand::{PARTITIONS, Stand, TOPIC};
 
@@ -93,17 +93,12 @@ impl Load {
             let value = self.value(number, key, &tenant, &mut random);
             bytes += value.len();
             let key = format!("k{key}");
-            let mut record = BaseRecord::<[u8], [u8]>::to(TOPIC)
+            let record = BaseRecord::<[u8], [u8]>::to(TOPIC)
                 .key(key.as_bytes())
                 .payload(&value)
                 .partition(partition_of(tenant.as_bytes(), PARTITIONS))
                 .timestamp(at.as_micros() / 1_000);
-            while let Err((error, back)) = producer.send(record) {
-                let full = RDKafkaErrorCode::QueueFull;
-                assert!(matches!(error, KafkaError::MessageProduction(code) if code == full));
-                std::thread::sleep(Duration::from_millis(1));
-                record = back;
-            }
+            send_when_room(&producer, record);
         }
         producer.flush(10 * PATIENCE).expect("all is sent");
         bytes / self.events.max(1)

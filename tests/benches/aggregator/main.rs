@@ -19,6 +19,7 @@ mod stand;
 use load::{Form, Load, Spread};
 use peer::Peer;
 use stand::{Stand, Work};
+use tests::setting;
 
 const CASES: &str = "json:10000 json:1000000 json:10000:zipf json:1000000:zipf avro:10000 avro:1000000 \
                      avro:10000:zipf avro:1000000:zipf json:10000:wide avro:10000:wide json:10000:rollups";
@@ -27,7 +28,7 @@ const EVENTS: usize = 2_000_000;
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let cases = std::env::var("CASES").unwrap_or_else(|_| CASES.to_owned());
-    let events = std::env::var("EVENTS").map_or(EVENTS, |text| number(&text));
+    let events = setting("EVENTS", EVENTS);
     let peer = Peer::find();
     if peer.is_none() {
         say(

@@ -1,6 +1,5 @@
 //! A Kafka, and a Weir whose aggregator is a process of its own.
 
-use std::fs;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -10,6 +9,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tests::client::Client;
 use tests::eventually;
 use tests::kafka::Kafka;
+use tests::process::{cpu_time, resident_mib};
 use tests::weir::{Options, Weir};
 
 pub(crate) const TOPIC: &str = schemas::topic::USAGE.name();
@@ -137,7 +137,7 @@ impl Stand {
         let (first, at_first) = self.counted(events / 5).await;
         let (last, at_last) = self.counted(events).await;
         assert_eq!(last, events as f64, "each event is counted once");
-        let resident_mib = self.resident_mib();
+        let resident_mib = resident_mib(self.aggregator.id());
         let ended = self.aggregator.terminate(STOP_PATIENCE);
         assert!(ended.is_some(), "the aggregator ends");
         Taken {
@@ -153,33 +153,13 @@ impl Stand {
             loop {
                 let counted = of_topic(&client, "weir_aggregator_events_counted_total").await;
                 if least as f64 <= counted {
-                    return (counted, self.cpu_time());
+                    return (counted, cpu_time(self.aggregator.id()));
                 }
                 tokio::time::sleep(STEP).await;
             }
         };
         let counted = tokio::time::timeout(PATIENCE, wait).await;
         counted.unwrap_or_else(|_| panic!("{least} events are not counted in {PATIENCE:?}"))
-    }
-
-    /// Time of the aggregator on the processor so far, as user and as kernel.
-    fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.aggregator.id()));
-        let stat = stat.expect("/proc");
-        // The name, in brackets, may hold anything.
-        let (_, fields) = stat.rsplit_once(')').expect("a name");
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let ticks = |at: usize| fields[at].parse::<u64>().expect("ticks");
-        let per_second = rustix::param::clock_ticks_per_second() as f64;
-        Duration::from_secs_f64((ticks(11) + ticks(12)) as f64 / per_second)
-    }
-
-    fn resident_mib(&self) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.aggregator.id()));
-        let status = status.expect("/proc");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
-        kib.expect("VmRSS") / 1024.0
     }
 }
 

@@ -8,9 +8,9 @@ use rand::{Rng, SeedableRng};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
+use tests::traffic::send_when_room;
 
 use crate::home::{Home, now};
 
@@ -132,15 +132,10 @@ impl Topic {
         for at in 0..records {
             let from = at * 97 % (POOL_BYTES - bytes);
             let partition = at as i32 % self.partitions;
-            let mut record = BaseRecord::<(), [u8]>::to(&self.name)
+            let record = BaseRecord::<(), [u8]>::to(&self.name)
                 .payload(&pool[from..from + bytes])
                 .partition(partition);
-            while let Err((error, back)) = producer.send(record) {
-                let full = RDKafkaErrorCode::QueueFull;
-                assert!(matches!(error, KafkaError::MessageProduction(code) if code == full));
-                std::thread::sleep(Duration::from_millis(1));
-                record = back;
-            }
+            send_when_room(&producer, record);
         }
         producer.flush(10 * PATIENCE).expect("all is sent");
         let took = start.elapsed();

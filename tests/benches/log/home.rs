@@ -1,11 +1,11 @@
 //! The two logs under the bench: each a process whose time and memory can be read.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tests::embedded::LogProcess;
 use tests::kafka::Kafka;
+use tests::process;
 
 /// A log in a process of its own.
 pub(crate) enum Home {
@@ -66,27 +66,13 @@ impl Home {
         start.elapsed()
     }
 
-    /// Time on the processor so far, as user and as kernel.
     pub(crate) fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("/proc");
-        // The name, in brackets, may hold anything.
-        let (_, fields) = stat.rsplit_once(')').expect("a name");
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let ticks = |at: usize| fields[at].parse::<u64>().expect("ticks");
-        Duration::from_secs_f64((ticks(11) + ticks(12)) as f64 / clock_ticks())
+        process::cpu_time(self.pid())
     }
 
     pub(crate) fn resident_mib(&self) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("/proc");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
-        kib.expect("VmRSS") / 1024.0
+        process::resident_mib(self.pid())
     }
-}
-
-/// Ticks of `/proc/PID/stat` in a second.
-fn clock_ticks() -> f64 {
-    rustix::param::clock_ticks_per_second() as f64
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bench measures wall time")]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use client::Topic;
 use home::Home;
+use tests::setting;
 
 /// Records of a throughput run, and the bytes of each: half of them random, as text in JSON is.
 const RECORDS: usize = 1_000_000;
@@ -82,8 +83,8 @@ fn median(figures: &[f64]) -> f64 {
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let rounds = number("ROUNDS", 3);
-    let stored_gib = number("STORED_GIB", 10);
+    let rounds = setting("ROUNDS", 3);
+    let stored_gib = setting("STORED_GIB", 10);
     let mut table = Table::default();
     let mut homes = runtime.block_on(async { [Home::embedded().await, Home::kafka().await] });
     for round in 0..rounds {
@@ -159,13 +160,6 @@ async fn stored(table: &mut Table, of: usize, home: &mut Home, gib: usize) {
 
 fn per_second(count: usize, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
-}
-
-fn number(name: &str, otherwise: usize) -> usize {
-    std::env::var(name).map_or(otherwise, |text| {
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name}={text} is not a number"))
-    })
 }
 
 fn say(line: &str) {

@@ -87,24 +87,9 @@ impl Show {
 }
 
 fn crossing_json(crossing: &Crossing) -> String {
-    let event = crossing.event_id.as_ref();
-    json!({
-        "kind": "crossing",
-        "subject": crossing.subject,
-        "limit": crossing.limit,
-        "meter": crossing.meter,
-        "window": crossing.window,
-        "mode": crossing.mode,
-        "level": crossing.level,
-        "threshold": crossing.threshold.to_json_of(&crossing.meter),
-        "direction": crossing.direction,
-        "at": crossing.at.to_string(),
-        "sum": crossing.sum.to_json_of(&crossing.meter),
-        "max": crossing.max.to_json_of(&crossing.meter),
-        "falls_at": crossing.falls_at.map(|at| at.to_string()),
-        "event": event.map(|id| json!({ "source": crossing.event_source, "id": id })),
-    })
-    .to_string()
+    let mut shown = crossing.to_json();
+    shown["kind"] = "crossing".into();
+    shown.to_string()
 }
 
 fn crossing_text(crossing: &Crossing) -> String {
