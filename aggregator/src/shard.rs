@@ -66,6 +66,14 @@ pub(crate) struct Shard {
     waiting: VecDeque<Delivery>,
 }
 
+/// A record that cannot be counted where it lies.
+enum Astray {
+    /// Nobody can read it, or nobody may count it.
+    Dead(Box<Dead>),
+    /// It belongs to another partition.
+    Misplaced { partition: i32 },
+}
+
 impl Shard {
     pub(crate) fn new(
         partition: Partition,
@@ -96,8 +104,15 @@ impl Shard {
         self.is_caught_up = false;
         let mut out = Vec::new();
         for record in &batch.records {
-            self.take_record(record, &mut out).await?;
-            self.send_all(&mut out).await?;
+            match self.count(record, &mut out)? {
+                None => {}
+                Some(Astray::Dead(dead)) => self.bury(*dead).await?,
+                Some(Astray::Misplaced { partition }) => self.pass_on(record, partition).await?,
+            }
+            // Few records have anything follow from them.
+            if !out.is_empty() {
+                self.send_all(&mut out).await?;
+            }
         }
         self.engine.flush_partials(&mut out);
         self.send_all(&mut out).await?;
@@ -107,11 +122,12 @@ impl Shard {
         Ok(())
     }
 
-    async fn take_record(
+    /// Counts a record, unless it is one that cannot be counted here.
+    fn count(
         &mut self,
         record: &Record,
         out: &mut Vec<Output>,
-    ) -> Result<(), ShardError> {
+    ) -> Result<Option<Astray>, ShardError> {
         let shard = self.engine.shard();
         let read = wire::read_in(shard, record, self.office.settings.ahead_max);
         let place = Place {
@@ -128,11 +144,11 @@ impl Shard {
             Outcome::Dead(cause) => {
                 let reason = reason.unwrap_or_else(|| cause.to_string());
                 tracing::debug!(%partition, record.offset, reason, "a record is dead");
-                self.bury(record.to_dead(partition, reason, record.appended_at))
-                    .await
+                let dead = record.to_dead(partition, reason, record.appended_at);
+                Ok(Some(Astray::Dead(Box::new(dead))))
             }
-            Outcome::Misplaced { partition } => self.pass_on(record, partition).await,
-            Outcome::Counted | Outcome::Late | Outcome::Duplicate | Outcome::Marker => Ok(()),
+            Outcome::Misplaced { partition } => Ok(Some(Astray::Misplaced { partition })),
+            Outcome::Counted | Outcome::Late | Outcome::Duplicate | Outcome::Marker => Ok(None),
         }
     }
 
