@@ -224,6 +224,7 @@ impl Kept {
                 Prolongs::Never => {}
                 Prolongs::At(at) => look_at = earlier(look_at, Some(at)),
                 Prolongs::Now => {
+                    let left = told.falls_at.since(teller.passed.clock);
                     told.falls_at = falls_at;
                     let change = still_up(limit, told, counter.sum(rules.terms));
                     let subject = teller.subject(name);
@@ -232,6 +233,7 @@ impl Kept {
                     teller.out.push(Output::Prolonged(Prolonged {
                         crossing,
                         crossed_by,
+                        left,
                     }));
                 }
             }
