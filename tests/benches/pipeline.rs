@@ -2,7 +2,7 @@
 //!
 //! - Event accepted to decision in a gateway's memory: one tenant crossing its limit at a time, under a steady load.
 //!   From the 202 of the event that crosses to the first check that is refused, asked over HTTP without pause; the
-//!   figure includes that asking.
+//!   figure includes that asking. The same with a provider, whose sum is added up from the partitions' parts.
 //! - Ingest over HTTP: events a second in batches of 100, acknowledged by the log in the same process.
 //!
 //! `cargo bench -p tests --bench pipeline`. Prints figures; asserts only that what should be refused is.
@@ -15,13 +15,28 @@ use tests::weir::{Options, Weir};
 
 const POLICY: &str = "\
 [[limit]]
-name = \"tokens\"
+name = \"tenant\"
 subject = \"tenant/*\"
-meter = \"tokens\"
+meter = \"input_tokens\"
+window = \"sliding 60s\"
+hard = 1000000
+mode = \"block\"
+
+[[limit]]
+name = \"provider\"
+subject = \"provider/*\"
+meter = \"output_tokens\"
 window = \"sliding 60s\"
 hard = 1000000
 mode = \"block\"
 ";
+
+/// Whose limit is crossed.
+#[derive(Clone, Copy, Debug)]
+enum Scope {
+    Tenant,
+    Provider,
+}
 
 /// Crossings that are measured, and before them those that only warm up.
 const CROSSINGS: usize = 200;
@@ -42,7 +57,8 @@ fn main() {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        decision_latency().await;
+        decision_latency(Scope::Tenant).await;
+        decision_latency(Scope::Provider).await;
         ingest_rate().await;
     });
 }
@@ -53,10 +69,10 @@ fn now() -> Instant {
 }
 
 /// One usage event as a line.
-fn usage(id: &str, tenant: &str, tokens: u64) -> String {
+fn usage(id: &str, (tenant, provider): (&str, &str), (input, output): (u64, u64)) -> String {
     let data = json!({
-        "key": "k_1", "user": "u_1", "route": "POST /v1/chat", "provider": "p", "model": "m",
-        "input_tokens": tokens, "output_tokens": 0, "cost_usd": "0.000001", "status": 200,
+        "key": "k_1", "user": "u_1", "route": "POST /v1/chat", "provider": provider, "model": "m",
+        "input_tokens": input, "output_tokens": output, "cost_usd": "0.000001", "status": 200,
     });
     json!({
         "specversion": "1.0", "id": id, "source": "bench", "type": "usage", "subject": tenant, "data": data,
@@ -64,14 +80,14 @@ fn usage(id: &str, tenant: &str, tokens: u64) -> String {
     .to_string()
 }
 
-async fn decision_latency() {
+async fn decision_latency(scope: Scope) {
     let weir = Weir::start(Options::up(POLICY)).await;
     let client = weir.client();
     let load = steady_load(weir.client());
     let measured = async {
         let mut waits = Vec::with_capacity(CROSSINGS);
         for at in 0..WARM_UP + CROSSINGS {
-            let wait = cross(&client, at).await;
+            let wait = cross(&client, scope, at).await;
             if WARM_UP <= at {
                 waits.push(wait);
             }
@@ -85,8 +101,8 @@ async fn decision_latency() {
     waits.sort_unstable();
     let quantile = |share: usize| waits[(waits.len() * share / 100).min(waits.len() - 1)];
     say(&format!(
-        "event accepted to decision in the gateway, {CROSSINGS} crossings under {LOAD_EVENTS_PER_SECOND} events/s: \
-         p50 {:?}, p90 {:?}, p99 {:?}, max {:?}",
+        "event accepted to decision in the gateway, {scope:?}, {CROSSINGS} crossings under {LOAD_EVENTS_PER_SECOND} \
+         events/s: p50 {:?}, p90 {:?}, p99 {:?}, max {:?}",
         quantile(50),
         quantile(90),
         quantile(99),
@@ -94,17 +110,26 @@ async fn decision_latency() {
     ));
 }
 
-/// Sends the event that crosses tenant `at`'s limit; how long from its 202 to the first refused check.
-async fn cross(client: &Client, at: usize) -> Duration {
-    let tenant = format!("crossing-{at}");
-    client.post(&[usage(&tenant, &tenant, 1_000_000)]).await;
+/// Sends the event that crosses the `at`th limit; how long from its 202 to the first refused check.
+async fn cross(client: &Client, scope: Scope, at: usize) -> Duration {
+    let name = format!("crossing-{at}");
+    let (event, look) = match scope {
+        Scope::Tenant => (
+            usage(&name, (&name, "p"), (1_000_000, 0)),
+            json!({ "tenant": name, "consume": {} }),
+        ),
+        Scope::Provider => (
+            usage(&name, ("crossing", &name), (0, 1_000_000)),
+            json!({ "tenant": "crossing", "provider": name, "consume": {} }),
+        ),
+    };
+    client.post(&[event]).await;
     let accepted = now();
-    let look = json!({ "tenant": tenant, "consume": {} });
     while client.check(&look).await["verdict"] != "block" {
         let waited = accepted.elapsed();
         assert!(
             waited < Duration::from_secs(10),
-            "{tenant} is not refused after {waited:?}"
+            "{name} is not refused after {waited:?}"
         );
     }
     accepted.elapsed()
@@ -118,8 +143,8 @@ async fn steady_load(client: Client) {
         let one = |at| {
             usage(
                 &format!("load-{number}-{at}"),
-                &format!("tenant-{}", at % 7),
-                1,
+                (&format!("tenant-{}", at % 7), "p"),
+                (1, 1),
             )
         };
         let lines: Vec<_> = (0..LOAD_BATCH).map(one).collect();
@@ -138,7 +163,7 @@ async fn ingest_rate() {
             while start.elapsed() < INGEST_TIME {
                 let one = |at| {
                     let id = format!("{client_number}-{batches}-{at}");
-                    usage(&id, &format!("tenant-{}", at % 50), 1)
+                    usage(&id, (&format!("tenant-{}", at % 50), "p"), (1, 0))
                 };
                 let lines: Vec<_> = (0..INGEST_BATCH).map(one).collect();
                 client.post(&lines).await;

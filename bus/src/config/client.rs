@@ -42,7 +42,8 @@ impl Config {
     }
 
     /// Settings of a reader in `group`. `fetch.queue.backoff.ms` would by default stop reading for a second each
-    /// time that the prefetch queue is full.
+    /// time that the prefetch queue is full. A queue a quarter as long as the library's own default, in bytes, costs no
+    /// time; a shorter one does, since more is fetched in smaller pieces.
     pub(crate) fn consumer(&self, group: &str) -> ClientConfig {
         let mut client = self.client();
         client
@@ -61,8 +62,8 @@ impl Config {
             )
             .set("fetch.queue.backoff.ms", "5")
             .set("fetch.error.backoff.ms", "50")
-            .set("queued.min.messages", "20000")
-            .set("queued.max.messages.kbytes", "8192")
+            .set("queued.min.messages", "100000")
+            .set("queued.max.messages.kbytes", "16384")
             .set("statistics.interval.ms", "1000");
         self.add_settings(&mut client, Kind::Consumer);
         client
