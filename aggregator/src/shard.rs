@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use schemas::record::{Dead, Marker, Recorded};
 use schemas::time::Timestamp;
-use schemas::topic::{AUTH, CSP, DEAD, PARTIALS, ROLLUPS, SIGNALS, USAGE};
+use schemas::topic::{AUTH, CSP, DEAD, PARTIALS, ROLLUPS, SIGNALS, SKETCHES, USAGE};
 use thiserror::Error;
 
 use crate::engine::{Engine, Settings, WentBack};
@@ -21,6 +21,8 @@ use crate::wire::{self, MOVED_FROM, Outgoing};
 
 /// From one try to the next to hand over a record while too many wait for the log.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
+/// From one telling of sketches to the next: one is many times as large as a sum.
+const SKETCHES_INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Error)]
 pub(crate) enum ShardError {
@@ -62,6 +64,8 @@ pub(crate) struct Shard {
     saved: Option<i64>,
     /// When it was begun.
     saved_at: Timestamp,
+    /// When sketches were told.
+    sketches_told_at: Timestamp,
     /// What waits for the log's acknowledgement, oldest first.
     waiting: VecDeque<Delivery>,
 }
@@ -81,6 +85,7 @@ impl Shard {
             is_caught_up: false,
             saved,
             saved_at: now,
+            sketches_told_at: now,
             waiting: VecDeque::new(),
         };
         shard.show();
@@ -181,6 +186,7 @@ impl Shard {
             self.hand_over(kind, |producer| match &outgoing {
                 Outgoing::Signal { key, signal } => producer.enqueue(&SIGNALS, key, &**signal),
                 Outgoing::Rollup(rollup) => producer.enqueue(&ROLLUPS, &rollup.tenant, &**rollup),
+                Outgoing::Sketch { key, sketch } => producer.enqueue(&SKETCHES, key, &**sketch),
                 Outgoing::Partial { key, partial } => producer.enqueue(&PARTIALS, key, &**partial),
             })
             .await?;
@@ -239,7 +245,11 @@ impl Shard {
     /// enter the log where something is about to fall and no event comes to say that it does.
     pub(crate) async fn tend(&mut self, now: Timestamp) -> Result<(), ShardError> {
         let mut out = Vec::new();
-        self.engine.flush(&mut out);
+        self.engine.flush_sums(&mut out);
+        if SKETCHES_INTERVAL <= now.since(self.sketches_told_at) {
+            self.engine.flush_sketches(&mut out);
+            self.sketches_told_at = now;
+        }
         self.send_all(&mut out).await?;
         while let Some(acknowledged) = self.waiting.front_mut().and_then(FutureExt::now_or_never) {
             self.waiting.pop_front();
