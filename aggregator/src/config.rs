@@ -43,6 +43,8 @@ pub struct Config {
 
     /// From one telling of usage per minute to the next, in milliseconds.
     pub flush_interval_ms: u64,
+    /// From one telling of those who use most to the next, in seconds. It costs more the more tenants are active.
+    pub ranking_interval_s: u64,
     /// From one snapshot of a partition's state to the next, in seconds.
     pub snapshot_interval_s: u64,
     /// Where snapshots are kept, if not in the data folder. Processes that share partitions need the same place.
@@ -93,6 +95,7 @@ impl Default for Config {
             sketches: true,
             state_bytes_max: 512 << 20,
             flush_interval_ms: 500,
+            ranking_interval_s: 30,
             snapshot_interval_s: 10,
             snapshots: None,
             s3: S3::default(),
@@ -135,6 +138,7 @@ impl Config {
             ("idle_s", self.idle_s, 3_600, 30 * DAY),
             ("state_bytes_max", self.state_bytes_max, 1 << 20, 1 << 40),
             ("flush_interval_ms", self.flush_interval_ms, 10, 60_000),
+            ("ranking_interval_s", self.ranking_interval_s, 1, 3_600),
             ("snapshot_interval_s", self.snapshot_interval_s, 1, 3_600),
             (
                 "batch_records_max",
@@ -182,6 +186,10 @@ impl Config {
 
     pub(crate) fn flush_interval(&self) -> Duration {
         Duration::from_millis(self.flush_interval_ms)
+    }
+
+    pub(crate) fn ranking_interval(&self) -> Duration {
+        Duration::from_secs(self.ranking_interval_s)
     }
 
     pub(crate) fn snapshot_interval(&self) -> Duration {

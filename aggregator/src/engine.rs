@@ -37,6 +37,7 @@ use crate::room::Room;
 use crate::seen::{Seen, SeenBounds, event_hash};
 
 pub(crate) use sizes::Sizes;
+use sketches::Sketched;
 
 /// A scope that nothing came for in so long is forgotten once nothing stands on it.
 const SCOPE_SPAN: Duration = Duration::from_secs(8 * 86_400);
@@ -99,8 +100,7 @@ pub(crate) struct State {
     groups: Groups,
     contributions: Contributions,
     parts: Parts,
-    /// Tenants whose sketches changed since they were told, in the order in which they did.
-    sketched: Vec<Arc<str>>,
+    sketched: Sketched,
     ledger: Ledger,
     room: Room,
 }
@@ -188,7 +188,8 @@ impl Engine {
     /// is called is up to the caller: it changes nothing but which values are told, and each told value is absolute.
     pub(crate) fn flush(&mut self, out: &mut Vec<Output>) {
         self.flush_sums(out);
-        self.flush_sketches(out);
+        self.flush_spreads(out);
+        self.flush_rankings(out);
     }
 
     /// As [`Engine::flush`], without sketches.
@@ -302,8 +303,9 @@ impl Engine {
         count_event(owner, (event, floor), &mut self.path, &mut teller);
         teller.event = None;
         owner.fall(now, patience.lateness, &mut teller);
-        if self.settings.sketches && owner.sketch(stream, event, place.offset, teller.room) {
-            self.state.sketched.push(event.tenant.into());
+        if self.settings.sketches {
+            let news = owner.sketch(stream, event, place.offset, teller.room);
+            self.state.sketched.note(event.tenant, news);
         }
         if owner.due_at != owner.next_due(patience.lateness) {
             self.schedule(event.tenant);

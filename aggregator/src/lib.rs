@@ -6,9 +6,9 @@
 //! 2. `wire` reads each record: Avro, or a JSON CloudEvent. What nobody can read goes to `weir.dead.v1`.
 //! 3. `engine`, a pure value, takes the record and says what became of it and what follows.
 //! 4. `shard` hands what follows to the log: crossings and new groups of reports at once, sums for wider scopes with
-//!    each batch, usage per minute a few times a second.
+//!    each batch, usage per minute a few times a second, sketches every few seconds.
 //! 5. `snapshot` keeps the state and the next offset together, once the log has acknowledged all that was said before.
-//! 6. `recorder` follows usage, crossings and refusals into the `store`, which `http` asks.
+//! 6. `recorder` follows usage, sketches, crossings and refusals into the `store`, which `http` asks.
 //!
 //! # What holds
 //!

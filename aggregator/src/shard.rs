@@ -21,8 +21,8 @@ use crate::wire::{self, MOVED_FROM, Outgoing};
 
 /// From one try to the next to hand over a record while too many wait for the log.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
-/// From one telling of sketches to the next: one is many times as large as a sum.
-const SKETCHES_INTERVAL: Duration = Duration::from_secs(2);
+/// From one telling of spreads to the next: one is several times as large as a sum.
+const SPREADS_INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Error)]
 pub(crate) enum ShardError {
@@ -52,6 +52,8 @@ pub(crate) struct Office {
     pub(crate) snapshots: Snapshots,
     /// Records of one shard that may wait for the log.
     pub(crate) unacknowledged_max: usize,
+    /// From one telling of rankings to the next.
+    pub(crate) ranking_interval: Duration,
 }
 
 pub(crate) struct Shard {
@@ -64,8 +66,9 @@ pub(crate) struct Shard {
     saved: Option<i64>,
     /// When it was begun.
     saved_at: Timestamp,
-    /// When sketches were told.
-    sketches_told_at: Timestamp,
+    /// When spreads were told, and rankings.
+    spreads_told_at: Timestamp,
+    rankings_told_at: Timestamp,
     /// What waits for the log's acknowledgement, oldest first.
     waiting: VecDeque<Delivery>,
 }
@@ -85,7 +88,8 @@ impl Shard {
             is_caught_up: false,
             saved,
             saved_at: now,
-            sketches_told_at: now,
+            spreads_told_at: now,
+            rankings_told_at: now,
             waiting: VecDeque::new(),
         };
         shard.show();
@@ -246,9 +250,13 @@ impl Shard {
     pub(crate) async fn tend(&mut self, now: Timestamp) -> Result<(), ShardError> {
         let mut out = Vec::new();
         self.engine.flush_sums(&mut out);
-        if SKETCHES_INTERVAL <= now.since(self.sketches_told_at) {
-            self.engine.flush_sketches(&mut out);
-            self.sketches_told_at = now;
+        if SPREADS_INTERVAL <= now.since(self.spreads_told_at) {
+            self.engine.flush_spreads(&mut out);
+            self.spreads_told_at = now;
+        }
+        if self.office.ranking_interval <= now.since(self.rankings_told_at) {
+            self.engine.flush_rankings(&mut out);
+            self.rankings_told_at = now;
         }
         self.send_all(&mut out).await?;
         while let Some(acknowledged) = self.waiting.front_mut().and_then(FutureExt::now_or_never) {
@@ -301,10 +309,11 @@ impl Shard {
         self.saved != Some(self.engine.next_offset())
     }
 
-    /// Tells every sum that changed, as it must be before a snapshot: what the snapshot holds is not told again.
+    /// Tells every sum that changed, as it must be before a snapshot: what the snapshot holds is not told again, but for
+    /// sketches, of which it knows what was not told.
     pub(crate) async fn tell(&mut self) -> Result<(), ShardError> {
         let mut out = Vec::new();
-        self.engine.flush(&mut out);
+        self.engine.flush_sums(&mut out);
         self.send_all(&mut out).await
     }
 

@@ -10,9 +10,9 @@ mod top;
 
 use siphasher::sip::SipHasher13;
 
-pub(crate) use distinct::Distinct;
-pub(crate) use hour::Hours;
-pub(crate) use top::{Id, Payload, Ranked, Top};
+pub(crate) use distinct::{Distinct, FEW_MAX, STANDARD_ERROR};
+pub(crate) use hour::{HOUR_SECONDS, Hours, News, is_measured, is_paired};
+pub(crate) use top::{Id, Payload, Ranked, RankedEntry, Top};
 
 /// The hash's key, which is no secret. Who makes ids so that two of them share a hash has them counted as one.
 const HASH_KEY: [u8; 16] = *b"weir.sketch.key1";

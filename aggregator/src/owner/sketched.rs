@@ -4,22 +4,21 @@ use schemas::policy::Stream;
 use schemas::time::Timestamp;
 
 use super::{Owner, Patience};
-use crate::event::{Event, Output};
+use crate::event::Event;
 use crate::room::Room;
-use crate::sketch::Hours;
+use crate::sketch::{Hours, News};
 
 impl Owner {
-    /// Adds an event that was counted, the record at `offset`, to the sketches. Says whether this is their first change
-    /// since they were told: never of reports, of which there are none.
+    /// Adds an event that was counted, the record at `offset`, to the sketches. Of reports there are none.
     pub(crate) fn sketch(
         &mut self,
         stream: Stream,
         event: &Event<'_>,
         offset: i64,
         room: &mut Room,
-    ) -> bool {
+    ) -> News {
         if stream == Stream::Csp {
-            return false;
+            return News::default();
         }
         let hours = self.sketches.get_or_insert_with(|| {
             room.charge(Hours::new_bytes());
@@ -37,11 +36,9 @@ impl Owner {
         }
     }
 
-    /// Tells what changed in the sketches of the tenant `name` since they were last told.
-    pub(crate) fn flush_sketches(&mut self, name: &str, stream: Stream, out: &mut Vec<Output>) {
-        if let Some(hours) = &mut self.sketches {
-            hours.flush(name, stream, out);
-        }
+    /// The sketches, if there are any.
+    pub(crate) fn sketches(&mut self) -> Option<&mut Hours> {
+        self.sketches.as_deref_mut()
     }
 
     /// Drops the sketches that can change no more and were told, as at append time `now`.

@@ -72,6 +72,7 @@ impl<'a> Floor<'a> {
             metrics: parts.metrics.clone(),
             snapshots: parts.snapshots.clone(),
             unacknowledged_max: parts.config.unacknowledged_max,
+            ranking_interval: parts.config.ranking_interval(),
         };
         Self {
             parts,

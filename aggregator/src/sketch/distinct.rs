@@ -17,7 +17,6 @@ pub(crate) const FEW_MAX: usize = 96;
 /// Binary logarithm of the number of registers.
 const PRECISION: u8 = 10;
 /// Of an estimate, relative to it: 1.04 / sqrt(2^10).
-#[cfg_attr(not(test), expect(dead_code, reason = "no query asks yet"))]
 pub(crate) const STANDARD_ERROR: f64 = 1.04 / 32.0;
 
 /// What the bytes of one begin with.
@@ -86,8 +85,15 @@ impl Distinct {
         }
     }
 
+    /// The standard error of the count.
+    pub(crate) fn standard_error(&self) -> u64 {
+        match self {
+            Self::Few(_) => 0,
+            Self::Many(_) => (self.count() as f64 * STANDARD_ERROR).ceil() as u64,
+        }
+    }
+
     /// Adds all that `other` has.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no query asks yet"))]
     pub(crate) fn merge(&mut self, other: &Self) {
         match (&mut *self, other) {
             (_, Self::Few(hashes)) => {
@@ -145,6 +151,13 @@ impl Distinct {
 }
 
 impl Payload for Distinct {
+    fn clear(&mut self) {
+        match self {
+            Self::Few(hashes) => hashes.clear(),
+            Self::Many(_) => *self = Self::default(),
+        }
+    }
+
     fn heap_bytes(&self) -> usize {
         match self {
             Self::Few(hashes) if hashes.is_empty() => 0,

@@ -18,25 +18,25 @@ use crate::room::Room;
 
 pub(crate) const HOUR_SECONDS: i64 = 3_600;
 /// Ids for each of which it is counted how many others came with it, in one hour of one tenant.
-pub(crate) const SPREAD_IDS_MAX: usize = 512;
+const SPREAD_IDS_MAX: usize = 512;
 /// Ids of one list of those that come most.
-pub(crate) const RANKED_IDS_MAX: usize = 64;
+const RANKED_IDS_MAX: usize = 64;
 
 /// How many different ids of one dimension come with each of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Pairing {
-    pub(crate) of: Dimension,
-    pub(crate) per: Dimension,
+struct Pairing {
+    of: Dimension,
+    per: Dimension,
 }
 
 /// Which ids of a dimension come most, by a meter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Measure {
-    pub(crate) by: Dimension,
-    pub(crate) meter: Meter,
+struct Measure {
+    by: Dimension,
+    meter: Meter,
 }
 
-pub(crate) static PAIRINGS_OF_AUTH: [Pairing; 2] = [
+static PAIRINGS_OF_AUTH: [Pairing; 2] = [
     Pairing {
         of: Dimension::Source,
         per: Dimension::Account,
@@ -47,13 +47,13 @@ pub(crate) static PAIRINGS_OF_AUTH: [Pairing; 2] = [
     },
 ];
 
-pub(crate) static PAIRINGS_OF_USAGE: [Pairing; 1] = [Pairing {
+static PAIRINGS_OF_USAGE: [Pairing; 1] = [Pairing {
     of: Dimension::User,
     per: Dimension::Key,
 }];
 
 /// Tokens have none of their own: whoever uses most of them is among those that cost most.
-pub(crate) static MEASURES: [Measure; 3] = [
+static MEASURES: [Measure; 3] = [
     Measure {
         by: Dimension::User,
         meter: Meter::Requests,
@@ -81,6 +81,18 @@ fn measures(stream: Stream) -> &'static [Measure] {
         Stream::Usage => &MEASURES,
         Stream::Auth | Stream::Csp => &[],
     }
+}
+
+/// Whether it is counted how many of one dimension come with each id of another.
+pub(crate) fn is_paired(of: Dimension, per: Dimension) -> bool {
+    let mut all = PAIRINGS_OF_AUTH.iter().chain(&PAIRINGS_OF_USAGE);
+    all.any(|pairing| *pairing == Pairing { of, per })
+}
+
+/// Whether it is told who of a dimension comes most by a meter.
+pub(crate) fn is_measured(by: Dimension, meter: &Meter) -> bool {
+    let mut all = MEASURES.iter();
+    all.any(|measure| measure.by == by && measure.meter == *meter)
 }
 
 /// The ids of an event, each hashed once.
@@ -124,6 +136,11 @@ struct Members {
 }
 
 impl Payload for Members {
+    fn clear(&mut self) {
+        self.distinct.clear();
+        self.is_dirty = false;
+    }
+
     fn heap_bytes(&self) -> usize {
         self.distinct.heap_bytes()
     }
@@ -138,20 +155,23 @@ struct Pairs {
 }
 
 impl Pairs {
-    fn add(&mut self, (of, per): (Id<'_>, Id<'_>), offset: i64, room: &mut Room) {
+    /// Says whether there is something to be told, and was nothing before.
+    fn add(&mut self, (of, per): (Id<'_>, Id<'_>), offset: i64, room: &mut Room) -> bool {
         let place = self.top.add(per, 1, SPREAD_IDS_MAX, room);
         let members = self.top.payload_mut(place);
         let before = members.heap_bytes();
         if !members.distinct.insert(of.hash) {
-            return;
+            return false;
         }
         room.resize(before, members.heap_bytes());
         members.offset = offset;
         // One alone is no spread, and nearly every id has one.
-        if !members.is_dirty && 1 < members.distinct.count() {
-            members.is_dirty = true;
-            self.dirty.push(place);
+        if members.is_dirty || members.distinct.count() < 2 {
+            return false;
         }
+        members.is_dirty = true;
+        self.dirty.push(place);
+        self.dirty.len() == 1
     }
 
     fn flush(&mut self, mut tell: impl FnMut(&str, u64, &Members)) {
@@ -174,34 +194,28 @@ struct Ranks {
     is_dirty: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Hour {
     /// Since 1970.
     number: i64,
-    /// By the pairings of the stream.
-    pairs: Vec<Pairs>,
-    /// By the measures of the stream.
-    ranks: Vec<Ranks>,
+    /// By the pairings of the stream, which may be fewer.
+    pairs: [Pairs; PAIRINGS_OF_AUTH.len()],
+    /// By the measures of the stream, which may be none.
+    ranks: [Ranks; MEASURES.len()],
+}
+
+/// Of what there is something to be told, and was nothing before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    pub(crate) spreads: bool,
+    pub(crate) rankings: bool,
 }
 
 impl Hour {
-    fn new(number: i64, stream: Stream) -> Self {
-        Self {
-            number,
-            pairs: pairings(stream).iter().map(|_| Pairs::default()).collect(),
-            ranks: measures(stream).iter().map(|_| Ranks::default()).collect(),
-        }
-    }
-
-    /// What it takes in memory without ids.
-    fn new_bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val(&*self.pairs) + size_of_val(&*self.ranks)
-    }
-
     fn bytes(&self) -> usize {
         let pairs = self.pairs.iter().map(|pairs| pairs.top.bytes());
         let ranks = self.ranks.iter().map(|ranks| ranks.top.bytes());
-        self.new_bytes() + pairs.sum::<usize>() + ranks.sum::<usize>()
+        size_of::<Self>() + pairs.sum::<usize>() + ranks.sum::<usize>()
     }
 
     fn start(&self) -> Timestamp {
@@ -221,11 +235,12 @@ impl Hour {
             || self.ranks.iter().any(|ranks| ranks.is_dirty)
     }
 
-    fn add(&mut self, stream: Stream, event: &Event<'_>, offset: i64, room: &mut Room) {
+    fn add(&mut self, stream: Stream, event: &Event<'_>, offset: i64, room: &mut Room) -> News {
+        let mut news = News::default();
         let ids = Ids::new(stream, &event.identity);
         for (pairing, pairs) in pairings(stream).iter().zip(&mut self.pairs) {
             if let (Some(of), Some(per)) = (ids.get(pairing.of), ids.get(pairing.per)) {
-                pairs.add((of, per), offset, room);
+                news.spreads |= pairs.add((of, per), offset, room);
             }
         }
         for (measure, ranks) in measures(stream).iter().zip(&mut self.ranks) {
@@ -235,12 +250,14 @@ impl Hour {
             let weight = u64::try_from(event.amounts.of(&measure.meter)).unwrap_or(0);
             if weight != 0 {
                 ranks.top.add(id, weight, RANKED_IDS_MAX, room);
-                (ranks.offset, ranks.is_dirty) = (offset, true);
+                ranks.offset = offset;
+                news.rankings |= !std::mem::replace(&mut ranks.is_dirty, true);
             }
         }
+        news
     }
 
-    fn flush(&mut self, tenant: &str, stream: Stream, out: &mut Vec<Output>) {
+    fn flush_spreads(&mut self, tenant: &str, stream: Stream, out: &mut Vec<Output>) {
         let hour = self.start();
         for (pairing, pairs) in pairings(stream).iter().zip(&mut self.pairs) {
             pairs.flush(|id, missed_max, members| {
@@ -257,6 +274,10 @@ impl Hour {
                 }));
             });
         }
+    }
+
+    fn flush_rankings(&mut self, tenant: &str, stream: Stream, out: &mut Vec<Output>) {
+        let hour = self.start();
         for (measure, ranks) in measures(stream).iter().zip(&mut self.ranks) {
             if std::mem::take(&mut ranks.is_dirty) {
                 out.push(Output::Ranking(Ranking {
@@ -279,8 +300,6 @@ pub(crate) struct Hours {
     hours: Vec<Hour>,
     /// The first hour that is not closed for want of events.
     first_open: i64,
-    /// Changed since it was told.
-    is_dirty: bool,
 }
 
 impl Hours {
@@ -289,30 +308,32 @@ impl Hours {
         size_of::<Self>()
     }
 
-    /// Adds an event, which was the record at `offset`. Says whether this is the first change since it was told.
+    /// Adds an event, which was the record at `offset`.
     pub(crate) fn add(
         &mut self,
         stream: Stream,
         event: &Event<'_>,
         offset: i64,
         room: &mut Room,
-    ) -> bool {
+    ) -> News {
         let number = number(event.at);
         if number < self.first_open {
-            return false;
+            return News::default();
         }
         let place = match self.hours.iter().rposition(|hour| hour.number <= number) {
             Some(place) if self.hours[place].number == number => place,
             before => {
-                let hour = Hour::new(number, stream);
-                room.charge(hour.new_bytes());
+                let hour = Hour {
+                    number,
+                    ..Hour::default()
+                };
+                room.charge(size_of::<Hour>());
                 let place = before.map_or(0, |place| place + 1);
                 self.hours.insert(place, hour);
                 place
             }
         };
-        self.hours[place].add(stream, event, offset, room);
-        !std::mem::replace(&mut self.is_dirty, true)
+        self.hours[place].add(stream, event, offset, room)
     }
 
     /// Closes all hours up to that of `newest`, the tenant's newest event, which was too long ago.
@@ -320,11 +341,17 @@ impl Hours {
         self.first_open = self.first_open.max(number(newest) + 1);
     }
 
-    /// Tells what changed since it was last told.
-    pub(crate) fn flush(&mut self, tenant: &str, stream: Stream, out: &mut Vec<Output>) {
-        self.is_dirty = false;
+    /// Tells the spreads that changed since they were last told.
+    pub(crate) fn flush_spreads(&mut self, tenant: &str, stream: Stream, out: &mut Vec<Output>) {
         for hour in &mut self.hours {
-            hour.flush(tenant, stream, out);
+            hour.flush_spreads(tenant, stream, out);
+        }
+    }
+
+    /// Tells the rankings that changed since they were last told.
+    pub(crate) fn flush_rankings(&mut self, tenant: &str, stream: Stream, out: &mut Vec<Output>) {
+        for hour in &mut self.hours {
+            hour.flush_rankings(tenant, stream, out);
         }
     }
 

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use schemas::money::PICO_PER_USD;
-use schemas::record::{Crossing, CspGroup, Direction, Refusal, Rollup, SecondSums};
+use schemas::record::{Crossing, CspGroup, Direction, Refusal, Rollup, SecondSums, Sketch};
 use serde_json::{Value, json};
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe};
 
+use super::sketches::SketchRows;
 use super::{Store, StoreError, placeholders};
 
 const ROLLUP_KEYS: [&str; 10] = [
@@ -39,6 +40,7 @@ pub(crate) struct Rows {
     signals: Vec<Crossing>,
     groups: HashMap<(String, String, String), CspGroup>,
     refusals: Vec<Refusal>,
+    sketches: SketchRows,
 }
 
 type RollupKey = ([String; 9], i64);
@@ -85,11 +87,16 @@ impl Rows {
         self.refusals.push(refusal);
     }
 
+    pub(crate) fn add_sketch(&mut self, sketch: Sketch) {
+        self.sketches.add(sketch);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.rollups.is_empty()
             && self.signals.is_empty()
             && self.groups.is_empty()
             && self.refusals.is_empty()
+            && self.sketches.is_empty()
     }
 }
 
@@ -173,6 +180,7 @@ impl Store {
         for refusal in &rows.refusals {
             insert_refusal(refusal)?.execute(&mut *transaction).await?;
         }
+        rows.sketches.write(&mut transaction).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -202,7 +210,7 @@ fn upsert_rollups(rows: usize) -> String {
     )
 }
 
-type Statement<'q> = Query<'q, Any, AnyArguments>;
+pub(super) type Statement<'q> = Query<'q, Any, AnyArguments>;
 
 fn bind_rollup<'q>(mut query: Statement<'q>, key: &RollupKey, row: &RollupRow) -> Statement<'q> {
     for id in &key.0 {
@@ -273,7 +281,7 @@ fn insert_refusal(refusal: &Refusal) -> Result<Statement<'static>, StoreError> {
         .bind(json_text(refusal)?))
 }
 
-fn json_text(record: &impl serde::Serialize) -> Result<String, StoreError> {
+pub(super) fn json_text(record: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(record).map_err(|error| StoreError::Corrupt {
         column: "record",
         reason: error.to_string(),

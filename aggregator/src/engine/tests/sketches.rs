@@ -60,7 +60,8 @@ fn count(
 
 fn told(engine: &mut Engine) -> (Vec<Spread>, Vec<Ranking>) {
     let (mut out, mut spreads, mut rankings) = (Vec::new(), Vec::new(), Vec::new());
-    engine.flush_sketches(&mut out);
+    engine.flush_spreads(&mut out);
+    engine.flush_rankings(&mut out);
     for output in out {
         match output {
             Output::Spread(spread) => spreads.push(spread),
@@ -169,7 +170,7 @@ fn nothing_is_kept_of_it_when_it_is_off() {
         assert_eq!(outcome, Outcome::Counted);
     }
     assert_eq!(told(&mut engine), (Vec::new(), Vec::new()));
-    assert!(engine.state().sketched.is_empty());
+    assert_eq!(engine.state().sketched, Sketched::default());
 }
 
 /// A tenant that says nothing for a day leaves nothing in memory, and what then comes for its last hour is in no sketch.

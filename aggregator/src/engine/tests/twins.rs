@@ -233,16 +233,11 @@ impl Said {
                 (about, rollup.origin.offset, encoded(&**rollup))
             }
             Outgoing::Sketch { sketch, .. } => {
-                let (about, origin) = match &**sketch {
-                    Sketch::Spread(s) => {
-                        let about = format!("spread {} {} {} {}", s.tenant, s.per, s.id, s.hour);
-                        (about, &s.origin)
-                    }
-                    Sketch::Ranking(r) => {
-                        let by = (&r.by, r.meter.name());
-                        (format!("ranking {} {by:?} {}", r.tenant, r.hour), &r.origin)
-                    }
+                let (what, tenant, kind, hour, origin) = match &**sketch {
+                    Sketch::Spread(s) => ("spread", &s.tenant, &s.id, s.hour, &s.origin),
+                    Sketch::Ranking(r) => ("ranking", &r.tenant, &r.by, r.hour, &r.origin),
                 };
+                let about = format!("{what} {tenant} {kind} {hour}");
                 (about, origin.offset, encoded(&**sketch))
             }
             Outgoing::Partial { partial, .. } => {
