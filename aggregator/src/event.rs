@@ -234,7 +234,7 @@ pub(crate) struct Spread {
     /// Start of the hour.
     pub(crate) hour: Timestamp,
     pub(crate) count: u64,
-    /// Events of `id` in this hour that may have come before it was told apart, and are not in the count.
+    /// Events of `id` in this hour that may not be in the count: from before it was told apart, or when there was no room.
     pub(crate) missed_max: u64,
     /// Of `crate::sketch::Distinct`.
     pub(crate) sketch: Vec<u8>,

@@ -222,7 +222,7 @@ const REFUSED: [Column; 4] = [
     ),
     (
         "sketches_displaced",
-        "Ids that made room for another in a sketch, whose list was full or could not grow",
+        "Ids that made room for another in a sketch, or found none: it was full or could not grow",
         |f| f.sizes.refused.displaced,
     ),
 ];

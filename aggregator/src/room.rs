@@ -5,8 +5,9 @@
 //! dropped, whether it was or not, is new when it comes again. So every run of one log refuses the same.
 //!
 //! The order, from what is missed least:
-//! 1. *New ids in sketches.* From a half on, one takes the place of the least busy of its list, as in a list that is full;
-//!    what a list says of its own error stays true. The first of a list is taken always.
+//! 1. *New ids in sketches.* From a half on, one takes the place of the least busy of its list, as in a list that is full,
+//!    and no distinct count takes more memory; what each says of its own error stays true. The first of a list is taken
+//!    always.
 //! 2. *Detail of usage.* From three quarters on, a new minute of usage is told for its tenant alone. Totals stay whole.
 //! 3. *New scopes and new subjects.* When all is taken, no counter is made for one that has none. What is counted already
 //!    goes on being counted, to the end, though its slices may grow beyond the bound; and the event counts elsewhere.
@@ -33,7 +34,7 @@ pub(crate) struct Refused {
     pub(crate) details: u64,
     /// Amounts for scopes wider than a tenant that were not taken.
     pub(crate) scopes: u64,
-    /// Ids that made room for another in a sketch: its list was full, or could not grow.
+    /// Ids that made room for another in a sketch, or found none: it was full, or could not grow.
     pub(crate) displaced: u64,
 }
 

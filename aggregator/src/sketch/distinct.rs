@@ -19,6 +19,9 @@ const PRECISION: u8 = 10;
 /// Of an estimate, relative to it: 1.04 / sqrt(2^10).
 pub(crate) const STANDARD_ERROR: f64 = 1.04 / 32.0;
 
+/// What registers take, a byte each, with what is about them.
+const MANY_BYTES: usize = size_of::<HllSketch>() + (1 << PRECISION);
+
 /// What the bytes of one begin with.
 const FEW: u8 = 0;
 const MANY: u8 = 1;
@@ -74,6 +77,16 @@ impl Distinct {
                 sketch.update_with_coupon(coupon(hash));
                 before < sketch.estimate()
             }
+        }
+    }
+
+    /// How many bytes more it takes beside itself once it has this hash.
+    pub(crate) fn growth(&self, hash: u64) -> usize {
+        match self {
+            Self::Few(hashes) if hashes.binary_search(&hash).is_ok() => 0,
+            Self::Few(hashes) if hashes.len() == FEW_MAX => MANY_BYTES - few_bytes(FEW_MAX),
+            Self::Few(hashes) => few_bytes(hashes.len() + 1) - few_bytes(hashes.len()),
+            Self::Many(_) => 0,
         }
     }
 
@@ -160,9 +173,8 @@ impl Payload for Distinct {
 
     fn heap_bytes(&self) -> usize {
         match self {
-            Self::Few(hashes) if hashes.is_empty() => 0,
-            Self::Few(hashes) => hashes.len().next_power_of_two() * size_of::<u64>(),
-            Self::Many(sketch) => size_of::<HllSketch>() + sketch.estimated_size(),
+            Self::Few(hashes) => few_bytes(hashes.len()),
+            Self::Many(_) => MANY_BYTES,
         }
     }
 }
@@ -178,6 +190,14 @@ impl TryFrom<Vec<u8>> for Distinct {
 
     fn try_from(bytes: Vec<u8>) -> Result<Self, DamagedSketch> {
         Self::from_bytes(&bytes)
+    }
+}
+
+/// What a list of so many hashes takes, which doubles when it is full.
+fn few_bytes(len: usize) -> usize {
+    match len {
+        0 => 0,
+        len => len.next_power_of_two() * size_of::<u64>(),
     }
 }
 
@@ -360,7 +380,9 @@ mod tests {
                     let hash = id_hash(&n.to_string());
                     let is_new = set.insert(hash);
                     let was = part.count();
+                    let (before, growth) = (part.heap_bytes(), part.growth(hash));
                     let changed = part.insert(hash);
+                    prop_assert_eq!(before + growth, part.heap_bytes());
                     prop_assert!(changed || part.count() == was);
                     prop_assert!(!twice || !part.insert(hash));
                     prop_assert!(is_new || set.contains(&hash));

@@ -129,6 +129,8 @@ impl<'a> Ids<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Members {
     distinct: Distinct,
+    /// Events with an id that there was no room for.
+    missed: u64,
     /// The record that changed it last.
     offset: i64,
     /// Changed since it was told.
@@ -138,6 +140,7 @@ struct Members {
 impl Payload for Members {
     fn clear(&mut self) {
         self.distinct.clear();
+        self.missed = 0;
         self.is_dirty = false;
     }
 
@@ -159,11 +162,13 @@ impl Pairs {
     fn add(&mut self, (of, per): (Id<'_>, Id<'_>), offset: i64, room: &mut Room) -> bool {
         let place = self.top.add(per, 1, SPREAD_IDS_MAX, room);
         let members = self.top.payload_mut(place);
-        let before = members.heap_bytes();
-        if !members.distinct.insert(of.hash) {
+        let growth = members.distinct.growth(of.hash);
+        if 0 < growth && !room.admits_sketched(growth) {
+            room.note_displaced();
+            members.missed += 1;
+        } else if !members.distinct.insert(of.hash) {
             return false;
         }
-        room.resize(before, members.heap_bytes());
         members.offset = offset;
         // One alone is no spread, and nearly every id has one.
         if members.is_dirty || members.distinct.count() < 2 {
@@ -178,7 +183,7 @@ impl Pairs {
         for place in self.dirty.drain(..) {
             if std::mem::take(&mut self.top.payload_mut(place).is_dirty) {
                 let slot = self.top.slot(place);
-                tell(&slot.name, slot.error, &slot.payload);
+                tell(&slot.name, slot.error + slot.payload.missed, &slot.payload);
             }
         }
     }

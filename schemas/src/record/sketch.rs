@@ -25,7 +25,7 @@ pub struct Spread {
     pub hour: Timestamp,
     /// Exact up to 96; above, the standard error is 3.25 % of it.
     pub count: i64,
-    /// Events of `id` in this hour that may have come before it was told apart, and are not in the count.
+    /// Events of `id` in this hour that may not be in the count: from before it was told apart, or when there was no room.
     pub missed_max: i64,
     /// What the count is made of, to be merged with that of other hours. How it is made up is the aggregator's affair.
     #[serde(with = "serde_bytes")]

@@ -1,5 +1,7 @@
 //! What is told of spreads and of those who come most, and that nothing but the log decides it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use proptest::prelude::*;
 use schemas::policy::Stream;
 use schemas::subject::{Dimension, Identity};
@@ -274,4 +276,66 @@ proptest! {
         }
         prop_assert_eq!(one.state(), other.state());
     }
+
+    /// Whatever room there is: no spread has more than there were, and none lacks more than it says.
+    #[test]
+    fn spreads_lack_no_more_than_they_say(
+        steps in prop::collection::vec(step(), 1..250),
+        state_bytes_max in prop_oneof![Just(1 << 30), 6_000..30_000_usize],
+    ) {
+        let settings = Settings { state_bytes_max, ..settings() };
+        let mut engine = engine(Stream::Usage, settings);
+        let mut now = at(0);
+        let mut exact: BTreeMap<(String, String, i64), BTreeSet<u16>> = BTreeMap::new();
+        for step in steps {
+            now = now.plus(Duration::from_secs(step.wait_s % 2_000));
+            let tenant = format!("t{}", step.tenant);
+            let (key, user) = (format!("k{}", step.per % 10), format!("u{}", step.of));
+            let identity = Identity {
+                tenant: Some(&tenant),
+                key: Some(&key),
+                user: Some(&user),
+                ..Identity::default()
+            };
+            let at = now.minus(Duration::from_secs(step.behind_s));
+            if count(&mut engine, identity, (at, now), 0) == Outcome::Counted {
+                let hour = at.second().div_euclid(HOUR_S);
+                exact.entry((tenant, key, hour)).or_default().insert(step.of);
+            }
+            if step.besides < 5 {
+                for spread in told(&mut engine).0 {
+                    let hour = spread.hour.second().div_euclid(HOUR_S);
+                    let exact = exact[&(spread.tenant, spread.id, hour)].len() as u64;
+                    let (count, missed_max) = (spread.count, spread.missed_max);
+                    prop_assert!(count <= exact && exact <= count + missed_max);
+                }
+            }
+        }
+    }
+}
+
+/// Distinct counts grow up to the bound and no further.
+#[test]
+fn spreads_take_no_more_than_their_part_of_the_room() {
+    let settings = Settings {
+        state_bytes_max: 100_000,
+        ..settings()
+    };
+    let mut engine = engine(Stream::Auth, settings);
+    for n in 0..20_000 {
+        let (account, source) = (format!("a{}", n % 100), format!("s{}", n / 100));
+        let identity = Identity {
+            tenant: Some("acme"),
+            account: Some(&account),
+            source: Some(&source),
+            ..Identity::default()
+        };
+        // Half an hour, in which nothing is counted anew for the better.
+        let at = at(n / 12);
+        count(&mut engine, identity, (at, at), 0);
+    }
+    let sizes = engine.sizes();
+    let without_seen = engine.state().room.bytes();
+    assert!((40_000..100_000).contains(&without_seen), "{without_seen}");
+    assert!(0 < sizes.refused.displaced);
 }
