@@ -29,7 +29,7 @@ use thiserror::Error;
 use crate::event::{Cause, Event, Input, Outcome, Output, Place};
 use crate::groups::Groups;
 use crate::ledger::Ledger;
-use crate::owner::{Deposit, Owner, Patience, Status, Teller, When};
+use crate::owner::{Deposit, Owner, Patience, Status, Teller};
 use crate::partial::{Contributions, Parts};
 use crate::plan::{Kind, Member, Plan, SeriesIds};
 use crate::rollup::{Breakdown, Rollups};
@@ -294,6 +294,7 @@ impl Engine {
             zone: status.zone,
             owner: event.tenant,
             is_tenant: true,
+            passed: owner.passed(now, patience.lateness),
             offset: place.offset,
             event: Some((event.source, event.id)),
             out,
@@ -302,7 +303,7 @@ impl Engine {
         let floor = owner.floor(now, patience);
         count_event(owner, (event, floor), &mut self.path, &mut teller);
         teller.event = None;
-        owner.fall(now, patience.lateness, &mut teller);
+        owner.fall(&mut teller);
         if self.settings.sketches {
             let news = owner.sketch(stream, event, place.offset, teller.room);
             self.state.sketched.note(event.tenant, news);
@@ -351,12 +352,13 @@ impl Engine {
                 zone: status.zone,
                 owner: &name,
                 is_tenant: self.shard.has_tenants(),
+                passed: owner.passed(now, lateness),
                 offset,
                 event: None,
                 out,
                 room: &mut self.state.room,
             };
-            owner.fall(now, lateness, &mut teller);
+            owner.fall(&mut teller);
             self.schedule(&name);
         }
     }
@@ -386,29 +388,26 @@ impl Engine {
         }
         let plan = Plan::new(policy, self.shard.kind, &mut self.state.series);
         let old = std::mem::replace(&mut self.plan, plan);
-        let when = When {
-            at,
-            now: self.state.now,
-            lateness: self.settings.patience.lateness,
-        };
+        let (now, lateness) = (self.state.now, self.settings.patience.lateness);
         let mut names: Vec<Arc<str>> = self.state.owners.keys().cloned().collect();
         names.sort();
         for name in &names {
             let is_tenant = self.shard.has_tenants();
             let status = Status::new(&self.plan, name, is_tenant);
+            let owner = self.state.owners.get_mut(name).expect("it was listed");
             let mut teller = Teller {
                 plan: &self.plan,
                 tier: self.plan.tier(status.tier),
                 zone: status.zone,
                 owner: name,
                 is_tenant,
+                passed: owner.passed(now, lateness),
                 offset,
                 event: None,
                 out,
                 room: &mut self.state.room,
             };
-            let owner = self.state.owners.get_mut(name).expect("it was listed");
-            owner.reform(&old, status, when, &mut teller);
+            owner.reform(&old, status, at, &mut teller);
             self.schedule(name);
         }
         // What ends here was counted: whether it is told must not depend on when the batch ends.

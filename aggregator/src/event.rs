@@ -2,6 +2,7 @@
 //! the former and the latter into records.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use schemas::policy::{Meter, Mode, Policy, Window};
 use schemas::subject::{Dimension, Identity, Subject};
@@ -152,6 +153,13 @@ pub(crate) enum Output {
     Ranking(Ranking),
 }
 
+impl Output {
+    /// Whether nobody misses it if it is told so much later.
+    pub(crate) fn can_wait(&self, span: Duration) -> bool {
+        matches!(self, Self::Prolonged(prolonged) if span < prolonged.left)
+    }
+}
+
 /// A level of a limit that began or ceased to stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Crossing {
@@ -183,6 +191,8 @@ pub(crate) struct Prolonged {
     pub(crate) crossing: Box<Crossing>,
     /// The record that crossed.
     pub(crate) crossed_by: i64,
+    /// By the owner's clock, what is left of the block as it was told before.
+    pub(crate) left: Duration,
 }
 
 /// Reports of one tenant with the same directive and blocked host.

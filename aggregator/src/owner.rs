@@ -22,10 +22,10 @@ use crate::plan::{Family, Member, Plan};
 use crate::rollup::MINUTE_SECONDS;
 use crate::sketch::Hours;
 use crate::window::Terms;
-use kept::{Kept, root};
+use kept::{Kept, earlier, root};
 use subjects::{Entry, Subjects};
 
-pub(crate) use kept::Teller;
+pub(crate) use kept::{Passed, Teller};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Owner {
@@ -101,16 +101,6 @@ pub(crate) struct Deposit<'a, A> {
     pub(crate) floor: Timestamp,
     /// How much for a series.
     pub(crate) amount: A,
-}
-
-/// When a new policy comes to hold.
-#[derive(Clone, Copy)]
-pub(crate) struct When {
-    /// As the policy says.
-    pub(crate) at: Timestamp,
-    /// Append time.
-    pub(crate) now: Timestamp,
-    pub(crate) lateness: Duration,
 }
 
 impl Owner {
@@ -257,18 +247,21 @@ impl Owner {
             return;
         }
         let name = name.as_str();
-        if !changes.is_empty() {
-            kept.note(&changes, teller.offset);
-            teller.tell(name, changes);
-            let next = kept.counter.next_fall(rules, Timestamp::MAX);
-            reschedule(&mut self.falls, place, kept, next);
-        }
-        kept.prolong(name, rules, teller);
+        let next = match changes.is_empty() {
+            true => kept.falls_at(),
+            false => {
+                kept.note(&changes, teller.offset);
+                teller.tell(name, changes);
+                kept.counter.next_fall(rules, Timestamp::MAX)
+            }
+        };
+        let next = earlier(next, kept.prolong(name, rules, teller));
+        reschedule(&mut self.falls, place, kept, next);
     }
 
-    /// Lets fall what falls by the owner's clock at append time `now`.
-    pub(crate) fn fall(&mut self, now: Timestamp, lateness: Duration, teller: &mut Teller<'_>) {
-        let by = self.clock(now).minus(lateness);
+    /// Lets fall what falls by the teller's time.
+    pub(crate) fn fall(&mut self, teller: &mut Teller<'_>) {
+        let by = teller.passed.by();
         if self.falls.first().is_none_or(|fall| by < fall.at) {
             return;
         }
@@ -290,12 +283,18 @@ impl Owner {
             kept.note(&changes, teller.offset);
             teller.tell(name, changes);
             let next = kept.counter.next_fall(rules, Timestamp::MAX);
+            let next = earlier(next, kept.prolong(name, rules, teller));
             reschedule(&mut self.falls, place, kept, next);
         }
     }
 
-    fn clock(&self, now: Timestamp) -> Timestamp {
-        Timestamp::from_micros(now.as_micros().saturating_add(self.lead_us))
+    /// How far its time has gone at append time `now`.
+    pub(crate) fn passed(&self, now: Timestamp, lateness: Duration) -> Passed {
+        let clock = now.as_micros().saturating_add(self.lead_us);
+        Passed {
+            clock: Timestamp::from_micros(clock),
+            lateness,
+        }
     }
 
     /// The append time from which on [`Owner::fall`] has something to do.
@@ -306,16 +305,15 @@ impl Owner {
         ))
     }
 
-    /// Puts every counter under a new plan (the teller's), in the order of series and subject.
+    /// Puts every counter under a new plan (the teller's) that holds from `at`, in the order of series and subject.
     pub(crate) fn reform(
         &mut self,
         old: &Plan,
         status: Status,
-        when: When,
+        at: Timestamp,
         teller: &mut Teller<'_>,
     ) {
-        let When { at, now, lateness } = when;
-        let passed = self.clock(now).minus(lateness);
+        let passed = teller.passed.by();
         let before = std::mem::replace(&mut self.status, status);
         let counters = self.subjects.iter().flat_map(|(place, entry)| {
             let series = entry.counters().iter().map(|kept| kept.series);
@@ -341,9 +339,10 @@ impl Owner {
                     };
                     kept.counter.reform(reform, &mut changes);
                     kept.note(&changes, teller.offset);
-                    let next = kept.counter.next_fall(rules, Timestamp::MAX);
-                    reschedule(&mut self.falls, place, kept, next);
                     teller.tell(name, changes);
+                    let next = kept.counter.next_fall(rules, Timestamp::MAX);
+                    let next = earlier(next, kept.prolong(name, rules, teller));
+                    reschedule(&mut self.falls, place, kept, next);
                 }
                 None => {
                     let kept = entry.remove(series).expect("it was listed");

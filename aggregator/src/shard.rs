@@ -21,6 +21,8 @@ use crate::wire::{self, MOVED_FROM, Outgoing};
 
 /// From one try to the next to hand over a record while too many wait for the log.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
+/// Outputs that wait for the next time that the shard is tended, at most.
+const UNTOLD_MAX: usize = 1_000;
 /// From one telling of spreads to the next: one is several times as large as a sum.
 const SPREADS_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -52,6 +54,8 @@ pub(crate) struct Office {
     pub(crate) snapshots: Snapshots,
     /// Records of one shard that may wait for the log.
     pub(crate) unacknowledged_max: usize,
+    /// How often a shard is tended.
+    pub(crate) flush_interval: Duration,
     /// From one telling of rankings to the next.
     pub(crate) ranking_interval: Duration,
 }
@@ -66,11 +70,21 @@ pub(crate) struct Shard {
     saved: Option<i64>,
     /// When it was begun.
     saved_at: Timestamp,
+    /// What follows from records that were taken and can wait to be told until the shard is tended.
+    untold: Vec<Output>,
     /// When spreads were told, and rankings.
     spreads_told_at: Timestamp,
     rankings_told_at: Timestamp,
     /// What waits for the log's acknowledgement, oldest first.
     waiting: VecDeque<Delivery>,
+}
+
+/// A record that cannot be counted where it lies.
+enum Astray {
+    /// Nobody can read it, or nobody may count it.
+    Dead(Box<Dead>),
+    /// It belongs to another partition.
+    Misplaced { partition: i32 },
 }
 
 impl Shard {
@@ -88,6 +102,7 @@ impl Shard {
             is_caught_up: false,
             saved,
             saved_at: now,
+            untold: Vec::new(),
             spreads_told_at: now,
             rankings_told_at: now,
             waiting: VecDeque::new(),
@@ -103,24 +118,29 @@ impl Shard {
     /// Counts a batch, and hands what follows to the log.
     pub(crate) async fn take(&mut self, batch: &Batch) -> Result<(), ShardError> {
         self.is_caught_up = false;
-        let mut out = Vec::new();
         for record in &batch.records {
-            self.take_record(record, &mut out).await?;
-            self.send_all(&mut out).await?;
+            let before = self.untold.len();
+            match self.count(record)? {
+                None => {}
+                Some(Astray::Dead(dead)) => self.bury(*dead).await?,
+                Some(Astray::Misplaced { partition }) => self.pass_on(record, partition).await?,
+            }
+            // Few records have anything follow from them.
+            if before < self.untold.len() {
+                self.tell_from(before).await?;
+            }
         }
-        self.engine.flush_partials(&mut out);
-        self.send_all(&mut out).await?;
+        let before = self.untold.len();
+        self.engine.flush_partials(&mut self.untold);
+        self.tell_from(before).await?;
         self.office
             .metrics
             .set_ledger(self.partition, self.engine.ledger());
         Ok(())
     }
 
-    async fn take_record(
-        &mut self,
-        record: &Record,
-        out: &mut Vec<Output>,
-    ) -> Result<(), ShardError> {
+    /// Counts a record, unless it is one that cannot be counted here.
+    fn count(&mut self, record: &Record) -> Result<Option<Astray>, ShardError> {
         let shard = self.engine.shard();
         let read = wire::read_in(shard, record, self.office.settings.ahead_max);
         let place = Place {
@@ -132,16 +152,16 @@ impl Shard {
             Err(error) => (Input::Unreadable, Some(error.to_string())),
         };
         let partition = self.partition;
-        let outcome = self.engine.step(place, input, out);
+        let outcome = self.engine.step(place, input, &mut self.untold);
         match outcome.map_err(|error| ShardError::WentBack { partition, error })? {
             Outcome::Dead(cause) => {
                 let reason = reason.unwrap_or_else(|| cause.to_string());
                 tracing::debug!(%partition, record.offset, reason, "a record is dead");
-                self.bury(record.to_dead(partition, reason, record.appended_at))
-                    .await
+                let dead = record.to_dead(partition, reason, record.appended_at);
+                Ok(Some(Astray::Dead(Box::new(dead))))
             }
-            Outcome::Misplaced { partition } => self.pass_on(record, partition).await,
-            Outcome::Counted | Outcome::Late | Outcome::Duplicate | Outcome::Marker => Ok(()),
+            Outcome::Misplaced { partition } => Ok(Some(Astray::Misplaced { partition })),
+            Outcome::Counted | Outcome::Late | Outcome::Duplicate | Outcome::Marker => Ok(None),
         }
     }
 
@@ -183,8 +203,21 @@ impl Shard {
         }
     }
 
-    async fn send_all(&mut self, out: &mut Vec<Output>) -> Result<(), ShardError> {
-        for output in out.drain(..) {
+    /// Tells what is untold if any of it, from this place on, cannot wait: the log keeps the order.
+    async fn tell_from(&mut self, place: usize) -> Result<(), ShardError> {
+        // It may be tended that late when there is much to do.
+        let late = 2 * self.office.flush_interval;
+        let can_wait = self.untold[place..]
+            .iter()
+            .all(|output| output.can_wait(late));
+        match can_wait && self.untold.len() < UNTOLD_MAX {
+            true => Ok(()),
+            false => self.tell_untold().await,
+        }
+    }
+
+    async fn tell_untold(&mut self) -> Result<(), ShardError> {
+        for output in std::mem::take(&mut self.untold) {
             let outgoing = wire::outgoing(self.partition, output);
             let kind = outgoing.kind();
             self.hand_over(kind, |producer| match &outgoing {
@@ -248,17 +281,15 @@ impl Shard {
     /// What is to be done from time to time: tells sums that changed, looks what was acknowledged, and lets time
     /// enter the log where something is about to fall and no event comes to say that it does.
     pub(crate) async fn tend(&mut self, now: Timestamp) -> Result<(), ShardError> {
-        let mut out = Vec::new();
-        self.engine.flush_sums(&mut out);
         if SPREADS_INTERVAL <= now.since(self.spreads_told_at) {
-            self.engine.flush_spreads(&mut out);
+            self.engine.flush_spreads(&mut self.untold);
             self.spreads_told_at = now;
         }
         if self.office.ranking_interval <= now.since(self.rankings_told_at) {
-            self.engine.flush_rankings(&mut out);
+            self.engine.flush_rankings(&mut self.untold);
             self.rankings_told_at = now;
         }
-        self.send_all(&mut out).await?;
+        self.tell().await?;
         while let Some(acknowledged) = self.waiting.front_mut().and_then(FutureExt::now_or_never) {
             self.waiting.pop_front();
             acknowledged.map_err(|error| self.unacknowledged(error))?;
@@ -309,12 +340,11 @@ impl Shard {
         self.saved != Some(self.engine.next_offset())
     }
 
-    /// Tells every sum that changed, as it must be before a snapshot: what the snapshot holds is not told again, but for
-    /// sketches, of which it knows what was not told.
+    /// Tells all that waits and every sum that changed, as it must be before a snapshot: what the snapshot holds is not
+    /// told again, but for sketches, of which it knows what was not told.
     pub(crate) async fn tell(&mut self) -> Result<(), ShardError> {
-        let mut out = Vec::new();
-        self.engine.flush_sums(&mut out);
-        self.send_all(&mut out).await
+        self.engine.flush_sums(&mut self.untold);
+        self.tell_untold().await
     }
 
     /// A snapshot, after [`Shard::tell`]. It takes long where many keys are counted, and belongs on a thread of its own.

@@ -82,6 +82,7 @@ impl Engine {
             zone: status.zone,
             owner: name,
             is_tenant: false,
+            passed: owner.passed(now, patience.lateness),
             offset: place.offset,
             event: None,
             out,
@@ -102,7 +103,7 @@ impl Engine {
             };
             owner.add(family, deposit, &mut teller);
         }
-        owner.fall(now, patience.lateness, &mut teller);
+        owner.fall(&mut teller);
         self.schedule(name);
         Outcome::Counted
     }
@@ -111,6 +112,7 @@ impl Engine {
     /// learned of it before this one.
     pub(super) fn backfill(&mut self, old: &Plan, offset: i64, out: &mut Vec<Output>) {
         let tier = self.plan.tier(self.plan.tier_of(None));
+        let (now, lateness) = (self.state.now, self.settings.patience.lateness);
         let mut touched = BTreeSet::new();
         let members = tier
             .families
@@ -131,6 +133,7 @@ impl Engine {
                     zone: status.zone,
                     owner: scope.as_str(),
                     is_tenant: false,
+                    passed: owner.passed(now, lateness),
                     offset,
                     event: None,
                     out,

@@ -478,6 +478,13 @@ fn a_block_lasts_as_long_as_the_sum() {
     check_block("100", "up@100 until 161");
     // In the same second nothing falls later.
     check_block("100 100", "up@100 until 161");
+    // Three seconds more are told once no more than eight times as much is left, even if nothing comes by then.
+    check_block("100 103", "up@100 until 161");
+    check_block("100 103 136", "up@100 until 161, again@100 until 197");
+    check_block(
+        "100 103 137",
+        "up@100 until 161, again@100 until 164, again@100 until 198",
+    );
     check_block(
         "100 130 160",
         "up@100 until 161, again@100 until 191, again@100 until 221",

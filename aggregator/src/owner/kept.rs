@@ -15,6 +15,10 @@ use crate::room::Room;
 
 /// A level that falls later than was told by less than this is not told again: a bucket's fall moves with every event.
 const PROLONGED_BY_MIN: Duration = Duration::from_secs(1);
+/// Nor is one that falls later by less than this part of the time that is left of what was told: what is said of a
+/// subject that goes on and on follows the length of its block, not its events. The difference is told before that time
+/// is over.
+const PROLONGED_BY_PART: u32 = 8;
 
 /// A subject's counter in a series.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +48,43 @@ struct Told {
     falls_at: Timestamp,
 }
 
+/// How far an owner's time has gone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Passed {
+    /// What stands falls when this, less the lateness, has passed the moment at which it falls.
+    pub(super) clock: Timestamp,
+    pub(super) lateness: Duration,
+}
+
+impl Passed {
+    /// What falls until then has fallen.
+    pub(super) fn by(self) -> Timestamp {
+        self.clock.minus(self.lateness)
+    }
+
+    /// Whether and when to say that what was told to fall at `told` falls at `falls_at`.
+    fn prolongs(self, told: Timestamp, falls_at: Timestamp) -> Prolongs {
+        let later = falls_at.since(told);
+        if later < PROLONGED_BY_MIN {
+            return Prolongs::Never;
+        }
+        let at = told.minus(later.saturating_mul(PROLONGED_BY_PART));
+        match at <= self.clock {
+            true => Prolongs::Now,
+            // A counter is looked at when the clock less the lateness comes there.
+            false => Prolongs::At(at.minus(self.lateness)),
+        }
+    }
+}
+
+/// Whether what was told is to be told anew, if nothing more comes.
+enum Prolongs {
+    Never,
+    Now,
+    /// When the counter is looked at then.
+    At(Timestamp),
+}
+
 /// Under which policy, of whom, by which record and into what crossings are told.
 pub(crate) struct Teller<'a> {
     pub(crate) plan: &'a Plan,
@@ -55,6 +96,7 @@ pub(crate) struct Teller<'a> {
     pub(crate) owner: &'a str,
     /// Whether it is a tenant, and not a scope wider than one.
     pub(crate) is_tenant: bool,
+    pub(crate) passed: Passed,
     pub(crate) offset: i64,
     /// Source and id of the event, where it is one.
     pub(crate) event: Option<(&'a str, &'a str)>,
@@ -165,28 +207,44 @@ impl Kept {
         }
     }
 
-    /// Says again what falls later than was told.
-    pub(super) fn prolong(&mut self, name: &str, rules: Rules<'_>, teller: &mut Teller<'_>) {
-        let (counter, sum) = (&self.counter, self.counter.sum(rules.terms));
+    /// Says again what falls later than was told. Returns when to look at what need not be said yet.
+    pub(super) fn prolong(
+        &mut self,
+        name: &str,
+        rules: Rules<'_>,
+        teller: &mut Teller<'_>,
+    ) -> Option<Timestamp> {
+        let (counter, mut look_at) = (&self.counter, None);
         for told in self.notice.iter_mut().flat_map(|notice| &mut notice.told) {
             let Some((limit, falls_at)) = counter.hard_falls(rules, &told.limit) else {
                 debug_assert!(false, "{} was told to stand, and does not", told.limit);
                 continue;
             };
-            if falls_at < told.falls_at.plus(PROLONGED_BY_MIN) {
-                continue;
+            match teller.passed.prolongs(told.falls_at, falls_at) {
+                Prolongs::Never => {}
+                Prolongs::At(at) => look_at = earlier(look_at, Some(at)),
+                Prolongs::Now => {
+                    let left = told.falls_at.since(teller.passed.clock);
+                    told.falls_at = falls_at;
+                    let change = still_up(limit, told, counter.sum(rules.terms));
+                    let subject = teller.subject(name);
+                    let crossing = Box::new(teller.crossing(&subject, &change));
+                    let crossed_by = told.offset;
+                    teller.out.push(Output::Prolonged(Prolonged {
+                        crossing,
+                        crossed_by,
+                        left,
+                    }));
+                }
             }
-            told.falls_at = falls_at;
-            let change = still_up(limit, told, sum);
-            let subject = teller.subject(name);
-            let crossing = Box::new(teller.crossing(&subject, &change));
-            let crossed_by = told.offset;
-            teller.out.push(Output::Prolonged(Prolonged {
-                crossing,
-                crossed_by,
-            }));
         }
+        look_at
     }
+}
+
+/// The earlier of two moments, where there are any.
+pub(super) fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
 }
 
 fn still_up<'p>(limit: &'p Limit, told: &Told, sum: i128) -> Change<'p> {

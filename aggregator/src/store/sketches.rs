@@ -8,13 +8,11 @@ use schemas::record::{Ranking, Sketch, Spread};
 use sqlx::any::AnyRow;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Row as _};
 
-use super::write::{Statement, json_text};
-use super::{Store, StoreError, placeholders};
+use super::write::{Statement, VALUES_PER_STATEMENT, json_text, tuples};
+use super::{Store, StoreError};
 use crate::sketch::{Distinct, Ranked, RankedEntry};
 
 const SPREAD_COLUMNS: usize = 8;
-/// Rows of one statement.
-const ROWS_PER_STATEMENT: usize = 10;
 /// Rows that one question takes into memory, of a kilobyte each at most.
 const ROWS_MAX: usize = 50_000;
 
@@ -63,7 +61,7 @@ impl SketchRows {
 
     pub(super) async fn write(&self, connection: &mut AnyConnection) -> Result<(), StoreError> {
         let spreads: Vec<_> = self.spreads.values().flat_map(HashMap::values).collect();
-        for chunk in spreads.chunks(ROWS_PER_STATEMENT) {
+        for chunk in spreads.chunks(VALUES_PER_STATEMENT / SPREAD_COLUMNS) {
             let mut query = sqlx::query(AssertSqlSafe(upsert_spreads(chunk.len())));
             for spread in chunk {
                 query = bind_spread(query, spread);
@@ -78,17 +76,13 @@ impl SketchRows {
 }
 
 fn upsert_spreads(rows: usize) -> String {
-    let values = (0..rows).map(|row| {
-        let first = 1 + row * SPREAD_COLUMNS;
-        format!("({})", placeholders(first, SPREAD_COLUMNS))
-    });
     format!(
         "INSERT INTO aggregator_spreads \
          (tenant, of_dimension, per_dimension, id, hour_s, count, missed_max, sketch) VALUES {} \
          ON CONFLICT (tenant, hour_s, of_dimension, per_dimension, id) DO UPDATE \
          SET count = excluded.count, missed_max = excluded.missed_max, sketch = excluded.sketch \
          WHERE aggregator_spreads.count <= excluded.count",
-        values.collect::<Vec<_>>().join(", "),
+        tuples(rows, SPREAD_COLUMNS),
     )
 }
 

@@ -1,6 +1,6 @@
 //! What the recorder writes: one transaction for a batch of records.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use schemas::money::PICO_PER_USD;
 use schemas::record::{Crossing, CspGroup, Direction, Refusal, Rollup, SecondSums, Sketch};
@@ -30,14 +30,36 @@ const ROLLUP_VALUES: [&str; 11] = [
     "origin_offset",
 ];
 const ROLLUP_COLUMNS: usize = ROLLUP_KEYS.len() + ROLLUP_VALUES.len();
-/// Rows of one statement. SQLite looks for the name of each value that is bound in a list of all names.
-const ROWS_PER_STATEMENT: usize = 10;
+const SIGNAL_COLUMNS: [&str; 9] = [
+    "id",
+    "subject",
+    "tenant",
+    "limit_name",
+    "level",
+    "direction",
+    "at_us",
+    "origin_offset",
+    "record",
+];
+const REFUSAL_COLUMNS: [&str; 6] = [
+    "request_id",
+    "gateway",
+    "subject",
+    "tenant",
+    "at_us",
+    "record",
+];
+/// Values of one statement, about. SQLite looks for the name of each value that is bound in a list of all names.
+pub(super) const VALUES_PER_STATEMENT: usize = 210;
 
-/// Records of one batch, of which only the newest of each row is kept: one statement may not write a row twice.
+/// Records of one batch, of which only one of each row is kept, the newest where nothing else is said: one statement may
+/// not write a row twice.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     rollups: HashMap<RollupKey, RollupRow>,
+    /// The first of each id: what comes after it says how much longer it stands, and the row tells how it began.
     signals: Vec<Crossing>,
+    signal_ids: HashSet<String>,
     groups: HashMap<(String, String, String), CspGroup>,
     refusals: Vec<Refusal>,
     sketches: SketchRows,
@@ -68,7 +90,9 @@ impl Rows {
     }
 
     pub(crate) fn add_crossing(&mut self, crossing: Crossing) {
-        self.signals.push(crossing);
+        if self.signal_ids.insert(crossing.id.clone()) {
+            self.signals.push(crossing);
+        }
     }
 
     pub(crate) fn add_group(&mut self, group: CspGroup) {
@@ -161,7 +185,7 @@ impl Store {
     pub(crate) async fn write(&self, rows: &Rows) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
         let rollups: Vec<_> = rows.rollups.iter().collect();
-        for chunk in rollups.chunks(ROWS_PER_STATEMENT) {
+        for chunk in rollups.chunks(VALUES_PER_STATEMENT / ROLLUP_COLUMNS) {
             let sql = upsert_rollups(chunk.len());
             let mut query = sqlx::query(AssertSqlSafe(sql));
             for (key, row) in chunk {
@@ -169,16 +193,31 @@ impl Store {
             }
             query.execute(&mut *transaction).await?;
         }
-        for crossing in &rows.signals {
-            insert_crossing(crossing)?
-                .execute(&mut *transaction)
-                .await?;
+        for chunk in rows
+            .signals
+            .chunks(VALUES_PER_STATEMENT / SIGNAL_COLUMNS.len())
+        {
+            let sql = insert("aggregator_signals", &SIGNAL_COLUMNS, "id", chunk.len());
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for crossing in chunk {
+                query = bind_crossing(query, crossing)?;
+            }
+            query.execute(&mut *transaction).await?;
         }
         for group in rows.groups.values() {
             upsert_group(group).execute(&mut *transaction).await?;
         }
-        for refusal in &rows.refusals {
-            insert_refusal(refusal)?.execute(&mut *transaction).await?;
+        for chunk in rows
+            .refusals
+            .chunks(VALUES_PER_STATEMENT / REFUSAL_COLUMNS.len())
+        {
+            let key = "request_id, gateway";
+            let sql = insert("aggregator_refusals", &REFUSAL_COLUMNS, key, chunk.len());
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for refusal in chunk {
+                query = bind_refusal(query, refusal)?;
+            }
+            query.execute(&mut *transaction).await?;
         }
         rows.sketches.write(&mut transaction).await?;
         transaction.commit().await?;
@@ -186,16 +225,24 @@ impl Store {
     }
 }
 
+/// Places for the values of so many rows.
+pub(super) fn tuples(rows: usize, columns: usize) -> String {
+    let tuple = |row| format!("({})", placeholders(1 + row * columns, columns));
+    let tuples: Vec<_> = (0..rows).map(tuple).collect();
+    tuples.join(", ")
+}
+
+/// Adds the rows of which there are none with the same `key`.
+fn insert(table: &str, columns: &[&str], key: &str, rows: usize) -> String {
+    format!(
+        "INSERT INTO {table} ({}) VALUES {} ON CONFLICT ({key}) DO NOTHING",
+        columns.join(", "),
+        tuples(rows, columns.len()),
+    )
+}
+
 fn upsert_rollups(rows: usize) -> String {
     let columns: Vec<_> = ROLLUP_KEYS.into_iter().chain(ROLLUP_VALUES).collect();
-    let values: Vec<_> = (0..rows)
-        .map(|row| {
-            format!(
-                "({})",
-                placeholders(1 + row * ROLLUP_COLUMNS, ROLLUP_COLUMNS)
-            )
-        })
-        .collect();
     let updates: Vec<_> = ROLLUP_VALUES
         .iter()
         .map(|column| format!("{column} = excluded.{column}"))
@@ -204,7 +251,7 @@ fn upsert_rollups(rows: usize) -> String {
         "INSERT INTO aggregator_rollups ({}) VALUES {} ON CONFLICT ({}) DO UPDATE SET {} \
          WHERE aggregator_rollups.origin_offset <= excluded.origin_offset",
         columns.join(", "),
-        values.join(", "),
+        tuples(rows, ROLLUP_COLUMNS),
         ROLLUP_KEYS.join(", "),
         updates.join(", "),
     )
@@ -226,16 +273,14 @@ fn bind_rollup<'q>(mut query: Statement<'q>, key: &RollupKey, row: &RollupRow) -
         .bind(row.origin_offset)
 }
 
-fn insert_crossing(crossing: &Crossing) -> Result<Statement<'static>, StoreError> {
+fn bind_crossing<'q>(
+    query: Statement<'q>,
+    crossing: &Crossing,
+) -> Result<Statement<'q>, StoreError> {
     let direction = match crossing.direction {
         Direction::Up => "up",
         Direction::Down => "down",
     };
-    let query = sqlx::query(
-        "INSERT INTO aggregator_signals
-         (id, subject, tenant, limit_name, level, direction, at_us, origin_offset, record)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING",
-    );
     Ok(query
         .bind(crossing.id.clone())
         .bind(crossing.subject.as_str().to_owned())
@@ -267,11 +312,7 @@ fn upsert_group(group: &CspGroup) -> Statement<'static> {
         .bind(group.origin.offset)
 }
 
-fn insert_refusal(refusal: &Refusal) -> Result<Statement<'static>, StoreError> {
-    let query = sqlx::query(
-        "INSERT INTO aggregator_refusals (request_id, gateway, subject, tenant, at_us, record)
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (request_id, gateway) DO NOTHING",
-    );
+fn bind_refusal<'q>(query: Statement<'q>, refusal: &Refusal) -> Result<Statement<'q>, StoreError> {
     Ok(query
         .bind(refusal.request_id.clone())
         .bind(refusal.gateway.clone())
