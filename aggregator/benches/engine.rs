@@ -36,15 +36,18 @@ enum Scene {
     OneLimit,
     /// The same, with a row for each key and one of a million users in each minute.
     Users,
+    /// As one limit, with sketches: users of each key, and which users come most.
+    Sketches,
     /// Four subjects of an event, in six windows each.
     Many,
 }
 
 impl Scene {
-    const ALL: [(Self, &str); 4] = [
+    const ALL: [(Self, &str); 5] = [
         (Self::Memory, "memory"),
         (Self::OneLimit, "one-limit"),
         (Self::Users, "users"),
+        (Self::Sketches, "sketches"),
         (Self::Many, "many"),
     ];
 
@@ -89,6 +92,7 @@ impl Scene {
                 Self::Memory => 1_000,
                 _ => all.duplicates_max,
             },
+            sketches: self == Self::Sketches,
             state_bytes_max: 1 << 36,
             ..all
         }
@@ -104,7 +108,7 @@ impl Scene {
 
     fn users(self) -> usize {
         match self {
-            Self::Users => 1_000_000,
+            Self::Users | Self::Sketches => 1_000_000,
             _ => 1_000,
         }
     }
@@ -248,6 +252,7 @@ fn flood() -> String {
     let config = Config {
         state_bytes_max: FLOOD_BYTES_MAX,
         duplicates_max: 100_000,
+        sketches: false,
         ..Config::default()
     };
     let policy = policy(Scene::OneLimit.limits());
@@ -290,15 +295,15 @@ fn main() {
         return;
     }
     println!(
-        "| keys | bytes a key | one limit, ns an event | and a row per key and user | four subjects in six windows |"
+        "| keys | bytes a key | one limit, ns an event | and a row per key and user | and sketches | four subjects in six windows |"
     );
-    println!("| --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- |");
     let mut points = Vec::new();
     for keys in keys {
-        let [memory, one, users, many] = Scene::ALL.map(|(_, name)| apart(name, keys));
+        let [memory, one, users, sketches, many] = Scene::ALL.map(|(_, name)| apart(name, keys));
         println!(
-            "| {keys} | {} | {} | {} | {} |",
-            memory.1, one.0, users.0, many.0
+            "| {keys} | {} | {} | {} | {} | {} |",
+            memory.1, one.0, users.0, sketches.0, many.0
         );
         points.push((keys, memory.1, one.0));
     }

@@ -32,13 +32,19 @@ pub struct Config {
     /// Totals, limits and crossings are the same. Stop cleanly before changing it: events that are counted again
     /// after a crash under another setting would be told in rows of both.
     pub rollup_by: Vec<RollupDimension>,
-    /// What counters, scopes and minutes of usage of one partition may take in memory, in bytes. From three quarters
-    /// on, new minutes are told for their tenants alone; when all is taken, no counter is made for a subject that has
+    /// Whether sketches are kept: how many sources tried an account, accounts a source, and users a key, and which
+    /// users and sources use most, by hour. They cost a part of the time of each event. Limits and usage are the same
+    /// without.
+    pub sketches: bool,
+    /// What counters, scopes, minutes of usage and sketches of one partition may take in memory, in bytes. From a half
+    /// on, sketches tell no more ids apart; from three quarters on, new minutes are told for their tenants alone; when all is taken, no counter is made for a subject that has
     /// none. The memory of duplicates is bounded by `duplicates_max`, at 26 bytes each.
     pub state_bytes_max: u64,
 
     /// From one telling of usage per minute to the next, in milliseconds.
     pub flush_interval_ms: u64,
+    /// From one telling of those who use most to the next, in seconds. It costs more the more tenants are active.
+    pub ranking_interval_s: u64,
     /// From one snapshot of a partition's state to the next, in seconds.
     pub snapshot_interval_s: u64,
     /// Where snapshots are kept, if not in the data folder. Processes that share partitions need the same place.
@@ -86,8 +92,10 @@ impl Default for Config {
             csp_groups_max: 10_000,
             idle_s: 86_400,
             rollup_by: RollupDimension::ALL.to_vec(),
+            sketches: true,
             state_bytes_max: 512 << 20,
             flush_interval_ms: 500,
+            ranking_interval_s: 30,
             snapshot_interval_s: 10,
             snapshots: None,
             s3: S3::default(),
@@ -130,6 +138,7 @@ impl Config {
             ("idle_s", self.idle_s, 3_600, 30 * DAY),
             ("state_bytes_max", self.state_bytes_max, 1 << 20, 1 << 40),
             ("flush_interval_ms", self.flush_interval_ms, 10, 60_000),
+            ("ranking_interval_s", self.ranking_interval_s, 1, 3_600),
             ("snapshot_interval_s", self.snapshot_interval_s, 1, 3_600),
             (
                 "batch_records_max",
@@ -170,12 +179,17 @@ impl Config {
             },
             groups_max: self.csp_groups_max,
             rollup_by: Breakdown::new(&self.rollup_by),
+            sketches: self.sketches,
             state_bytes_max: usize::try_from(self.state_bytes_max).unwrap_or(usize::MAX),
         }
     }
 
     pub(crate) fn flush_interval(&self) -> Duration {
         Duration::from_millis(self.flush_interval_ms)
+    }
+
+    pub(crate) fn ranking_interval(&self) -> Duration {
+        Duration::from_secs(self.ranking_interval_s)
     }
 
     pub(crate) fn snapshot_interval(&self) -> Duration {

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod bound;
 mod scopes;
+mod sizes;
+mod sketches;
 #[cfg(test)]
 mod storm;
 #[cfg(test)]
@@ -31,8 +33,11 @@ use crate::owner::{Deposit, Owner, Patience, Status, Teller};
 use crate::partial::{Contributions, Parts};
 use crate::plan::{Kind, Member, Plan, SeriesIds};
 use crate::rollup::{Breakdown, Rollups};
-use crate::room::{Refused, Room};
+use crate::room::Room;
 use crate::seen::{Seen, SeenBounds, event_hash};
+
+pub(crate) use sizes::Sizes;
+use sketches::Sketched;
 
 /// A scope that nothing came for in so long is forgotten once nothing stands on it.
 const SCOPE_SPAN: Duration = Duration::from_secs(8 * 86_400);
@@ -48,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) groups_max: usize,
     /// By what usage per minute is told apart.
     pub(crate) rollup_by: Breakdown,
+    /// Whether sketches are kept of what is counted.
+    pub(crate) sketches: bool,
     /// What all that is kept may take in memory, without the memory of duplicates.
     pub(crate) state_bytes_max: usize,
 }
@@ -93,6 +100,7 @@ pub(crate) struct State {
     groups: Groups,
     contributions: Contributions,
     parts: Parts,
+    sketched: Sketched,
     ledger: Ledger,
     room: Room,
 }
@@ -179,6 +187,13 @@ impl Engine {
     /// Tells sums that changed since they were last told, for which telling each change would be too much. When this
     /// is called is up to the caller: it changes nothing but which values are told, and each told value is absolute.
     pub(crate) fn flush(&mut self, out: &mut Vec<Output>) {
+        self.flush_sums(out);
+        self.flush_spreads(out);
+        self.flush_rankings(out);
+    }
+
+    /// As [`Engine::flush`], without sketches.
+    pub(crate) fn flush_sums(&mut self, out: &mut Vec<Output>) {
         self.state.rollups.flush(out);
         self.state.groups.flush(out);
         self.state.contributions.flush(out);
@@ -200,6 +215,7 @@ impl Engine {
                 let owners = &mut self.state.owners;
                 for owner in owners.values_mut() {
                     owner.forget(&self.plan, owner.floor(now, patience));
+                    owner.forget_sketches(now, patience);
                 }
                 let owners = &self.state.owners;
                 let is_open = is_open(owners, (now, patience));
@@ -212,17 +228,6 @@ impl Engine {
         }
         self.state.contributions.forget(now);
         self.state.parts.forget(now);
-    }
-
-    /// What all that makes a difference takes in memory, without the memory of duplicates. The same whenever
-    /// [`Engine::forget`] was called last.
-    fn bytes(&self) -> usize {
-        let (state, now) = (&self.state, self.state.now);
-        let is_open = is_open(&state.owners, (now, self.settings.patience));
-        state.owners.values().map(Owner::bytes).sum::<usize>()
-            + state.rollups.bytes(is_open)
-            + state.contributions.bytes(now)
-            + state.parts.bytes(now)
     }
 
     // === What it knows ===
@@ -256,21 +261,10 @@ impl Engine {
         self.state.seen.reaches_back(self.state.now)
     }
 
-    pub(crate) fn sizes(&self) -> Sizes {
-        Sizes {
-            owners: self.state.owners.len(),
-            counters: self.state.owners.values().map(Owner::counters).sum(),
-            cells: self.state.rollups.len(),
-            seen: self.state.seen.len(),
-            bytes: self.state.room.bytes() + self.state.seen.bytes(),
-            refused: self.state.room.refused(),
-        }
-    }
-
     // === Events ===
 
     fn take_event(&mut self, place: Place, event: &Event<'_>, out: &mut Vec<Output>) -> Outcome {
-        let Kind::Events(_) = self.shard.kind else {
+        let Kind::Events(stream) = self.shard.kind else {
             return Outcome::Dead(Cause::WrongTopic);
         };
         if let Some(outcome) = self.refuse(place, event.tenant, event.at) {
@@ -310,6 +304,10 @@ impl Engine {
         count_event(owner, (event, floor), &mut self.path, &mut teller);
         teller.event = None;
         owner.fall(&mut teller);
+        if self.settings.sketches {
+            let news = owner.sketch(stream, event, place.offset, teller.room);
+            self.state.sketched.note(event.tenant, news);
+        }
         if owner.due_at != owner.next_due(patience.lateness) {
             self.schedule(event.tenant);
         }
@@ -472,16 +470,4 @@ fn count_event(
             owner.add(family, deposit, teller);
         }
     }
-}
-
-/// How much a shard holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sizes {
-    pub(crate) owners: usize,
-    pub(crate) counters: usize,
-    pub(crate) cells: usize,
-    pub(crate) seen: usize,
-    /// What all of these take in memory, about.
-    pub(crate) bytes: usize,
-    pub(crate) refused: Refused,
 }

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemas::policy::{Meter, Mode, Policy, Window};
-use schemas::subject::{Identity, Subject};
+use schemas::subject::{Dimension, Identity, Subject};
 use schemas::time::Timestamp;
 use thiserror::Error;
 
 use crate::counter::Direction;
 use crate::rollup::{Dims, Sums};
+use crate::sketch::Ranked;
 
 /// Where in its partition a record lies.
 #[derive(Clone, Copy, Debug)]
@@ -148,6 +149,8 @@ pub(crate) enum Output {
     Group(Group),
     Rollup(Rollup),
     Partial(PartialSum),
+    Spread(Spread),
+    Ranking(Ranking),
 }
 
 impl Output {
@@ -227,6 +230,37 @@ pub(crate) struct PartialSum {
     pub(crate) slice: Timestamp,
     pub(crate) slice_seconds: u32,
     pub(crate) sum: i128,
+    /// The record that changed it last.
+    pub(crate) offset: i64,
+}
+
+/// How many different ids of one dimension came with an id of another in one hour, absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Spread {
+    pub(crate) tenant: String,
+    pub(crate) of: Dimension,
+    pub(crate) per: Dimension,
+    pub(crate) id: String,
+    /// Start of the hour.
+    pub(crate) hour: Timestamp,
+    pub(crate) count: u64,
+    /// Events of `id` in this hour that may not be in the count: from before it was told apart, or when there was no room.
+    pub(crate) missed_max: u64,
+    /// Of `crate::sketch::Distinct`.
+    pub(crate) sketch: Vec<u8>,
+    /// The record that changed it last.
+    pub(crate) offset: i64,
+}
+
+/// Which ids of a dimension came most in one hour, absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ranking {
+    pub(crate) tenant: String,
+    pub(crate) by: Dimension,
+    pub(crate) meter: Meter,
+    /// Start of the hour.
+    pub(crate) hour: Timestamp,
+    pub(crate) ranked: Ranked,
     /// The record that changed it last.
     pub(crate) offset: i64,
 }

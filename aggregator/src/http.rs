@@ -1,9 +1,10 @@
-//! Queries on what was counted: usage, limits, crossings, groups of violations, refusals. The caller is found in the
+//! Queries on what was counted: usage, sketches, limits, crossings, groups of violations, refusals. The caller is found in the
 //! request, put there by whoever authenticates the management plane; what one may not see is not there.
 
 mod ask;
 mod limits;
 mod lists;
+mod sketches;
 mod usage;
 
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/usage", get(usage::usage))
         .route("/v1/limits", get(limits::limits))
         .route("/v1/signals", get(lists::signals))
+        .route("/v1/spread", get(sketches::spread))
+        .route("/v1/top", get(sketches::top))
         .route("/v1/refusals", get(lists::refusals))
         .route("/v1/csp/groups", get(lists::csp_groups))
         .with_state(app)

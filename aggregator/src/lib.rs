@@ -6,9 +6,9 @@
 //! 2. `wire` reads each record: Avro, or a JSON CloudEvent. What nobody can read goes to `weir.dead.v1`.
 //! 3. `engine`, a pure value, takes the record and says what became of it and what follows.
 //! 4. `shard` hands what follows to the log: crossings and new groups of reports at once, sums for wider scopes with
-//!    each batch, usage per minute a few times a second.
+//!    each batch, usage per minute a few times a second, sketches every few seconds.
 //! 5. `snapshot` keeps the state and the next offset together, once the log has acknowledged all that was said before.
-//! 6. `recorder` follows usage, crossings and refusals into the `store`, which `http` asks.
+//! 6. `recorder` follows usage, sketches, crossings and refusals into the `store`, which `http` asks.
 //!
 //! # What holds
 //!
@@ -53,6 +53,9 @@
 //! **Scopes wider than a tenant** (`partial`): shards of events tell their sums per slice, absolute; the shard of the
 //! scope replaces what it knew of each origin by what is newer, and counts the difference at the slice's start.
 //!
+//! **What is not exact says so** (`sketch`): how many different sources came with an account, accounts with a source and
+//! users with a key, and who uses most, by hour of event time. Each has a stated error; none feeds a limit.
+//!
 //! **Memory is bounded by what can still change** (`engine::Engine::forget`), and by a number of bytes (`room`), which
 //! decides alike in every run of one log. A minute's cell and a counter go when the tenant's time has passed them, which
 //! changes nothing that is ever told. A tenant that is silent for a day has its newest minute closed. What stays is a
@@ -84,6 +87,7 @@ mod run;
 mod seen;
 mod service;
 mod shard;
+mod sketch;
 mod snapshot;
 mod store;
 mod window;

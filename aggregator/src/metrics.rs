@@ -190,7 +190,7 @@ const GAUGES: [Column; 6] = [
     }),
     (
         "state_bytes",
-        "What counters, minutes of usage and remembered events take in memory, about",
+        "What counters, minutes of usage, sketches and remembered events take in memory, about",
         |f| f.sizes.bytes as u64,
     ),
     ("duplicates_known", "Events that are remembered", |f| {
@@ -203,8 +203,8 @@ const GAUGES: [Column; 6] = [
     ),
 ];
 
-/// What was refused because `state_bytes_max` was reached.
-const REFUSED: [Column; 3] = [
+/// What was refused because `state_bytes_max` was reached, or a list of a sketch was full.
+const REFUSED: [Column; 4] = [
     (
         "refused_counters",
         "Amounts that no counter was made for, for want of room",
@@ -219,6 +219,11 @@ const REFUSED: [Column; 3] = [
         "refused_scopes",
         "Amounts for scopes wider than a tenant that were not taken, for want of room",
         |f| f.sizes.refused.scopes,
+    ),
+    (
+        "sketches_displaced",
+        "Ids that made room for another in a sketch, or found none: it was full or could not grow",
+        |f| f.sizes.refused.displaced,
     ),
 ];
 

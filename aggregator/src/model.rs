@@ -329,6 +329,7 @@ pub(crate) fn settings() -> Settings {
         },
         groups_max: 3,
         rollup_by: Breakdown::new(&RollupDimension::ALL),
+        sketches: true,
         state_bytes_max: 1 << 30,
     }
 }

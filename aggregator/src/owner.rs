@@ -7,6 +7,7 @@
 //!   clock, less the lateness, has passed the moment at which it falls.
 
 mod kept;
+mod sketched;
 mod subjects;
 
 use std::collections::BTreeSet;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::counter::{Counter, Reform, Rules};
 use crate::plan::{Family, Member, Plan};
 use crate::rollup::MINUTE_SECONDS;
+use crate::sketch::Hours;
 use crate::window::Terms;
 use kept::{Kept, earlier, root};
 use subjects::{Entry, Subjects};
@@ -36,6 +38,8 @@ pub(crate) struct Owner {
     /// What is before this is late in any case.
     closed_until: Timestamp,
     subjects: Subjects,
+    /// Absent before the first event that is in one; always for a scope wider than a tenant.
+    sketches: Option<Box<Hours>>,
     /// The counters on which something stands, by when they are to be looked at. Follows from these.
     #[serde(skip)]
     falls: BTreeSet<Fall>,
@@ -108,6 +112,7 @@ impl Owner {
             lead_us: at.as_micros().saturating_sub(now.as_micros()),
             closed_until: Timestamp::MIN,
             subjects: Subjects::default(),
+            sketches: None,
             falls: BTreeSet::new(),
             due_at: None,
             status,
@@ -153,6 +158,7 @@ impl Owner {
     /// Takes note of an event that is going to be counted.
     pub(crate) fn observe(&mut self, at: Timestamp, now: Timestamp, patience: Patience) {
         self.closed_until = self.floor(now, patience);
+        self.close_sketches(now, patience);
         self.newest = self.newest.max(at);
         self.counted_at = now;
         let lead_us = at.as_micros().saturating_sub(now.as_micros());

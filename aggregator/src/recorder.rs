@@ -1,4 +1,4 @@
-//! Keeps rows for queries: follows rollups, signals and refusals, and writes them to the store. A record's place is
+//! Keeps rows for queries: follows rollups, sketches, signals and refusals, and writes them to the store. A record's place is
 //! committed once its rows are; when the store is away, the recorder waits for it and loses nothing.
 
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use bus::{BusError, Followed, Follower};
 use parking_lot::RwLock;
 use schemas::codec::{DecodeError, Wire};
 use schemas::policy::Policy;
-use schemas::record::{PolicyRecord, PolicyVersion, Refusal, Rollup, Signal};
-use schemas::topic::{DEAD, POLICIES, REFUSALS, ROLLUPS, SIGNALS};
+use schemas::record::{PolicyRecord, PolicyVersion, Refusal, Rollup, Signal, Sketch};
+use schemas::topic::{DEAD, POLICIES, REFUSALS, ROLLUPS, SIGNALS, SKETCHES};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +45,12 @@ impl Recorder {
     ) -> Result<Self, BusError> {
         let consumer = bus.consume(Subscription {
             group: GROUP.to_owned(),
-            topics: vec![ROLLUPS.spec(), SIGNALS.spec(), REFUSALS.spec()],
+            topics: vec![
+                ROLLUPS.spec(),
+                SKETCHES.spec(),
+                SIGNALS.spec(),
+                REFUSALS.spec(),
+            ],
             start: Start::Committed,
             batch_records_max: BATCH_RECORDS_MAX,
         })?;
@@ -144,17 +149,15 @@ impl Recorder {
 fn add(rows: &mut Rows, topic: &str, value: &[u8]) -> Result<(), DecodeError> {
     if topic == ROLLUPS.name() {
         rows.add_rollup(Rollup::decode(value)?);
+    } else if topic == SKETCHES.name() {
+        rows.add_sketch(Sketch::decode(value)?);
     } else if topic == SIGNALS.name() {
         match Signal::decode(value)? {
             Signal::Crossing(crossing) => rows.add_crossing(crossing),
             Signal::CspGroup(group) => rows.add_group(group),
         }
     } else {
-        debug_assert_eq!(
-            topic,
-            REFUSALS.name(),
-            "the recorder asked for three topics"
-        );
+        debug_assert_eq!(topic, REFUSALS.name(), "the recorder asked for four topics");
         rows.add_refusal(Refusal::decode(value)?);
     }
     Ok(())

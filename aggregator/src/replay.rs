@@ -139,7 +139,11 @@ impl Replay {
         partitions: impl Fn(TopicSpec) -> i32,
     ) -> Result<Self, ConfigError> {
         config.check()?;
-        let settings = config.settings();
+        // Of what a policy would have done they say nothing.
+        let settings = Settings {
+            sketches: false,
+            ..config.settings()
+        };
         let mut shards = BTreeMap::new();
         for spec in EVENT_TOPICS {
             let kind = wire::kind_of(spec.name).expect("topics of events are counted");
@@ -326,13 +330,17 @@ fn crossing(partition: Partition, output: Output, tally: &mut Tally) -> Option<F
             tally.prolong(&prolonged.crossing);
             return None;
         }
-        Output::Group(_) | Output::Rollup(_) | Output::Partial(_) => return None,
+        Output::Group(_)
+        | Output::Rollup(_)
+        | Output::Partial(_)
+        | Output::Spread(_)
+        | Output::Ranking(_) => return None,
     }
     match wire::outgoing(partition, output) {
         Outgoing::Signal { signal, .. } => match *signal {
             Signal::Crossing(crossing) => Some(Found::Crossing(Box::new(crossing))),
             Signal::CspGroup(_) => None,
         },
-        Outgoing::Rollup(_) | Outgoing::Partial { .. } => None,
+        Outgoing::Rollup(_) | Outgoing::Partial { .. } | Outgoing::Sketch { .. } => None,
     }
 }

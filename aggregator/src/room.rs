@@ -5,8 +5,11 @@
 //! dropped, whether it was or not, is new when it comes again. So every run of one log refuses the same.
 //!
 //! The order, from what is missed least:
-//! 1. *Detail of usage.* From three quarters on, a new minute of usage is told for its tenant alone. Totals stay whole.
-//! 2. *New scopes and new subjects.* When all is taken, no counter is made for one that has none. What is counted already
+//! 1. *New ids in sketches.* From a half on, one takes the place of the least busy of its list, as in a list that is full,
+//!    and no distinct count takes more memory; what each says of its own error stays true. The first of a list is taken
+//!    always.
+//! 2. *Detail of usage.* From three quarters on, a new minute of usage is told for its tenant alone. Totals stay whole.
+//! 3. *New scopes and new subjects.* When all is taken, no counter is made for one that has none. What is counted already
 //!    goes on being counted, to the end, though its slices may grow beyond the bound; and the event counts elsewhere.
 //!
 //! Tenants are never refused: who they are is not up to who sends events.
@@ -31,6 +34,8 @@ pub(crate) struct Refused {
     pub(crate) details: u64,
     /// Amounts for scopes wider than a tenant that were not taken.
     pub(crate) scopes: u64,
+    /// Ids that made room for another in a sketch, or found none: it was full, or could not grow.
+    pub(crate) displaced: u64,
 }
 
 impl Room {
@@ -81,6 +86,16 @@ impl Room {
         let admitted = self.admits(bytes, self.bytes_max / 4 * 3);
         self.refused.details += u64::from(!admitted);
         admitted
+    }
+
+    /// As [`Room::admits_counter`], for an id in a sketch; one that is not admitted is counted by
+    /// [`Room::note_displaced`].
+    pub(crate) fn admits_sketched(&mut self, bytes: usize) -> bool {
+        self.admits(bytes, self.bytes_max / 2)
+    }
+
+    pub(crate) fn note_displaced(&mut self) {
+        self.refused.displaced += 1;
     }
 
     fn admits(&mut self, bytes: usize, bytes_max: usize) -> bool {

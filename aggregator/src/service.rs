@@ -92,7 +92,7 @@ impl Service {
         })
     }
 
-    /// Usage, limits, crossings, refusals and groups of violations, for the management plane.
+    /// Usage, sketches, limits, crossings, refusals and groups of violations, for the management plane.
     pub fn router(&self) -> axum::Router {
         http::router(App {
             store: self.store.clone(),

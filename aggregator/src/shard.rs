@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use schemas::record::{Dead, Marker, Recorded};
 use schemas::time::Timestamp;
-use schemas::topic::{AUTH, CSP, DEAD, PARTIALS, ROLLUPS, SIGNALS, USAGE};
+use schemas::topic::{AUTH, CSP, DEAD, PARTIALS, ROLLUPS, SIGNALS, SKETCHES, USAGE};
 use thiserror::Error;
 
 use crate::engine::{Engine, Settings, WentBack};
@@ -23,6 +23,8 @@ use crate::wire::{self, MOVED_FROM, Outgoing};
 const FULL_PAUSE: Duration = Duration::from_millis(5);
 /// Outputs that wait for the next time that the shard is tended, at most.
 const UNTOLD_MAX: usize = 1_000;
+/// From one telling of spreads to the next: one is several times as large as a sum.
+const SPREADS_INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Error)]
 pub(crate) enum ShardError {
@@ -54,6 +56,8 @@ pub(crate) struct Office {
     pub(crate) unacknowledged_max: usize,
     /// How often a shard is tended.
     pub(crate) flush_interval: Duration,
+    /// From one telling of rankings to the next.
+    pub(crate) ranking_interval: Duration,
 }
 
 pub(crate) struct Shard {
@@ -68,6 +72,9 @@ pub(crate) struct Shard {
     saved_at: Timestamp,
     /// What follows from records that were taken and can wait to be told until the shard is tended.
     untold: Vec<Output>,
+    /// When spreads were told, and rankings.
+    spreads_told_at: Timestamp,
+    rankings_told_at: Timestamp,
     /// What waits for the log's acknowledgement, oldest first.
     waiting: VecDeque<Delivery>,
 }
@@ -96,6 +103,8 @@ impl Shard {
             saved,
             saved_at: now,
             untold: Vec::new(),
+            spreads_told_at: now,
+            rankings_told_at: now,
             waiting: VecDeque::new(),
         };
         shard.show();
@@ -214,6 +223,7 @@ impl Shard {
             self.hand_over(kind, |producer| match &outgoing {
                 Outgoing::Signal { key, signal } => producer.enqueue(&SIGNALS, key, &**signal),
                 Outgoing::Rollup(rollup) => producer.enqueue(&ROLLUPS, &rollup.tenant, &**rollup),
+                Outgoing::Sketch { key, sketch } => producer.enqueue(&SKETCHES, key, &**sketch),
                 Outgoing::Partial { key, partial } => producer.enqueue(&PARTIALS, key, &**partial),
             })
             .await?;
@@ -271,6 +281,14 @@ impl Shard {
     /// What is to be done from time to time: tells sums that changed, looks what was acknowledged, and lets time
     /// enter the log where something is about to fall and no event comes to say that it does.
     pub(crate) async fn tend(&mut self, now: Timestamp) -> Result<(), ShardError> {
+        if SPREADS_INTERVAL <= now.since(self.spreads_told_at) {
+            self.engine.flush_spreads(&mut self.untold);
+            self.spreads_told_at = now;
+        }
+        if self.office.ranking_interval <= now.since(self.rankings_told_at) {
+            self.engine.flush_rankings(&mut self.untold);
+            self.rankings_told_at = now;
+        }
         self.tell().await?;
         while let Some(acknowledged) = self.waiting.front_mut().and_then(FutureExt::now_or_never) {
             self.waiting.pop_front();
@@ -323,9 +341,9 @@ impl Shard {
     }
 
     /// Tells all that waits and every sum that changed, as it must be before a snapshot: what the snapshot holds is not
-    /// told again.
+    /// told again, but for sketches, of which it knows what was not told.
     pub(crate) async fn tell(&mut self) -> Result<(), ShardError> {
-        self.engine.flush(&mut self.untold);
+        self.engine.flush_sums(&mut self.untold);
         self.tell_untold().await
     }
 

@@ -1,10 +1,12 @@
-//! Rows for queries, in SQLite or PostgreSQL: usage per minute, crossings, groups of violations, refusals.
+//! Rows for queries, in SQLite or PostgreSQL: usage per minute, sketches per hour, crossings, groups of violations,
+//! refusals.
 //!
-//! Every write is an upsert of absolute values in which the newest origin wins, so that writing a record twice, or
+//! Every write is an upsert of absolute values in which the newest origin wins (or the largest count), so that writing a record twice, or
 //! an old one late, changes nothing. One SQL text serves both databases.
 
 mod list;
 mod query;
+mod sketches;
 mod write;
 
 use std::borrow::Cow;
@@ -15,6 +17,7 @@ use thiserror::Error;
 
 pub(crate) use list::{Listing, Page};
 pub(crate) use query::{Filter, Grouped, Span};
+pub(crate) use sketches::SketchQuery;
 pub(crate) use write::Rows;
 
 #[derive(Debug, Error)]
@@ -38,14 +41,14 @@ pub(crate) struct Store {
 impl Store {
     /// Brings the tables up to date.
     pub(crate) async fn open(pool: AnyPool) -> Result<Self, StoreError> {
-        let rows = Migration::new(
-            1001,
-            Cow::Borrowed("rows"),
-            MigrationType::Simple,
-            SqlStr::from_static(include_str!("../migrations/1001_rows.sql")),
-            false,
-        );
-        let mut migrator = Migrator::with_migrations(vec![rows]);
+        let rows = include_str!("../migrations/1001_rows.sql");
+        let sketches = include_str!("../migrations/1002_sketches.sql");
+        let migrations = [(1001, "rows", rows), (1002, "sketches", sketches)];
+        let migrations = migrations.map(|(version, name, sql)| {
+            let (name, sql) = (Cow::Borrowed(name), SqlStr::from_static(sql));
+            Migration::new(version, name, MigrationType::Simple, sql, false)
+        });
+        let mut migrator = Migrator::with_migrations(migrations.into());
         // Other services keep their tables in the same database.
         migrator.set_ignore_missing(true);
         migrator.run(&pool).await?;

@@ -10,6 +10,7 @@ mod marker;
 mod policy;
 mod rollup;
 mod signal;
+mod sketch;
 
 pub use alert::{Alert, AlertKind};
 pub use amount::Amount;
@@ -23,6 +24,7 @@ pub use policy::{
 };
 pub use rollup::{Rollup, SecondSums};
 pub use signal::{Crossing, CspGroup, Direction, Origin, Signal};
+pub use sketch::{Ranking, RankingEntry, Sketch, Spread};
 
 /// A value of `weir.usage.v1`.
 pub type UsageRecord = Recorded<Usage>;

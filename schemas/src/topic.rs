@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::record::{
     Alert, AuthRecord, Command, CspRecord, Dead, Decision, Key, PartialRecord, PolicyRecord,
-    Refusal, Rollup, Signal, UsageRecord,
+    Refusal, Rollup, Signal, Sketch, UsageRecord,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -86,6 +86,8 @@ pub const PARTIALS: Topic<PartialRecord> =
 pub const SIGNALS: Topic<Signal> = Topic::new("weir.signals.v1", Spread::Many, kept_for(30));
 /// Usage per minute as absolute values, by tenant.
 pub const ROLLUPS: Topic<Rollup> = Topic::new("weir.rollups.v1", Spread::Many, kept_for(7));
+/// How many different ids came with another, and which came most, per hour as absolute values, by tenant.
+pub const SKETCHES: Topic<Sketch> = Topic::new("weir.sketches.v1", Spread::Many, kept_for(7));
 /// What gateways obey, by subject. Losing the newest record of a key would reopen a closed gate, so: compacted.
 pub const DECISIONS: Topic<Decision> =
     Topic::new("weir.decisions.v1", Spread::Many, Cleanup::Compact);
@@ -104,13 +106,14 @@ pub const REFUSALS: Topic<Refusal> = Topic::new("weir.refusals.v1", Spread::Many
 pub const DEAD: Topic<Dead> = Topic::new("weir.dead.v1", Spread::One, Cleanup::Keep);
 
 /// All topics, in the order in which they are made.
-pub const ALL: [TopicSpec; 13] = [
+pub const ALL: [TopicSpec; 14] = [
     USAGE.spec(),
     AUTH.spec(),
     CSP.spec(),
     PARTIALS.spec(),
     SIGNALS.spec(),
     ROLLUPS.spec(),
+    SKETCHES.spec(),
     DECISIONS.spec(),
     POLICIES.spec(),
     KEYS.spec(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::client::{Client, send};
-use tests::events::usage;
+use tests::events::{failed_sign_in, usage};
 use tests::eventually;
 use tests::weir::{Options, Weir};
 
@@ -138,6 +138,47 @@ async fn a_tenant_sees_its_own_and_nothing_else() {
         let hidden = other.get("/v1/usage", &query).await;
         assert_eq!(hidden["series"][0]["total"], 0, "{subject}");
     }
+}
+
+#[tokio::test]
+async fn spreads_and_those_who_use_most_are_told_with_their_error() {
+    let config = "[aggregator]\nranking_interval_s = 1\n".to_owned();
+    let options = Options::up(POLICY);
+    let weir = Weir::start(Options { config, ..options }).await;
+    let client = weir.client();
+    let mut events: Vec<String> = (1..=20)
+        .map(|n| failed_sign_in("acme", "bob", &format!("203.0.113.{n}")))
+        .collect();
+    for (user, cost) in [("u_1", "0.10"), ("u_9", "0.25"), ("u_9", "0.25")] {
+        events.push(usage("acme", &json!({ "user": user, "cost_usd": cost })));
+    }
+    client.post(&events).await;
+    let spread = ("/v1/spread", [("of", "source"), ("per", "account")]);
+    let top = ("/v1/top", [("by", "user"), ("meter", "cost")]);
+    let bob = json!({ "tenant": "acme", "id": "bob", "count": 20, "error": 0, "missed_max": 0 });
+    let user = |id: &str, pico: &str, usd: &str| json!({ "tenant": "acme", "id": id, "amount": pico, "error": "0", "cost_usd": usd });
+    let users = [
+        user("u_9", "500000000000", "0.5"),
+        user("u_1", "100000000000", "0.1"),
+    ];
+    for ((path, query), expected) in [(&spread, json!([bob])), (&top, json!(users))] {
+        eventually(path, SOON, async || {
+            let told = client.get(path, query).await;
+            match told["entries"] == expected {
+                true => Ok(()),
+                false => Err(told.to_string()),
+            }
+        })
+        .await;
+        // Nobody else's.
+        let other = client.with_secret(&weir.create_key("tenant", "other").await);
+        assert_eq!(other.get(path, query).await["entries"], json!([]), "{path}");
+    }
+    let told = client.get(spread.0, &spread.1).await;
+    assert_eq!(
+        told["error"],
+        json!({ "relative": 0.0325, "exact_up_to": 96 })
+    );
 }
 
 #[tokio::test]

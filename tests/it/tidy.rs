@@ -23,7 +23,7 @@ const TESTS_ONLY: [&str; 4] = [
 /// What a message may begin with although it has a capital letter.
 const PROPER_NAMES: [&str; 4] = ["Weir", "Kafka", "Avro", "Postgre"];
 /// Pure files, and folders of them.
-const PURE: [&str; 46] = [
+const PURE: [&str; 48] = [
     "schemas/src",
     "aggregator/src/counter",
     "aggregator/src/counter.rs",
@@ -42,6 +42,8 @@ const PURE: [&str; 46] = [
     "aggregator/src/rollup.rs",
     "aggregator/src/room.rs",
     "aggregator/src/seen.rs",
+    "aggregator/src/sketch",
+    "aggregator/src/sketch.rs",
     "aggregator/src/window",
     "aggregator/src/window.rs",
     "enforcer/src/alert",

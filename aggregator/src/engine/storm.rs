@@ -22,6 +22,10 @@ use ops::{Op, POLICIES, TENANTS, USERS, op};
 struct Tenant {
     /// Append time and time of every event that was counted.
     events: Vec<(Timestamp, Timestamp)>,
+    /// The hours before it are closed for want of events.
+    first_open: i64,
+    /// Requests of each user by hour, as lists of those who come most have them.
+    requests: BTreeMap<i64, BTreeMap<&'static str, u128>>,
 }
 
 impl Tenant {
@@ -60,6 +64,11 @@ struct Naive {
     counters: BTreeMap<(String, Subject), NaiveCounter>,
     /// By tenant, user and second.
     sums: BTreeMap<(&'static str, &'static str, i64), (i64, i128)>,
+}
+
+/// The hour since 1970.
+fn hour(at: Timestamp) -> i64 {
+    at.second().div_euclid(3_600)
 }
 
 fn series(limit: &Limit) -> String {
@@ -111,6 +120,15 @@ impl Naive {
             return Outcome::Late;
         }
         let tenant = self.tenants.entry(name).or_default();
+        let silence = tenant.events.last().map(|(then, _)| now.since(*then));
+        if silence.is_some_and(|silence| settings().patience.idle < silence) {
+            let newest = tenant.events.iter().map(|(_, at)| *at).max().unwrap();
+            tenant.first_open = tenant.first_open.max(hour(newest) + 1);
+        }
+        if tenant.first_open <= hour(at) {
+            let users = tenant.requests.entry(hour(at)).or_default();
+            *users.entry(user_name).or_default() += 1;
+        }
         tenant.events.push((now, at));
         let cell = self.sums.entry((name, user_name, at.second())).or_default();
         *cell = (cell.0 + 1, cell.1 + i128::from(tokens));
@@ -233,6 +251,8 @@ struct Store {
     seconds: BTreeMap<(String, String, i64), (i64, i128)>,
     /// When each hard level that stands falls, by subject and limit, as was told last.
     until: BTreeMap<(Subject, String), Timestamp>,
+    /// Requests of users by tenant and hour.
+    requests: BTreeMap<(String, i64), BTreeMap<String, u128>>,
 }
 
 impl Store {
@@ -261,6 +281,12 @@ impl Store {
                         let key = (rollup.dims.tenant().to_owned(), user.clone(), second);
                         self.seconds.insert(key, (sums.events, sums.input_tokens));
                     }
+                }
+                Output::Ranking(ranking) => {
+                    let entries = ranking.ranked.entries.into_iter();
+                    let users = entries.map(|entry| (entry.id, entry.count)).collect();
+                    let key = (ranking.tenant, hour(ranking.hour));
+                    self.requests.insert(key, users);
                 }
                 Output::Prolonged(prolonged) => self.note(&prolonged.crossing),
                 other => panic!("{other:?} was not asked for"),
@@ -386,6 +412,17 @@ impl Pair {
         let sums = self.naive.sums.into_iter();
         let sums = sums.map(|((t, u, second), sums)| ((t.into(), u.into(), second), sums));
         prop_assert_eq!(self.store.seconds, sums.collect());
+        let tenants = self.naive.tenants.iter();
+        let requests = tenants.flat_map(|(name, tenant)| {
+            let hours = tenant.requests.iter();
+            hours.map(move |(hour, users)| {
+                let users = users
+                    .iter()
+                    .map(|(user, count)| ((*user).to_owned(), *count));
+                (((*name).to_owned(), *hour), users.collect())
+            })
+        });
+        prop_assert_eq!(self.store.requests, requests.collect());
         prop_assert!(self.engine.ledger().is_balanced());
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Engines, record by record.
 
 mod policies;
+mod sketches;
 mod spans;
 mod twins;
 
@@ -278,7 +279,7 @@ fn rollups_are_absolute_and_told_when_they_change() {
             let event = call(("acme", "u"), id, at(*second), *tokens);
             shard.step(*second, Input::Event(event));
         }
-        shard.engine.flush(&mut shard.out);
+        shard.engine.flush_sums(&mut shard.out);
         let rollups = shard.out.drain(..).map(|output| match output {
             Output::Rollup(rollup) => {
                 let second =
@@ -324,7 +325,7 @@ fn check_rows(by: &[RollupDimension], calls: &[&str], expected: &[&str]) {
         event.identity.model = Some(model);
         shard.step(61, Input::Event(event));
     }
-    shard.engine.flush(&mut shard.out);
+    shard.engine.flush_sums(&mut shard.out);
     let rows = shard.out.iter().map(|output| match output {
         Output::Rollup(rollup) => {
             let [_, user, _, _, model, ..] = rollup.dims.ids();

@@ -58,6 +58,8 @@ struct Run {
     crossings: Vec<Output>,
     /// The last value told of each cell.
     cells: BTreeMap<String, crate::event::Rollup>,
+    /// The last of each sketch.
+    sketches: BTreeMap<String, Output>,
     ledger: Ledger,
 }
 
@@ -106,6 +108,14 @@ fn play(times: usize, batch_events: usize, restart_batches: usize) -> Run {
             Output::Rollup(rollup) => {
                 let cell = format!("{:?} {}", rollup.dims, rollup.minute);
                 run.cells.insert(cell, rollup);
+            }
+            Output::Spread(ref s) => {
+                let about = format!("{} {:?} {} {}", s.tenant, s.per, s.id, s.hour);
+                run.sketches.insert(about, output);
+            }
+            Output::Ranking(ref r) => {
+                let about = format!("{} {:?} {:?} {}", r.tenant, r.by, r.meter, r.hour);
+                run.sketches.insert(about, output);
             }
             other => run.crossings.push(other),
         }
@@ -221,6 +231,7 @@ fn peak_tokens(run: &Run, tenant: &str) -> i128 {
 #[test]
 fn batches_and_restarts_change_nothing() {
     let (whole, parts) = (play(1, 10_000, 1), play(1, 37, 3));
+    assert!(!whole.sketches.is_empty());
     assert_eq!(whole, parts);
 }
 

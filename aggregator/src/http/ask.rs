@@ -2,6 +2,8 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use http::HeaderValue;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemas::access::Caller;
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
@@ -51,8 +53,27 @@ pub(super) fn page(
     })
 }
 
+/// The `Link` to the page of a list after `place`; `query` is what the list was asked with.
+pub(super) fn link(
+    path: &str,
+    query: &[(&str, &Option<String>)],
+    (size_name, page): (&str, &Page),
+    place: &(i64, String),
+) -> Option<HeaderValue> {
+    let (size, after) = (page.limit, encode(place));
+    let mut link = format!("<{path}?{size_name}={size}&after={after}");
+    for (name, value) in query {
+        if let Some(value) = value {
+            let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
+            link.push_str(&format!("&{name}={value}"));
+        }
+    }
+    link.push_str(">; rel=\"next\"");
+    HeaderValue::from_str(&link).ok()
+}
+
 /// A place in a list, as a client may keep it.
-pub(super) fn encode((at, id): &(i64, String)) -> String {
+fn encode((at, id): &(i64, String)) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(format!("{at}:{id}"))
 }
 

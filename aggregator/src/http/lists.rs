@@ -4,9 +4,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use http::HeaderValue;
 use http::header::LINK;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemas::access::Caller;
 use schemas::record::{Crossing, CspGroup, Refusal as RefusedRequest};
 use schemas::subject::Subject;
@@ -147,22 +145,10 @@ fn list<T>(
 ) -> Response {
     let entries: Vec<Value> = listing.entries.iter().map(show).collect();
     let mut response = Json(entries).into_response();
-    if let Some(next) = &listing.next {
-        let mut link = format!(
-            "<{path}?{size_name}={}&after={}",
-            page.limit,
-            ask::encode(next)
-        );
-        for (name, value) in query {
-            if let Some(value) = value {
-                let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
-                link.push_str(&format!("&{name}={value}"));
-            }
-        }
-        link.push_str(">; rel=\"next\"");
-        if let Ok(link) = HeaderValue::from_str(&link) {
-            response.headers_mut().insert(LINK, link);
-        }
+    let next = listing.next.as_ref();
+    let link = next.and_then(|next| ask::link(path, query, (size_name, page), next));
+    if let Some(link) = link {
+        response.headers_mut().insert(LINK, link);
     }
     response
 }

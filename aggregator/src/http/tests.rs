@@ -1,5 +1,7 @@
 //! Queries on rows that a recorder wrote, through the router, on SQLite.
 
+mod sketches;
+
 use std::collections::BTreeMap;
 
 use axum::Extension;

@@ -73,6 +73,7 @@ impl<'a> Floor<'a> {
             snapshots: parts.snapshots.clone(),
             unacknowledged_max: parts.config.unacknowledged_max,
             flush_interval: parts.config.flush_interval(),
+            ranking_interval: parts.config.ranking_interval(),
         };
         Self {
             parts,

@@ -109,7 +109,7 @@ fn place(row: &AnyRow) -> Result<(i64, String), StoreError> {
     Ok((row.try_get("at_us")?, row.try_get("id")?))
 }
 
-fn record<T: DeserializeOwned>(row: &AnyRow) -> Result<T, StoreError> {
+pub(super) fn record<T: DeserializeOwned>(row: &AnyRow) -> Result<T, StoreError> {
     let text: String = row.try_get("record")?;
     serde_json::from_str(&text).map_err(|error| StoreError::Corrupt {
         column: "record",

@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use schemas::money::PICO_PER_USD;
-use schemas::record::{Crossing, CspGroup, Direction, Refusal, Rollup, SecondSums};
+use schemas::record::{Crossing, CspGroup, Direction, Refusal, Rollup, SecondSums, Sketch};
 use serde_json::{Value, json};
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe};
 
+use super::sketches::SketchRows;
 use super::{Store, StoreError, placeholders};
 
 const ROLLUP_KEYS: [&str; 10] = [
@@ -49,7 +50,7 @@ const REFUSAL_COLUMNS: [&str; 6] = [
     "record",
 ];
 /// Values of one statement, about. SQLite looks for the name of each value that is bound in a list of all names.
-const VALUES_PER_STATEMENT: usize = 210;
+pub(super) const VALUES_PER_STATEMENT: usize = 210;
 
 /// Records of one batch, of which only one of each row is kept, the newest where nothing else is said: one statement may
 /// not write a row twice.
@@ -61,6 +62,7 @@ pub(crate) struct Rows {
     signal_ids: HashSet<String>,
     groups: HashMap<(String, String, String), CspGroup>,
     refusals: Vec<Refusal>,
+    sketches: SketchRows,
 }
 
 type RollupKey = ([String; 9], i64);
@@ -109,11 +111,16 @@ impl Rows {
         self.refusals.push(refusal);
     }
 
+    pub(crate) fn add_sketch(&mut self, sketch: Sketch) {
+        self.sketches.add(sketch);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.rollups.is_empty()
             && self.signals.is_empty()
             && self.groups.is_empty()
             && self.refusals.is_empty()
+            && self.sketches.is_empty()
     }
 }
 
@@ -212,13 +219,14 @@ impl Store {
             }
             query.execute(&mut *transaction).await?;
         }
+        rows.sketches.write(&mut transaction).await?;
         transaction.commit().await?;
         Ok(())
     }
 }
 
 /// Places for the values of so many rows.
-fn tuples(rows: usize, columns: usize) -> String {
+pub(super) fn tuples(rows: usize, columns: usize) -> String {
     let tuple = |row| format!("({})", placeholders(1 + row * columns, columns));
     let tuples: Vec<_> = (0..rows).map(tuple).collect();
     tuples.join(", ")
@@ -249,7 +257,7 @@ fn upsert_rollups(rows: usize) -> String {
     )
 }
 
-type Statement<'q> = Query<'q, Any, AnyArguments>;
+pub(super) type Statement<'q> = Query<'q, Any, AnyArguments>;
 
 fn bind_rollup<'q>(mut query: Statement<'q>, key: &RollupKey, row: &RollupRow) -> Statement<'q> {
     for id in &key.0 {
@@ -314,7 +322,7 @@ fn bind_refusal<'q>(query: Statement<'q>, refusal: &Refusal) -> Result<Statement
         .bind(json_text(refusal)?))
 }
 
-fn json_text(record: &impl serde::Serialize) -> Result<String, StoreError> {
+pub(super) fn json_text(record: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(record).map_err(|error| StoreError::Corrupt {
         column: "record",
         reason: error.to_string(),

@@ -3,8 +3,8 @@
 
 use bus::Partition;
 use schemas::record::{
-    Amount, Crossing, CspGroup, Direction, Origin, Partial, PartialRecord, Recorded, Rollup,
-    SecondSums, Signal,
+    Amount, Crossing, CspGroup, Direction, Origin, Partial, PartialRecord, Ranking, RankingEntry,
+    Recorded, Rollup, SecondSums, Signal, Sketch, Spread,
 };
 use uuid::Uuid;
 
@@ -23,6 +23,10 @@ pub(crate) enum Outgoing {
         signal: Box<Signal>,
     },
     Rollup(Box<Rollup>),
+    Sketch {
+        key: String,
+        sketch: Box<Sketch>,
+    },
     Partial {
         key: String,
         partial: Box<PartialRecord>,
@@ -35,6 +39,7 @@ impl Outgoing {
         match self {
             Self::Signal { .. } => "signal",
             Self::Rollup(_) => "rollup",
+            Self::Sketch { .. } => "sketch",
             Self::Partial { .. } => "partial",
         }
     }
@@ -64,6 +69,14 @@ pub(crate) fn outgoing(partition: Partition, output: Output) -> Outgoing {
             signal: Box::new(Signal::CspGroup(group_record(partition, group))),
         },
         Output::Rollup(rollup) => Outgoing::Rollup(Box::new(rollup_record(partition, rollup))),
+        Output::Spread(spread) => Outgoing::Sketch {
+            key: spread.tenant.clone(),
+            sketch: Box::new(Sketch::Spread(spread_record(partition, spread))),
+        },
+        Output::Ranking(ranking) => Outgoing::Sketch {
+            key: ranking.tenant.clone(),
+            sketch: Box::new(Sketch::Ranking(ranking_record(partition, ranking))),
+        },
         Output::Partial(sum) => Outgoing::Partial {
             key: sum.scope.partition_key(),
             partial: Box::new(Recorded::Event(Partial {
@@ -188,5 +201,42 @@ fn second_record((second, sums): (u8, Sums)) -> SecondSums {
         units: units
             .map(|(name, sum)| (name.into_string(), count(sum)))
             .collect(),
+    }
+}
+
+fn spread_record(partition: Partition, spread: event::Spread) -> Spread {
+    Spread {
+        tenant: spread.tenant,
+        of: spread.of.name().to_owned(),
+        per: spread.per.name().to_owned(),
+        id: spread.id,
+        hour: spread.hour,
+        count: i64::try_from(spread.count).unwrap_or(i64::MAX),
+        missed_max: i64::try_from(spread.missed_max).unwrap_or(i64::MAX),
+        sketch: spread.sketch,
+        origin: origin(partition, spread.offset),
+    }
+}
+
+fn ranking_record(partition: Partition, ranking: event::Ranking) -> Ranking {
+    let amount = |amount: u128| Amount(i128::try_from(amount).unwrap_or(i128::MAX));
+    let entries = ranking
+        .ranked
+        .entries
+        .into_iter()
+        .map(|entry| RankingEntry {
+            id: entry.id,
+            count: amount(entry.count),
+            error: amount(entry.error),
+        });
+    Ranking {
+        tenant: ranking.tenant,
+        by: ranking.by.name().to_owned(),
+        meter: ranking.meter,
+        hour: ranking.hour,
+        entries: entries.collect(),
+        missing_max: amount(ranking.ranked.missing_max),
+        sum: amount(ranking.ranked.sum),
+        origin: origin(partition, ranking.offset),
     }
 }

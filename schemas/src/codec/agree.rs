@@ -86,6 +86,10 @@ proptest! {
     #[test]
     fn rollup(record in any_of::rollup()) { check(&record)?; }
     #[test]
+    fn spread(record in any_of::spread()) { check(&record)?; }
+    #[test]
+    fn ranking(record in any_of::ranking()) { check(&record)?; }
+    #[test]
     fn decision(record in any_of::decision()) { check(&record)?; }
     #[test]
     fn refusal(record in any_of::refusal()) { check(&record)?; }

@@ -276,6 +276,37 @@ prop_compose! {
 }
 
 prop_compose! {
+    pub(super) fn spread()(
+        (tenant, of, per, id) in (text(), text(), text(), text()),
+        hour in time(),
+        (count, missed_max) in any::<(i64, i64)>(),
+        sketch in vec(any::<u8>(), 0..40),
+        origin in origin(),
+    ) -> Spread {
+        Spread { tenant, of, per, id, hour, count, missed_max, sketch, origin }
+    }
+}
+
+prop_compose! {
+    fn ranking_entry()(id in text(), count in amount(), error in amount()) -> RankingEntry {
+        RankingEntry { id, count, error }
+    }
+}
+
+prop_compose! {
+    pub(super) fn ranking()(
+        (tenant, by) in (text(), text()),
+        meter in meter(),
+        hour in time(),
+        entries in vec(ranking_entry(), 0..4),
+        (missing_max, sum) in (amount(), amount()),
+        origin in origin(),
+    ) -> Ranking {
+        Ranking { tenant, by, meter, hour, entries, missing_max, sum, origin }
+    }
+}
+
+prop_compose! {
     fn cause()(
         (limit, crossing) in (text(), text()),
         policy_version: i64,

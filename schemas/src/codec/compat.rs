@@ -351,6 +351,38 @@ fn signals() {
 }
 
 #[test]
+fn sketches() {
+    let spread = |id: &str, sketch| Spread {
+        tenant: "acme".to_owned(),
+        of: "source".to_owned(),
+        per: "account".to_owned(),
+        id: id.to_owned(),
+        hour: at(0),
+        count: 2,
+        missed_max: 0,
+        sketch,
+        origin: origin(),
+    };
+    check(spread("alice", vec![0, 1, 2]), spread("", Vec::new()));
+    let entry = RankingEntry {
+        id: "u_9".to_owned(),
+        count: Amount(20_000_000_000_000),
+        error: Amount(1),
+    };
+    let ranking = |entries| Ranking {
+        tenant: "acme".to_owned(),
+        by: "user".to_owned(),
+        meter: Meter::Cost,
+        hour: at(0),
+        entries,
+        missing_max: Amount(0),
+        sum: Amount(30_000_000_000_000),
+        origin: origin(),
+    };
+    check(ranking(vec![entry]), ranking(Vec::new()));
+}
+
+#[test]
 fn decisions() {
     let cause = |reset_at| Cause {
         limit: "spend-a-month".to_owned(),

@@ -9,7 +9,7 @@ use super::format::{Format, split, unknown};
 use super::records::Record;
 use crate::record::{
     Alert, Auth, Command, Crossing, Csp, CspGroup, Dead, Decision, Key, Layout, Marker, Partial,
-    PolicyVersion, Refusal, Rollup, Usage,
+    PolicyVersion, Ranking, Refusal, Rollup, Spread, Usage,
 };
 use crate::time::Timestamp;
 use crate::topic;
@@ -40,6 +40,7 @@ fn formats(topic: &str) -> Option<Vec<&'static Format>> {
     const PARTIALS: &str = topic::PARTIALS.name();
     const SIGNALS: &str = topic::SIGNALS.name();
     const ROLLUPS: &str = topic::ROLLUPS.name();
+    const SKETCHES: &str = topic::SKETCHES.name();
     const DECISIONS: &str = topic::DECISIONS.name();
     const POLICIES: &str = topic::POLICIES.name();
     const KEYS: &str = topic::KEYS.name();
@@ -54,6 +55,7 @@ fn formats(topic: &str) -> Option<Vec<&'static Format>> {
         PARTIALS => vec![Partial::format(), Marker::format()],
         SIGNALS => vec![Crossing::format(), CspGroup::format()],
         ROLLUPS => vec![Rollup::format()],
+        SKETCHES => vec![Spread::format(), Ranking::format()],
         DECISIONS => vec![Decision::format()],
         POLICIES => vec![PolicyVersion::format(), Layout::format()],
         KEYS => vec![Key::format()],

@@ -9,7 +9,7 @@ use super::format::{Format, split, unknown};
 use super::{DecodeError, EncodeError, Wire};
 use crate::record::{
     Alert, Auth, Command, Crossing, Csp, CspGroup, Dead, Decision, Key, Layout, Marker, Partial,
-    PolicyRecord, PolicyVersion, Recorded, Refusal, Rollup, Signal, Usage,
+    PolicyRecord, PolicyVersion, Ranking, Recorded, Refusal, Rollup, Signal, Sketch, Spread, Usage,
 };
 
 /// A record with an Avro schema of its own.
@@ -54,6 +54,8 @@ records! {
     Crossing => "crossing", former [];
     CspGroup => "csp_group", former [];
     Rollup => "rollup", former [];
+    Spread => "spread", former [];
+    Ranking => "ranking", former [];
     Decision => "decision", former [];
     Refusal => "refusal", former [];
     Alert => "alert", former [];
@@ -115,6 +117,19 @@ impl Wire for Signal {
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         either(bytes, Signal::Crossing, Signal::CspGroup)
+    }
+}
+
+impl Wire for Sketch {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        match self {
+            Sketch::Spread(spread) => spread.encode(out),
+            Sketch::Ranking(ranking) => ranking.encode(out),
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        either(bytes, Sketch::Spread, Sketch::Ranking)
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) async fn missing_topics(kafka: &Secure) {
         panic!("made topics without a right to")
     };
     let expected = [
-        "13 topics do not show",
+        "14 topics do not show",
         "User:enforcer is not allowed to Create on topics weir.*",
         "--create --if-not-exists --topic weir.decisions.v1 --partitions 12 --replication-factor 1",
         "--config cleanup.policy=compact",

@@ -8,7 +8,7 @@ use bus::{Partition, Record};
 use bytes::Bytes;
 use proptest::prelude::*;
 use schemas::codec::Wire;
-use schemas::record::{Csp, CspRecord, Marker, Recorded, Signal, Usage, UsageRecord};
+use schemas::record::{Csp, CspRecord, Marker, Recorded, Signal, Sketch, Usage, UsageRecord};
 use schemas::topic::{CSP, PARTIALS, USAGE};
 
 use super::*;
@@ -141,6 +141,7 @@ fn usage(who: (usize, usize), id: u8, at: Timestamp, amount: i64) -> Usage {
         at,
         received_at: at,
         user: Some(format!("u{}", who.1)),
+        key: Some("k".to_owned()),
         provider: Some(["openai", "anthropic"][who.1].to_owned()),
         requests: 1,
         input_tokens: amount,
@@ -230,6 +231,14 @@ impl Said {
                 let dims = (&rollup.tenant, &rollup.user, &rollup.provider);
                 let about = format!("rollup {dims:?} {}", rollup.minute);
                 (about, rollup.origin.offset, encoded(&**rollup))
+            }
+            Outgoing::Sketch { sketch, .. } => {
+                let (what, tenant, kind, hour, origin) = match &**sketch {
+                    Sketch::Spread(s) => ("spread", &s.tenant, &s.id, s.hour, &s.origin),
+                    Sketch::Ranking(r) => ("ranking", &r.tenant, &r.by, r.hour, &r.origin),
+                };
+                let about = format!("{what} {tenant} {kind} {hour}");
+                (about, origin.offset, encoded(&**sketch))
             }
             Outgoing::Partial { partial, .. } => {
                 let Recorded::Event(sum) = &**partial else {
@@ -462,7 +471,7 @@ fn all_kinds_of_outputs_are_compared() {
     let event = |n: u8| Entry {
         wait_ms: 500,
         what: What::Event {
-            who: (0, 0),
+            who: (0, usize::from(n % 2)),
             id: n,
             behind_ms: 0,
             amount: 8,
@@ -484,6 +493,8 @@ fn all_kinds_of_outputs_are_compared() {
         let crossed = scopes.iter().any(|said| said.about.starts_with("crossing"));
         assert_eq!(crossed, topic == USAGE.name());
     }
-    let all = ["crossing", "group", "outcome", "partial", "rollup"];
+    let all = [
+        "crossing", "group", "outcome", "partial", "ranking", "rollup", "spread",
+    ];
     assert!(kinds.iter().map(String::as_str).eq(all), "{kinds:?}");
 }
