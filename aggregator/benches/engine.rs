@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
-use aggregator::Config;
 use aggregator::bare::{Bare, Call};
+use aggregator::{Config, Sketched};
 use schemas::policy::{Mode, Policy, Stale};
 use schemas::record::{Amount, LimitRecord, PolicyVersion};
 use schemas::subject::Identity;
@@ -92,7 +92,10 @@ impl Scene {
                 Self::Memory => 1_000,
                 _ => all.duplicates_max,
             },
-            sketches: self == Self::Sketches,
+            sketches: match self {
+                Self::Sketches => vec![Sketched::Usage],
+                _ => Vec::new(),
+            },
             state_bytes_max: 1 << 36,
             ..all
         }
@@ -252,7 +255,7 @@ fn flood() -> String {
     let config = Config {
         state_bytes_max: FLOOD_BYTES_MAX,
         duplicates_max: 100_000,
-        sketches: false,
+        sketches: Vec::new(),
         ..Config::default()
     };
     let policy = policy(Scene::OneLimit.limits());

@@ -32,10 +32,10 @@ pub struct Config {
     /// Totals, limits and crossings are the same. Stop cleanly before changing it: events that are counted again
     /// after a crash under another setting would be told in rows of both.
     pub rollup_by: Vec<RollupDimension>,
-    /// Whether sketches are kept: how many sources tried an account, accounts a source, and users a key, and which
-    /// users and sources use most, by hour. They cost a part of the time of each event. Limits and usage are the same
-    /// without.
-    pub sketches: bool,
+    /// Of which events sketches are kept, by hour: of sign-ins how many sources tried an account and accounts a source;
+    /// of usage how many users a key had, and which users and sources use most. Those of usage can cost as much time as
+    /// all else that is done with an event. Limits and usage are the same without.
+    pub sketches: Vec<Sketched>,
     /// What counters, scopes, minutes of usage and sketches of one partition may take in memory, in bytes. From a half
     /// on, sketches tell no more ids apart; from three quarters on, new minutes are told for their tenants alone; when all is taken, no counter is made for a subject that has
     /// none. The memory of duplicates is bounded by `duplicates_max`, at 26 bytes each.
@@ -70,6 +70,14 @@ pub enum RollupDimension {
     Source,
 }
 
+/// Events of which sketches can be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sketched {
+    Usage,
+    Auth,
+}
+
 impl RollupDimension {
     pub const ALL: [Self; 7] = [
         Self::Key,
@@ -92,7 +100,7 @@ impl Default for Config {
             csp_groups_max: 10_000,
             idle_s: 86_400,
             rollup_by: RollupDimension::ALL.to_vec(),
-            sketches: true,
+            sketches: vec![Sketched::Auth],
             state_bytes_max: 512 << 20,
             flush_interval_ms: 500,
             ranking_interval_s: 30,
@@ -179,7 +187,8 @@ impl Config {
             },
             groups_max: self.csp_groups_max,
             rollup_by: Breakdown::new(&self.rollup_by),
-            sketches: self.sketches,
+            sketch_usage: self.sketches.contains(&Sketched::Usage),
+            sketch_auth: self.sketches.contains(&Sketched::Auth),
             state_bytes_max: usize::try_from(self.state_bytes_max).unwrap_or(usize::MAX),
         }
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use schemas::partition::partition_of;
-use schemas::policy::Policy;
+use schemas::policy::{Policy, Stream};
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -53,10 +53,21 @@ pub(crate) struct Settings {
     pub(crate) groups_max: usize,
     /// By what usage per minute is told apart.
     pub(crate) rollup_by: Breakdown,
-    /// Whether sketches are kept of what is counted.
-    pub(crate) sketches: bool,
+    /// Whether sketches are kept of usage, and of sign-ins.
+    pub(crate) sketch_usage: bool,
+    pub(crate) sketch_auth: bool,
     /// What all that is kept may take in memory, without the memory of duplicates.
     pub(crate) state_bytes_max: usize,
+}
+
+impl Settings {
+    fn sketches(&self, stream: Stream) -> bool {
+        match stream {
+            Stream::Usage => self.sketch_usage,
+            Stream::Auth => self.sketch_auth,
+            Stream::Csp => false,
+        }
+    }
 }
 
 /// Which shard it is.
@@ -304,7 +315,7 @@ impl Engine {
         count_event(owner, (event, floor), &mut self.path, &mut teller);
         teller.event = None;
         owner.fall(&mut teller);
-        if self.settings.sketches {
+        if self.settings.sketches(stream) {
             let news = owner.sketch(stream, event, place.offset, teller.room);
             self.state.sketched.note(event.tenant, news);
         }

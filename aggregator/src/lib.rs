@@ -93,7 +93,7 @@ mod store;
 mod window;
 mod wire;
 
-pub use config::{Config, ConfigError, RollupDimension};
+pub use config::{Config, ConfigError, RollupDimension, Sketched};
 pub use ledger::Ledger;
 pub use replay::{EVENT_TOPICS, Found, LevelSummary, Replay, ReplayError, Summary};
 pub use service::{BuildError, Deps, RunError, Service};

@@ -329,7 +329,8 @@ pub(crate) fn settings() -> Settings {
         },
         groups_max: 3,
         rollup_by: Breakdown::new(&RollupDimension::ALL),
-        sketches: true,
+        sketch_usage: true,
+        sketch_auth: true,
         state_bytes_max: 1 << 30,
     }
 }

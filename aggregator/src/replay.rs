@@ -141,7 +141,8 @@ impl Replay {
         config.check()?;
         // Of what a policy would have done they say nothing.
         let settings = Settings {
-            sketches: false,
+            sketch_usage: false,
+            sketch_auth: false,
             ..config.settings()
         };
         let mut shards = BTreeMap::new();

@@ -19,17 +19,19 @@ const COUNTED_WITHIN: Duration = Duration::from_secs(120);
 
 struct Place {
     kafka: Kafka,
-    store: String,
+    config: String,
     _postgres: Postgres,
 }
 
 impl Place {
     async fn start() -> Self {
         let (kafka, postgres) = tokio::join!(Kafka::start(), Postgres::start());
-        let store = format!("[store]\nurl = \"{}\"\n", postgres.fresh_database().await);
+        let url = postgres.fresh_database().await;
+        let config =
+            format!("[store]\nurl = \"{url}\"\n[aggregator]\nsketches = [\"auth\", \"usage\"]\n");
         Self {
             kafka,
-            store,
+            config,
             _postgres: postgres,
         }
     }
@@ -40,7 +42,7 @@ impl Place {
             ..Options::up(trace::LIMIT)
         };
         let options = options
-            .with_config(&self.store)
+            .with_config(&self.config)
             .on(Some(self.kafka.bootstrap()));
         Weir::start(options).await
     }

@@ -23,7 +23,7 @@ const SMALL: usize = 8_000;
 fn engine(state_bytes_max: usize) -> Engine {
     let settings = Settings {
         state_bytes_max,
-        sketches: false,
+        sketch_usage: false,
         ..settings()
     };
     Engine::new(usage_engine(0, 1).shard(), settings)

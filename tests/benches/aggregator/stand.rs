@@ -25,7 +25,7 @@ hard = 100000
 mode = \"block\"
 ";
 /// Nothing but the tenant's rollup is made besides the sums, as the peer makes none at all.
-const NO_ROLLUPS: &str = "[aggregator]\nrollup_by = []\nsketches = false\n";
+const NO_ROLLUPS: &str = "[aggregator]\nrollup_by = []\n";
 const PATIENCE: Duration = Duration::from_secs(300);
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is asked how far it is.

@@ -157,7 +157,7 @@ fn usage_tells_users_of_keys_and_who_uses_most() {
 #[test]
 fn nothing_is_kept_of_it_when_it_is_off() {
     let off = Settings {
-        sketches: false,
+        sketch_auth: false,
         ..settings()
     };
     let mut engine = engine(Stream::Auth, off);
