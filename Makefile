@@ -4,7 +4,7 @@
 CARGO ?= cargo
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help demo test conformance soak fuzz bench lint needs-build needs-test
+.PHONY: help demo test conformance soak fuzz mutants bench lint needs-build needs-test
 
 help:
 	@echo "make demo   build weir and watch it count, decide and refuse"
@@ -13,6 +13,7 @@ help:
 	@echo "make conformance   what the log must do for Kafka's clients, case by case; BOOTSTRAP=host:port for one that runs"
 	@echo "make soak   counting against models by the 100,000 cases, crashes, faults and a cluster's trouble by the hundred, and compaction at size, with their figures"
 	@echo "make fuzz   garbage for the embedded log, FUZZ_SECONDS of each kind (600)"
+	@echo "make mutants   whether a test notices each small change of the files that count; hours"
 	@echo "make bench  the benches, with their numbers"
 
 demo: needs-build
@@ -42,6 +43,9 @@ soak: needs-test
 
 fuzz: needs-build
 	scripts/fuzz
+
+mutants: needs-build
+	scripts/mutants
 
 bench: needs-build
 	$(CARGO) bench --workspace --locked

@@ -142,7 +142,8 @@ async fn a_tenant_sees_its_own_and_nothing_else() {
 
 #[tokio::test]
 async fn spreads_and_those_who_use_most_are_told_with_their_error() {
-    let config = "[aggregator]\nranking_interval_s = 1\n".to_owned();
+    let config =
+        "[aggregator]\nsketches = [\"auth\", \"usage\"]\nranking_interval_s = 1\n".to_owned();
     let options = Options::up(POLICY);
     let weir = Weir::start(Options { config, ..options }).await;
     let client = weir.client();

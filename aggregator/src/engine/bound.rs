@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use schemas::subject::Identity;
+use schemas::subject::{Identity, Subject};
 
 use super::*;
 use crate::event::PartialSum;
@@ -200,14 +200,21 @@ impl Run {
         totals
     }
 
-    /// What was said of tenants themselves.
-    fn own_crossings(&self) -> Vec<&Output> {
-        let is_own = |output: &&Output| match output {
-            Output::Crossing(crossing) => crossing.limit == "own",
-            Output::Prolonged(prolonged) => prolonged.crossing.limit == "own",
-            other => panic!("{other:?} was not asked for"),
-        };
-        self.crossings.iter().filter(is_own).collect()
+    /// What was said of tenants themselves, tenant by tenant: which of two comes first with one record can depend on what
+    /// else is counted of them.
+    fn own_crossings(&self) -> BTreeMap<&Subject, Vec<&Output>> {
+        let mut own: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for output in &self.crossings {
+            let crossing = match output {
+                Output::Crossing(crossing) => crossing,
+                Output::Prolonged(prolonged) => &prolonged.crossing,
+                other => panic!("{other:?} was not asked for"),
+            };
+            if crossing.limit == "own" {
+                own.entry(&crossing.subject).or_default().push(output);
+            }
+        }
+        own
     }
 }
 

@@ -22,6 +22,8 @@ const KEYS_OF_A_TENANT: usize = 100;
 const FROM_SECONDS: i64 = 1_760_000_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
+type Sender = ThreadedProducer<DefaultProducerContext>;
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Form {
     /// Structured CloudEvents.
@@ -75,33 +77,42 @@ impl Keys {
 impl Load {
     /// Writes all events, and gives the mean size of a value.
     pub(crate) fn fill(&self, stand: &Stand) -> usize {
-        let mut config = ClientConfig::new();
-        config
-            .set("bootstrap.servers", stand.bootstrap())
-            .set("enable.idempotence", "true")
-            .set("compression.type", "lz4")
-            .set("linger.ms", "20");
-        let producer: ThreadedProducer<DefaultProducerContext> =
-            config.create().expect("a producer");
+        let producer = producer(stand);
         let mut random = SmallRng::seed_from_u64(7);
         let keys = Keys::of(self);
         let mut bytes = 0;
         for number in 0..self.events {
             let key = keys.next(&mut random);
-            let tenant = format!("t{}", key / KEYS_OF_A_TENANT);
-            let at = time_of(number);
-            let value = self.value(number, key, &tenant, &mut random);
-            bytes += value.len();
-            let key = format!("k{key}");
-            let record = BaseRecord::<[u8], [u8]>::to(TOPIC)
-                .key(key.as_bytes())
-                .payload(&value)
-                .partition(partition_of(tenant.as_bytes(), PARTITIONS))
-                .timestamp(at.as_micros() / 1_000);
-            send_when_room(&producer, record);
+            bytes += self.send(&producer, (number, key), &mut random);
         }
         producer.flush(10 * PATIENCE).expect("all is sent");
         bytes / self.events.max(1)
+    }
+
+    /// Writes one event after them.
+    pub(crate) fn one_more(&self, stand: &Stand) {
+        let producer = producer(stand);
+        self.send(&producer, (self.events, 0), &mut SmallRng::seed_from_u64(8));
+        producer.flush(PATIENCE).expect("it is sent");
+    }
+
+    /// Writes the event of this number, and gives the size of its value.
+    fn send(
+        &self,
+        producer: &Sender,
+        (number, key): (usize, usize),
+        random: &mut impl Rng,
+    ) -> usize {
+        let tenant = format!("t{}", key / KEYS_OF_A_TENANT);
+        let value = self.value(number, key, &tenant, random);
+        let key = format!("k{key}");
+        let record = BaseRecord::<[u8], [u8]>::to(TOPIC)
+            .key(key.as_bytes())
+            .payload(&value)
+            .partition(partition_of(tenant.as_bytes(), PARTITIONS))
+            .timestamp(time_of(number).as_micros() / 1_000);
+        send_when_room(producer, record);
+        value.len()
     }
 
     fn value(&self, number: usize, key: usize, tenant: &str, random: &mut impl Rng) -> Vec<u8> {
@@ -127,6 +138,16 @@ impl Load {
             }
         }
     }
+}
+
+fn producer(stand: &Stand) -> Sender {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", stand.bootstrap())
+        .set("enable.idempotence", "true")
+        .set("compression.type", "lz4")
+        .set("linger.ms", "20");
+    config.create().expect("a producer")
 }
 
 fn time_of(number: usize) -> Timestamp {

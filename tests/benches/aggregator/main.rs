@@ -5,6 +5,8 @@
 //! what is asked, `rollups` or `wide` (see [`Work`]), or else one sliding minute of tokens for each key. The CPU time is
 //! that of the whole process, from a fifth of the events counted until all are: user and kernel, by `/proc`.
 //!
+//! Then it is started again on its snapshots, and the time taken until one more event is counted.
+//!
 //! Beside it, on the same topic in the same run, a Kafka Streams program, where `WEIR_BENCH_PEER` names a folder with
 //! its jar and a folder `lib` with what that needs. It is started as
 //! `java -cp … Baseline run BOOTSTRAP TOPIC EVENTS ring mem alos` and reports `… events/cpu-second`. It sums the number
@@ -36,9 +38,9 @@ fn main() {
         );
     }
     say(
-        "| events | keys | asked | Weir, events per CPU second | resident, MiB | the peer, events per CPU second |",
+        "| events | keys | asked | Weir, events per CPU second | resident, MiB | the peer, events per CPU second | restart, s |",
     );
-    say("| --- | --- | --- | --- | --- | --- |");
+    say("| --- | --- | --- | --- | --- | --- | --- |");
     for case in cases.split_whitespace() {
         let (load, work) = case_of(case, events);
         let line = runtime.block_on(measure(&load, work, peer.as_ref()));
@@ -83,8 +85,10 @@ async fn measure(load: &Load, work: Work, peer: Option<&Peer>) -> String {
         (Some(peer), Form::Json, Work::Sums) => peer.run(&stand.bootstrap(), load.events),
         _ => None,
     };
+    load.one_more(&stand);
+    let restarted = stand.restart(load.events + 1).await;
     format!(
-        "| {} {:?}, {bytes} B | {}, {:?} | {work:?} | {:.0} | {:.0} | {} |",
+        "| {} {:?}, {bytes} B | {}, {:?} | {work:?} | {:.0} | {:.0} | {} | {:.1} |",
         load.events,
         load.form,
         load.keys,
@@ -92,6 +96,7 @@ async fn measure(load: &Load, work: Work, peer: Option<&Peer>) -> String {
         ours.per_cpu_second,
         ours.resident_mib,
         theirs.map_or_else(|| "–".to_owned(), |rate| format!("{rate:.0}")),
+        restarted.as_secs_f64(),
     )
 }
 

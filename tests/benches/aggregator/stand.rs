@@ -1,6 +1,6 @@
 //! A Kafka, and a Weir whose aggregator is a process of its own.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -144,6 +144,18 @@ impl Stand {
             per_cpu_second: (last - first) / (at_last - at_first).as_secs_f64(),
             resident_mib,
         }
+    }
+
+    /// Starts it again on what it left: how long until `events` are counted, of which all but the newest were before.
+    #[expect(clippy::disallowed_methods, reason = "a bench measures wall time")]
+    pub(crate) async fn restart(&mut self, events: usize) -> Duration {
+        let from = Instant::now();
+        self.aggregator.start_again().await;
+        self.counted(events).await;
+        let restarted = from.elapsed();
+        let ended = self.aggregator.terminate(STOP_PATIENCE);
+        assert!(ended.is_some(), "the aggregator ends");
+        restarted
     }
 
     /// Waits until at least so many events are counted: how many, and the CPU time until then.
