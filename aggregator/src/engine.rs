@@ -397,6 +397,9 @@ impl Engine {
         if policy.version <= self.plan.policy.version {
             return;
         }
+        // A day that is over may not be over in the tenant's new zone: whether it counts there must not depend on when
+        // it was last dropped what is over.
+        self.forget();
         let plan = Plan::new(policy, self.shard.kind, &mut self.state.series);
         let old = std::mem::replace(&mut self.plan, plan);
         let (now, lateness) = (self.state.now, self.settings.patience.lateness);

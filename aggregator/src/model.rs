@@ -274,6 +274,17 @@ impl NaiveCounter {
         }
     }
 
+    /// Whether it is a calendar's whose period is over by `floor`, with nothing standing on it.
+    pub(crate) fn is_over(&self, floor: Timestamp) -> bool {
+        match self.terms.window {
+            Window::Calendar(period) => {
+                let (_, end) = bounds(period, self.terms.zone, self.head);
+                self.standing.is_empty() && end <= floor
+            }
+            Window::Sliding { .. } | Window::Bucket { .. } => false,
+        }
+    }
+
     /// Stands under the second limits instead of the first, as of `at`, when time has passed to `passed`.
     pub(crate) fn reform(
         &mut self,

@@ -203,6 +203,9 @@ impl Naive {
         let (new, tenants) = (&self.policy, &self.tenants);
         self.counters.retain(|(name, subject), counter| {
             let tenant = subject.tenant_id().unwrap();
+            if counter.is_over(tenants[tenant.as_str()].floor(now)) {
+                return false;
+            }
             let (before, after) = (
                 limits_of(&old, name, &tenant),
                 limits_of(new, name, &tenant),
