@@ -37,8 +37,8 @@ pub struct Config {
     /// all else that is done with an event. Limits and usage are the same without.
     pub sketches: Vec<Sketched>,
     /// What counters, scopes, minutes of usage and sketches of one partition may take in memory, in bytes. From a half
-    /// on, sketches tell no more ids apart; from three quarters on, new minutes are told for their tenants alone; when all is taken, no counter is made for a subject that has
-    /// none. The memory of duplicates is bounded by `duplicates_max`, at 26 bytes each.
+    /// on, sketches tell no more ids apart; from three quarters on, new minutes are told for their tenants alone; when
+    /// all is taken, no counter is made for a subject that has none. The memory of duplicates is bounded by `duplicates_max`, at 26 bytes each.
     pub state_bytes_max: u64,
 
     /// From one telling of usage per minute to the next, in milliseconds.

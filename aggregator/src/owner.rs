@@ -248,14 +248,9 @@ impl Owner {
         }
         let name = name.as_str();
         let next = match changes.is_empty() {
-            true => kept.falls_at(),
-            false => {
-                kept.note(&changes, teller.offset);
-                teller.tell(name, changes);
-                kept.counter.next_fall(rules, Timestamp::MAX)
-            }
+            true => earlier(kept.falls_at(), kept.prolong(name, rules, teller)),
+            false => kept.tell(name, rules, changes, teller),
         };
-        let next = earlier(next, kept.prolong(name, rules, teller));
         reschedule(&mut self.falls, place, kept, next);
     }
 
@@ -280,10 +275,7 @@ impl Owner {
             let (name, kept) = self.subjects.get_mut(place).named(series);
             let mut changes = Vec::new();
             kept.counter.fall(rules, by, &mut changes);
-            kept.note(&changes, teller.offset);
-            teller.tell(name, changes);
-            let next = kept.counter.next_fall(rules, Timestamp::MAX);
-            let next = earlier(next, kept.prolong(name, rules, teller));
+            let next = kept.tell(name, rules, changes, teller);
             reschedule(&mut self.falls, place, kept, next);
         }
     }
@@ -338,10 +330,7 @@ impl Owner {
                         passed,
                     };
                     kept.counter.reform(reform, &mut changes);
-                    kept.note(&changes, teller.offset);
-                    teller.tell(name, changes);
-                    let next = kept.counter.next_fall(rules, Timestamp::MAX);
-                    let next = earlier(next, kept.prolong(name, rules, teller));
+                    let next = kept.tell(name, rules, changes, teller);
                     reschedule(&mut self.falls, place, kept, next);
                 }
                 None => {

@@ -1,8 +1,8 @@
 //! Rows for queries, in SQLite or PostgreSQL: usage per minute, sketches per hour, crossings, groups of violations,
 //! refusals.
 //!
-//! Every write is an upsert of absolute values in which the newest origin wins (or the largest count), so that writing a record twice, or
-//! an old one late, changes nothing. One SQL text serves both databases.
+//! Every write is an upsert of absolute values in which the newest origin wins (or the largest count), so that writing a
+//! record twice, or an old one late, changes nothing. One SQL text serves both databases.
 
 mod list;
 mod query;

@@ -5,6 +5,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemas::access::Caller;
+use schemas::policy::{Meter, MeterError};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
 
@@ -18,6 +19,13 @@ pub(super) fn subject(text: &str, caller: &Caller) -> Result<Option<Subject>, Re
         detail: error.to_string(),
     })?;
     Ok(Some(subject).filter(|subject| caller.may_see(subject)))
+}
+
+pub(super) fn meter(text: &str) -> Result<Meter, Refusal> {
+    text.parse().map_err(|error: MeterError| Refusal::Bad {
+        parameter: "meter",
+        detail: error.to_string(),
+    })
 }
 
 pub(super) fn time(parameter: &'static str, text: &str) -> Result<Timestamp, Refusal> {

@@ -92,10 +92,7 @@ pub(super) async fn top(
     refuse(&params.of, "of")?;
     refuse(&params.per, "per")?;
     let by = dimension("by", params.by.as_deref())?;
-    let meter = params.meter.as_deref().unwrap_or_default();
-    let meter: Meter = meter
-        .parse()
-        .map_err(|error: schemas::policy::MeterError| bad("meter", error.to_string()))?;
+    let meter = ask::meter(params.meter.as_deref().unwrap_or_default())?;
     if !is_measured(by, &meter) {
         let detail =
             "what is ranked: by=user&meter=requests, by=user&meter=cost, by=source&meter=requests";

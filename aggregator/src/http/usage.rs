@@ -91,13 +91,7 @@ pub(super) async fn usage(
 }
 
 fn check(params: &Params) -> Result<Asked, Refusal> {
-    let meter = params
-        .meter
-        .parse()
-        .map_err(|error: schemas::policy::MeterError| Refusal::Bad {
-            parameter: "meter",
-            detail: error.to_string(),
-        })?;
+    let meter = ask::meter(&params.meter)?;
     let mut group_by = Vec::new();
     for name in params.group_by.iter().flat_map(|names| names.split(',')) {
         let dimension = Dimension::named(name.trim()).ok_or_else(|| Refusal::Bad {

@@ -191,8 +191,22 @@ impl Kept {
         self.notice.as_ref().is_some_and(|n| !n.told.is_empty())
     }
 
+    /// Tells changes, and what falls later than was told. Returns when to look at it next.
+    pub(super) fn tell(
+        &mut self,
+        name: &str,
+        rules: Rules<'_>,
+        changes: Vec<Change<'_>>,
+        teller: &mut Teller<'_>,
+    ) -> Option<Timestamp> {
+        self.note(&changes, teller.offset);
+        teller.tell(name, changes);
+        let falls_at = self.counter.next_fall(rules, Timestamp::MAX);
+        earlier(falls_at, self.prolong(name, rules, teller))
+    }
+
     /// Takes note of what is being told, by the record at `offset`.
-    pub(super) fn note(&mut self, changes: &[Change<'_>], offset: i64) {
+    fn note(&mut self, changes: &[Change<'_>], offset: i64) {
         for change in changes.iter().filter(|change| change.level.name == HARD) {
             let told = &mut self.notice.get_or_insert_default().told;
             told.retain(|told| told.limit != change.limit.name);

@@ -9,7 +9,7 @@ use crate::room::Room;
 use crate::sketch::{Hours, News};
 
 impl Owner {
-    /// Adds an event that was counted, the record at `offset`, to the sketches. Of reports there are none.
+    /// Adds an event that was counted, the record at `offset`, to the sketches.
     pub(crate) fn sketch(
         &mut self,
         stream: Stream,
@@ -17,9 +17,6 @@ impl Owner {
         offset: i64,
         room: &mut Room,
     ) -> News {
-        if stream == Stream::Csp {
-            return News::default();
-        }
         let hours = self.sketches.get_or_insert_with(|| {
             room.charge(Hours::new_bytes());
             Box::default()

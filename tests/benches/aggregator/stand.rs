@@ -138,8 +138,7 @@ impl Stand {
         let (last, at_last) = self.counted(events).await;
         assert_eq!(last, events as f64, "each event is counted once");
         let resident_mib = resident_mib(self.aggregator.id());
-        let ended = self.aggregator.terminate(STOP_PATIENCE);
-        assert!(ended.is_some(), "the aggregator ends");
+        self.stop();
         Taken {
             per_cpu_second: (last - first) / (at_last - at_first).as_secs_f64(),
             resident_mib,
@@ -153,9 +152,13 @@ impl Stand {
         self.aggregator.start_again().await;
         self.counted(events).await;
         let restarted = from.elapsed();
+        self.stop();
+        restarted
+    }
+
+    fn stop(&mut self) {
         let ended = self.aggregator.terminate(STOP_PATIENCE);
         assert!(ended.is_some(), "the aggregator ends");
-        restarted
     }
 
     /// Waits until at least so many events are counted: how many, and the CPU time until then.
