@@ -70,6 +70,9 @@ pub(crate) struct Shard {
     saved: Option<i64>,
     /// When it was begun.
     saved_at: Timestamp,
+    /// It is still on its way. Until it is written, or was not, there is no other: a later one would have to wait for
+    /// the acknowledgement of everything that this one waits for, since all of that was said before it too.
+    is_saving: bool,
     /// What follows from records that were taken and can wait to be told until the shard is tended.
     untold: Vec<Output>,
     /// When spreads were told, and rankings.
@@ -102,6 +105,7 @@ impl Shard {
             is_caught_up: false,
             saved,
             saved_at: now,
+            is_saving: false,
             untold: Vec::new(),
             spreads_told_at: now,
             rankings_told_at: now,
@@ -330,9 +334,9 @@ impl Shard {
         .await
     }
 
-    /// Whether the last snapshot is old enough for another one, and anything was taken since.
+    /// Whether the last snapshot is written and old enough for another one, and anything was taken since.
     pub(crate) fn is_snapshot_due(&self, now: Timestamp, interval: Duration) -> bool {
-        interval <= now.since(self.saved_at) && self.has_news()
+        !self.is_saving && interval <= now.since(self.saved_at) && self.has_news()
     }
 
     /// Whether anything was taken since the last snapshot.
@@ -347,7 +351,7 @@ impl Shard {
         self.tell_untold().await
     }
 
-    /// A snapshot, after [`Shard::tell`]. It takes long where many keys are counted, and belongs on a thread of its own.
+    /// A snapshot, after [`Shard::tell`] and once the one before it was [written](Shard::written). It takes long where many keys are counted, and belongs on a thread of its own.
     pub(crate) fn snapshot(&mut self, now: Timestamp) -> Result<Snapshot, ShardError> {
         let partition = self.partition;
         let since = Stopwatch::start();
@@ -357,6 +361,7 @@ impl Shard {
         let bytes = bytes.map_err(|error| ShardError::Encode { partition, error })?;
         let next_offset = self.engine.next_offset();
         (self.saved, self.saved_at) = (Some(next_offset), now);
+        self.is_saving = true;
         Ok(Snapshot {
             partition,
             next_offset,
@@ -368,9 +373,11 @@ impl Shard {
         })
     }
 
-    /// The last snapshot was not written: another one is due, even if nothing comes.
-    pub(crate) fn not_saved(&mut self) {
-        self.saved = None;
+    /// Takes note of what became of the last snapshot. Where it was not written another one is due, even if nothing
+    /// comes.
+    pub(crate) fn written(&mut self, written: Written) {
+        self.is_saving = false;
+        self.saved = written.next_offset;
     }
 
     fn show(&self) {

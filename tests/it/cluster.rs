@@ -321,14 +321,19 @@ async fn all_is_counted(client: &Client, done: &Done) {
 
 async fn decisions_are_right(client: &Client, done: &Done) {
     for tenant in &done.live {
+        let subject = format!("tenant/{tenant}");
         eventually("the refusal", PATIENCE, async || {
             match client.forward_auth(tenant).await.status {
                 429 => Ok(()),
-                status => Err(format!("{tenant}: {status}")),
+                status => {
+                    let asked = [("subject", subject.as_str())];
+                    let signals = client.list("/v1/signals", &asked).await;
+                    let decisions = client.list("/v1/decisions", &asked).await;
+                    Err(format!("{tenant}: {status}; {signals:#?}; {decisions:#?}"))
+                }
             }
         })
         .await;
-        let subject = format!("tenant/{tenant}");
         // Listed from rows, which come a moment after the log's record of it.
         eventually("the decision", PATIENCE, async || {
             let decisions = client.list("/v1/decisions", &[("subject", &subject)]).await;

@@ -234,8 +234,8 @@ impl<'a> Floor<'a> {
 
     /// Leaves a snapshot of every shard that has taken anything since its last one.
     async fn snapshot_all(&mut self, consumer: &Consumer) -> Result<(), CountError> {
-        let encodes = |seat: &Seat| matches!(seat, Seat::Encoding(_));
-        while self.seats.values().any(encodes) {
+        // A shard's last snapshot follows the one that is on its way.
+        while !self.making.is_empty() {
             self.wait(consumer).await?;
         }
         let now = self.parts.clock.now();
@@ -275,16 +275,14 @@ impl<'a> Floor<'a> {
                 self.making.push(Box::pin(write));
                 self.put_back(partition, shard).await
             }
-            Made::Written(Written {
-                partition,
-                next_offset,
-            }) => {
-                match (next_offset, self.seats.get_mut(&partition)) {
+            Made::Written(written) => {
+                let partition = written.partition;
+                if let Some(Seat::Counting(shard)) = self.seats.get_mut(&partition) {
+                    shard.written(written);
+                }
+                if let Some(next_offset) = written.next_offset {
                     // Tools that show lag learn from it how far snapshots are.
-                    (Some(next_offset), _) => consumer.commit(partition, next_offset),
-                    (None, Some(Seat::Counting(shard))) => shard.not_saved(),
-                    // The next one is being made.
-                    (None, _) => {}
+                    consumer.commit(partition, next_offset);
                 }
                 Ok(())
             }
