@@ -4,6 +4,7 @@
 mod ask;
 mod limits;
 mod lists;
+mod operations;
 mod sketches;
 mod usage;
 
@@ -19,6 +20,8 @@ use schemas::policy::Policy;
 use schemas::problem::{FieldError, Problem};
 
 use crate::store::{Store, StoreError};
+
+pub use operations::OPERATIONS;
 
 /// What the handlers share.
 #[derive(Clone)]

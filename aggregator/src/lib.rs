@@ -94,6 +94,7 @@ mod window;
 mod wire;
 
 pub use config::{Config, ConfigError, RollupDimension, Sketched};
+pub use http::OPERATIONS;
 pub use ledger::Ledger;
 pub use replay::{EVENT_TOPICS, Found, LevelSummary, Replay, ReplayError, Summary};
 pub use service::{BuildError, Deps, RunError, Service};

@@ -23,4 +23,5 @@ mod watch;
 mod wire;
 
 pub use config::{Config, ConfigError};
+pub use http::OPERATIONS;
 pub use service::{BuildError, Deps, Refusal, RunError, Service};

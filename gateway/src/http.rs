@@ -1,5 +1,6 @@
 //! The check endpoints, for gateways that are not written in Rust.
 
+mod operations;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -24,10 +25,10 @@ use crate::handle::Handle;
 use crate::reply::Reply;
 use crate::request::Ask;
 use crate::{ask, headers, json, layer};
+use operations::ROLES;
 use refusal::Refusal;
 
-/// Who may ask for checks.
-const ROLES: [Role; 2] = [Role::Ingest, Role::Gateway];
+pub use operations::OPERATIONS;
 
 /// A gateway's own key, where `Authorization` is its client's and is passed on.
 const OWN_AUTHORIZATION: HeaderName = HeaderName::from_static("x-weir-authorization");
@@ -148,7 +149,7 @@ impl App {
         let now = self.handle.shared().clock.now();
         self.keys
             .read()
-            .authorize(authorization(headers), &ROLES, now)
+            .authorize(authorization(headers), ROLES, now)
     }
 
     fn counted<T>(&self, answered: Result<T, Refusal>) -> Result<T, Refusal> {

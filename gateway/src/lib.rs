@@ -34,5 +34,6 @@ mod wire;
 
 pub use config::{Config, ConfigError};
 pub use handle::Handle;
+pub use http::OPERATIONS;
 pub use layer::{RequestId, WeirLayer};
 pub use run::{BuildError, Deps, RunError, Service};

@@ -1,5 +1,7 @@
 //! The routes: events from apps and gateways, reports from browsers.
 
+mod operations;
+
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{
@@ -25,6 +27,8 @@ use crate::budget::Share;
 use crate::caller::Caller;
 use crate::refusal::Refusal;
 use crate::run::App;
+
+pub use operations::OPERATIONS;
 
 /// Bodies above this are read on a thread of their own: parsing one takes longer than a request may hold a worker.
 const LARGE_BODY_BYTES: usize = 128 << 10;

@@ -21,4 +21,5 @@ mod tests;
 mod throttle;
 
 pub use config::Config;
+pub use http::OPERATIONS;
 pub use run::{Deps, Service};

@@ -1,6 +1,8 @@
 //! `GET /v1/alerts`: what was told, to whom, and how that went. The caller is found in the request, put there by
 //! whoever authenticates the management plane.
 
+mod operations;
+
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Response};
@@ -20,6 +22,8 @@ use serde_json::{Value, json};
 use crate::alert::Kind;
 use crate::message::data_of;
 use crate::store::{Cursor, Delivery, Filter, Listed, Store};
+
+pub use operations::OPERATIONS;
 
 /// Alerts on a page unless asked otherwise, and at most.
 const PAGE_MAX: usize = 1_000;

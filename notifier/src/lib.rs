@@ -29,6 +29,7 @@ mod store;
 mod wire;
 
 pub use config::{ChannelConfig, ChannelKind, Config, ConfigError, Secret, Tls};
+pub use http::OPERATIONS;
 pub use run::{BuildError, Deps, RunError, Service};
 
 #[cfg(test)]

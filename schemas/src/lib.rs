@@ -6,12 +6,13 @@
 //! - [`topic`]: every topic as a typed constant; [`partition`] says where a key lives.
 //! - [`record`]: the records of each topic, one Avro schema each; [`codec`] turns them into bytes and back.
 //! - [`cloudevents`]: JSON events from outside, read into records.
-//! - [`access`]: keys and callers. [`address`]: one form for client addresses. [`problem`]: errors as HTTP answers tell them.
+//! - [`access`]: keys and callers. [`api`]: every call over HTTP, who may make it, and its OpenAPI description. [`address`]: one form for client addresses. [`problem`]: errors as HTTP answers tell them.
 //!
 //! No tokio, no I/O, no clock. `apache-avro` is named here and nowhere else.
 
 pub mod access;
 pub mod address;
+pub mod api;
 pub mod calendar;
 pub mod cloudevents;
 pub mod codec;

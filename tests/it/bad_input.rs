@@ -203,7 +203,7 @@ async fn check_callers(weir: &Weir) {
         &["unknown"],
     )
     .await;
-    let acme = client.with_secret(&weir.create_key("ingest", "acme").await);
+    let acme = client.with_secret(&weir.create_key("ingest", Some("acme")).await);
     let other = event(&[("subject", json!("other"))]);
     check(&acme, BATCH, format!("[{other}]"), 403, &["another", "/0"]).await;
     // An ingest key reads nothing, and an operator's token is not for events.

@@ -1,6 +1,7 @@
 //! End-to-end tests: one target, linked once.
 
 mod apart;
+mod authorization;
 mod bad_input;
 mod bus;
 mod cluster;

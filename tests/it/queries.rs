@@ -111,7 +111,7 @@ async fn usage_is_grouped_and_told_as_csv() {
 #[tokio::test]
 async fn a_tenant_sees_its_own_and_nothing_else() {
     let (weir, client) = start().await;
-    let other = client.with_secret(&weir.create_key("tenant", "other").await);
+    let other = client.with_secret(&weir.create_key("tenant", Some("other")).await);
     let query = [("subject", "tenant/other"), ("meter", "tokens")];
     // The two tenants lie in partitions that are counted apart: that acme is refused says nothing of this one.
     eventually("its own usage", SOON, async || {
@@ -172,7 +172,7 @@ async fn spreads_and_those_who_use_most_are_told_with_their_error() {
         })
         .await;
         // Nobody else's.
-        let other = client.with_secret(&weir.create_key("tenant", "other").await);
+        let other = client.with_secret(&weir.create_key("tenant", Some("other")).await);
         assert_eq!(other.get(path, query).await["entries"], json!([]), "{path}");
     }
     let told = client.get(spread.0, &spread.1).await;

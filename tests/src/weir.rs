@@ -136,31 +136,58 @@ impl Weir {
         other.client_with(own.ingest_key(), own.operator_token())
     }
 
-    /// Makes a key or token of `role` for `tenant`, by the command that an operator would use, and gives its secret
-    /// once it is known.
+    /// Makes a key or token of `role` for `tenant`, or for the whole platform, by the command that an operator would
+    /// use, and gives its secret once it is known.
     ///
     /// # Panics
     /// When that fails.
-    pub async fn create_key(&self, role: &str, tenant: &str) -> String {
-        let mut create = command("key");
-        create.args(["create", "--role", role, "--tenant", tenant, "--data"]);
-        let output = create.arg(self.data_folder()).output().expect("weir runs");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let made: Value = serde_json::from_slice(&output.stdout).expect("a line of JSON");
+    pub async fn create_key(&self, role: &str, tenant: Option<&str>) -> String {
+        let tenant = tenant.map_or(vec![], |tenant| vec!["--tenant", tenant]);
+        let made = self.key_command("create", &[&["--role", role][..], &tenant].concat());
+        let made: Value = serde_json::from_slice(&made).expect("a line of JSON");
         let secret = made["secret"].as_str().expect("a secret").to_owned();
-        let client = self.client().with_secret(&secret);
         crate::eventually("the new key is known", READY_WITHIN, async || {
-            match send(client.data(Method::GET, "/v1/key")).await? {
-                answer if answer.status == 401 => Err(answer.text()),
+            match self.key_status(&secret).await? {
+                401 => Err("it is not".to_owned()),
                 _ => Ok(()),
             }
         })
         .await;
         secret
+    }
+
+    /// Ends a key or token, and returns once it is known no more.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub async fn revoke_key(&self, secret: &str) {
+        let client = self.client().with_secret(secret);
+        let shown = send(client.data(Method::GET, "/v1/key")).await;
+        let id = shown.expect("an answer").json()["id"].clone();
+        self.key_command("revoke", &[id.as_str().expect("an id")]);
+        crate::eventually("the key is revoked", READY_WITHIN, async || {
+            match self.key_status(secret).await? {
+                401 => Ok(()),
+                status => Err(status.to_string()),
+            }
+        })
+        .await;
+    }
+
+    async fn key_status(&self, secret: &str) -> Result<u16, String> {
+        let client = self.client().with_secret(secret);
+        let answer = send(client.data(Method::GET, "/v1/key")).await?;
+        Ok(answer.status)
+    }
+
+    /// What `weir key COMMAND` prints.
+    fn key_command(&self, name: &str, args: &[&str]) -> Vec<u8> {
+        let mut command = command("key");
+        command.arg(name).args(args).arg("--data");
+        let output = command.arg(self.data_folder()).output().expect("weir runs");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        output.stdout
     }
 
     /// The addresses it listens on, as it wrote them down.

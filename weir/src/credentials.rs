@@ -82,20 +82,9 @@ impl Credentials {
 pub fn new_secret(role: Role) -> String {
     format!(
         "weir_{}_{}",
-        role_name(role),
+        role.name(),
         URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
     )
-}
-
-#[must_use]
-pub const fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Ingest => "ingest",
-        Role::Gateway => "gateway",
-        Role::Operator => "operator",
-        Role::Auditor => "auditor",
-        Role::Tenant => "tenant",
-    }
 }
 
 /// The record of a key: its id comes from its hash, so that publishing one twice is publishing it once.
@@ -103,7 +92,7 @@ pub const fn role_name(role: Role) -> &'static str {
 pub fn key_of(secret: &str, role: Role, tenant: Option<String>, now: Timestamp) -> Key {
     let sha256 = hash_secret(secret);
     Key {
-        id: format!("{}-{}", role_name(role), &sha256[..12]),
+        id: format!("{}-{}", role.name(), &sha256[..12]),
         sha256,
         role,
         tenant,

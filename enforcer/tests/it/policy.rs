@@ -169,7 +169,5 @@ async fn an_edit_takes_effect_and_a_broken_one_does_not() {
         shown["refused"].is_object().then_some(())
     })
     .await;
-    let (status, _) = enforcer.get_as("/v1/policy", Some("acme")).await;
-    assert_eq!(status, 403);
     enforcer.stop().await;
 }

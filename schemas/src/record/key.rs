@@ -22,6 +22,20 @@ pub enum Role {
     Tenant,
 }
 
+impl Role {
+    /// As policy, queries and people call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Gateway => "gateway",
+            Self::Operator => "operator",
+            Self::Auditor => "auditor",
+            Self::Tenant => "tenant",
+        }
+    }
+}
+
 /// A key or token by its public id, never the secret itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {

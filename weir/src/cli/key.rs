@@ -9,7 +9,7 @@ use schemas::record::{Key, Role};
 use schemas::topic;
 
 use crate::config::{Config, Overrides};
-use crate::credentials::{key_of, new_secret, role_name};
+use crate::credentials::{key_of, new_secret};
 use crate::process::Listening;
 
 #[derive(Debug, Subcommand)]
@@ -154,7 +154,7 @@ async fn list(place: &Place) -> anyhow::Result<()> {
     for (_, key) in place.connect().await?.read_all(&topic::KEYS).await? {
         let shown = serde_json::json!({
             "id": key.id,
-            "role": role_name(key.role),
+            "role": key.role.name(),
             "tenant": key.tenant,
             "created_at": key.created_at.to_string(),
             "expires_at": key.expires_at.map(|end| end.to_string()),

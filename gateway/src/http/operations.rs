@@ -1,0 +1,78 @@
+//! What the gateway answers on the data plane.
+
+use schemas::api::{Answer, Body, JSON, Kind, Operation, Parameter, Plane};
+use schemas::record::Role;
+
+/// All of them.
+pub const OPERATIONS: &[Operation] = &[
+    Operation::get(
+        "/v1/check",
+        "Whether a call may be made; counts it when it may",
+        ROLES,
+    )
+    .on(Plane::Data)
+    .taking(
+        "POST",
+        Some(Body {
+            media_types: JSON,
+            what: "Who calls, and what the call will use; all may be left out but one identity",
+        }),
+    )
+    .answering(&[Answer::json(200, "The verdict, whatever it is")])
+    .refusing(&[
+        Answer::problem(413, "The body is too large"),
+        Answer::problem(415, "The body is not JSON"),
+    ]),
+    FORWARD_AUTH,
+    Operation {
+        method: "POST",
+        ..FORWARD_AUTH
+    },
+    Operation::get("/v1/key", "What this key is, may do, and when it ends", ALL).on(Plane::Data),
+];
+
+/// Who may ask for checks.
+pub(super) const ROLES: &[Role] = &[Role::Ingest, Role::Gateway];
+/// Whoever has a key may ask what it is.
+const ALL: &[Role] = &[
+    Role::Ingest,
+    Role::Gateway,
+    Role::Operator,
+    Role::Auditor,
+    Role::Tenant,
+];
+
+const FORWARD_AUTH: Operation = Operation::get(
+    "/v1/forward-auth",
+    "The same for proxies, by any method: answers as the call itself is to be answered",
+    ROLES,
+)
+.on(Plane::Data)
+.with(&[
+    identity("X-Weir-Tenant", "acme"),
+    identity("X-Weir-Key", "k_1"),
+    identity("X-Weir-User", "u_9"),
+    identity("X-Weir-Route", "POST /v1/chat"),
+    identity("X-Weir-Provider", "openai"),
+    identity("X-Weir-Model", "gpt-4o"),
+    identity("X-Weir-Source", "203.0.113.7"),
+    identity("X-Weir-Account", "alice"),
+    identity("X-Weir-Action", "export"),
+    Parameter::query(
+        "deny_status",
+        Kind::Whole,
+        "The status of every refusal, for a proxy that knows few; the true one is in `X-Weir-Status`",
+        "403",
+    ),
+])
+.answering(&[Answer::empty(200, "It may be made")])
+.refusing(&[
+    Answer::problem(402, "A wallet is empty"),
+    Answer::problem(403, "It is refused, or the key may not ask"),
+    Answer::problem(429, "A limit is reached; `Retry-After` says for how long"),
+    Answer::problem(503, "What is known is too old, and a limit chose to be closed then"),
+]);
+
+const fn identity(header: &'static str, example: &'static str) -> Parameter {
+    Parameter::query(header, Kind::Text, "Who calls, or what is called", example).in_header()
+}
