@@ -310,6 +310,7 @@ impl Shard {
         let marker = Marker {
             policy: None,
             tick: Some(now),
+            order: None,
         };
         let (kind, index) = (self.engine.shard().kind, self.partition.index);
         self.office.metrics.ticks.inc();

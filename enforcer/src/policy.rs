@@ -19,7 +19,7 @@ use schemas::policy::{Limit, Policy, TenantSettings};
 use schemas::subject::ID_BYTES_MAX;
 use toml::de::DeTable;
 
-use self::nearest::did_you_mean;
+pub(crate) use self::nearest::did_you_mean;
 pub use self::problem::Problem;
 use self::reader::{Reader, Table};
 pub(crate) use self::version::Version;

@@ -315,6 +315,7 @@ pub(crate) fn enqueue_markers(bus: &Bus, version: &Version) -> Result<Vec<Delive
     let marker = Marker {
         policy: Some(version_record(version)),
         tick: None,
+        order: None,
     };
     let mut deliveries = Vec::new();
     deliveries.extend(mark(bus, &topic::USAGE, &Recorded::Marker(marker.clone()))?);

@@ -3,6 +3,7 @@
 //! - [`time`], [`money`]: exact values.
 //! - [`subject`]: what a limit or a decision is about, and the patterns that name many of them.
 //! - [`policy`]: limits, windows, levels and modes, checked once and trusted after.
+//! - [`orders`]: what commands changed of them for single subjects, and which numbers hold for whom.
 //! - [`topic`]: every topic as a typed constant; [`partition`] says where a key lives.
 //! - [`record`]: the records of each topic, one Avro schema each; [`codec`] turns them into bytes and back.
 //! - [`cloudevents`]: JSON events from outside, read into records.
@@ -17,6 +18,7 @@ pub mod calendar;
 pub mod cloudevents;
 pub mod codec;
 pub mod money;
+pub mod orders;
 pub mod partition;
 pub mod policy;
 pub mod problem;

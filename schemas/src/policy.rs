@@ -226,7 +226,7 @@ fn bucket(rate: &str, burst: &str) -> Result<Window, WindowError> {
 }
 
 /// `60s`, `5m`, `2h`, `30d` in seconds.
-fn parse_span(text: &str) -> Result<u32, WindowError> {
+pub fn parse_span(text: &str) -> Result<u32, WindowError> {
     let error = || WindowError::Span(text.to_owned());
     let unit = text.chars().last().ok_or_else(error)?;
     let number = text.strip_suffix(unit).ok_or_else(error)?;
@@ -358,6 +358,28 @@ impl Limit {
             .expect("a limit has a hard level")
             .threshold
     }
+
+    /// Whether it is meant for what is in `tier`: of a limit and a tier's of the same name, only the latter is.
+    #[must_use]
+    pub fn holds_in(&self, tier: Option<&str>) -> bool {
+        match &self.tier {
+            None => tier.is_none_or(|own| self.replaced_in.iter().all(|other| other != own)),
+            Some(_) => self.tier.as_deref() == tier,
+        }
+    }
+}
+
+/// The smallest whole number that is at least `percent` of `hard`.
+#[must_use]
+pub fn part_of(hard: i128, percent: i128) -> i128 {
+    let (whole, rest) = (hard / 100, hard % 100);
+    whole * percent + (rest * percent + 99).div_euclid(100)
+}
+
+/// What part of the hard number a soft level is, by its name: 80 for `80%`.
+#[must_use]
+pub fn percent_of_name(level: &str) -> Option<i128> {
+    level.strip_suffix('%')?.parse().ok()
 }
 
 /// What the policy says of one tenant.
@@ -407,11 +429,7 @@ impl Policy {
     /// Whether `limit` is meant for `tenant` by its tier. Limits wider than a tenant have no tier.
     #[must_use]
     pub fn tier_allows(&self, limit: &Limit, tenant: Option<&str>) -> bool {
-        let own = tenant.and_then(|t| self.tier(t));
-        match &limit.tier {
-            None => own.is_none_or(|own| limit.replaced_in.iter().all(|tier| tier != own)),
-            Some(tier) => own == Some(tier.as_str()),
-        }
+        limit.holds_in(tenant.and_then(|t| self.tier(t)))
     }
 
     /// Every limit that `identity` falls under, with its subject there.

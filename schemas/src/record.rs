@@ -7,6 +7,7 @@ mod decision;
 mod event;
 mod key;
 mod marker;
+mod order;
 mod policy;
 mod rollup;
 mod signal;
@@ -19,6 +20,7 @@ pub use decision::{Cause, Decision, Refusal, Verdict};
 pub use event::{Auth, Csp, Outcome, Partial, Usage, UsageOf, UsageRef};
 pub use key::{Command, Key, Role};
 pub use marker::{Marker, Recorded};
+pub use order::{Order, OrderError};
 pub use policy::{
     Layout, LimitRecord, PolicyError, PolicyRecord, PolicyVersion, SoftLevel, TenantRecord,
 };

@@ -183,6 +183,21 @@ impl Subject {
         self.id(Dimension::Tenant)
     }
 
+    /// Its path, and those of the subjects that it lies in, the narrowest first: `tenant/acme/user/u_9`, `tenant/acme`.
+    pub fn path_and_above(&self) -> impl Iterator<Item = &str> {
+        let pairs = pairs(&self.0).unwrap_or_default();
+        let mut end = self.0.len();
+        let mut narrower: Option<usize> = None;
+        let ends = pairs.into_iter().rev().map(move |(dimension, id)| {
+            // The slash between this pair and the one before, and the one between its two parts.
+            end -= narrower.map_or(0, |bytes| bytes + 1);
+            narrower = Some(dimension.name().len() + 1 + id.len());
+            end
+        });
+        let platform = (self.as_str() == PLATFORM).then_some(PLATFORM.len());
+        ends.chain(platform).map(|end| &self.0[..end])
+    }
+
     /// What decides the partition: the tenant, or the whole subject for scopes wider than one tenant.
     #[must_use]
     pub fn partition_key(&self) -> String {
@@ -311,6 +326,20 @@ impl Pattern {
         let mut path = String::new();
         self.write_subject(identity, &mut path)
             .then(|| Subject(Arc::from(path)))
+    }
+
+    /// Whether any of its subjects is `subject` or lies in it: whether it begins with ids that it accepts.
+    #[must_use]
+    pub fn is_in(&self, subject: &Subject) -> bool {
+        let ids = subject.parts();
+        let begins = ids.len() <= self.parts.len()
+            && ids
+                .iter()
+                .zip(&self.parts)
+                .all(|((dimension, id), (expected, matcher))| {
+                    dimension == expected && matcher.accepts(id)
+                });
+        begins && (!ids.is_empty() || self.parts.is_empty())
     }
 
     /// Whether `subject` has this pattern's dimensions and ids that it accepts.

@@ -142,6 +142,7 @@ fn the_logs_own_policies_change_nothing() {
     let marker = UsageRecord::Marker(Marker {
         policy: Some(wire::policy_to_record(&strict)),
         tick: None,
+        order: None,
     });
     let mut value = Vec::new();
     marker.encode(&mut value).unwrap();

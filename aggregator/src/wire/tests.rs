@@ -177,6 +177,7 @@ fn reads_markers_on_every_topic() {
     let tick: Marker = Marker {
         policy: None,
         tick: Some(now()),
+        order: None,
     };
     let policy = Marker {
         policy: Some(policy_to_record(&policy(
@@ -184,6 +185,7 @@ fn reads_markers_on_every_topic() {
             "l tenant/* tokens hard=5 : sliding 60s",
         ))),
         tick: None,
+        order: None,
     };
     for topic in TOPICS {
         let tick = record(Some(encoded(&UsageRecord::Marker(tick.clone()))), &[]);

@@ -102,6 +102,7 @@ impl Home {
         let marker = Marker {
             policy: Some(version),
             tick: None,
+            order: None,
         };
         for partition in 0..PARTITIONS {
             self.mark(&topic::USAGE, partition, &marker).await;

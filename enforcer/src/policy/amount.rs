@@ -1,7 +1,7 @@
 //! The numbers of a limit: counts as they are, money as `"20 USD"`, soft levels as parts of the hard one.
 
 use schemas::money::{MoneyError, format_usd, parse_usd};
-use schemas::policy::{Level, Meter};
+use schemas::policy::{Level, Meter, part_of};
 
 use super::reader::Value;
 
@@ -112,30 +112,9 @@ fn whole_percent(text: &str) -> Result<i128, String> {
         .ok_or_else(|| format!("a soft level is a whole percentage from 1% to 99%, not {text}%"))
 }
 
-/// The smallest whole number that is at least `percent` of `hard`.
-fn part_of(hard: i128, percent: i128) -> i128 {
-    (hard * percent + 99) / 100
-}
-
 fn shown(meter: &Meter, amount: i128) -> String {
     match meter {
         Meter::Cost => format!("{} USD", format_usd(amount)),
         _ => amount.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn a_part_is_the_smallest_number_that_reaches_it(hard in 1..=i128::from(i64::MAX), percent in 1..=99_i128) {
-            let part = part_of(hard, percent);
-            prop_assert!(hard * percent <= part * 100);
-            prop_assert!((part - 1) * 100 < hard * percent);
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The right name that somebody who mistyped may have meant.
 
 /// `; did you mean …?` with the nearest of `names`, or nothing when none is near.
-pub(super) fn did_you_mean<'n>(typed: &str, names: impl Iterator<Item = &'n str>) -> String {
+pub(crate) fn did_you_mean<'n>(typed: &str, names: impl Iterator<Item = &'n str>) -> String {
     match nearest(typed, names) {
         Some(name) => format!("; did you mean `{name}`?"),
         None => String::new(),

@@ -76,6 +76,8 @@ proptest! {
     #[test]
     fn layout(record in any_of::layout()) { check(&record)?; }
     #[test]
+    fn order(record in any_of::order()) { check(&record)?; }
+    #[test]
     fn key(record in any_of::key()) { check(&record)?; }
     #[test]
     fn command(record in any_of::command()) { check(&record)?; }
@@ -229,6 +231,7 @@ fn values_of_several_records_are_told_apart_by_the_fingerprint() {
     let tick = Marker {
         policy: None,
         tick: Some(Timestamp::from_seconds(60)),
+        order: None,
     };
     check_union(UsageRecord::Marker(tick.clone()), Marker::format());
     let marker = encoded(&UsageRecord::Marker(tick.clone()));

@@ -182,8 +182,23 @@ prop_compose! {
 }
 
 prop_compose! {
-    pub(super) fn marker()(policy in of(policy_version()), tick in of(time())) -> Marker {
-        Marker { policy, tick }
+    pub(super) fn order()(
+        (command, seq) in (text(), any::<i64>()),
+        subject in subject(),
+        (at, until) in (time(), of(time())),
+        (limit, mode, tier) in (maybe(), maybe(), maybe()),
+        hard in of(amount()),
+        soft in vec(soft(), 0..3),
+        ended: bool,
+    ) -> Order {
+        Order { command, seq, subject, at, until, limit, hard, soft, mode, tier, ended }
+    }
+}
+
+prop_compose! {
+    pub(super) fn marker()(policy in of(policy_version()), tick in of(time()), order in of(order())) -> Marker {
+        let order = order.map(Box::new);
+        Marker { policy, tick, order }
     }
 }
 

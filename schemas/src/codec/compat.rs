@@ -223,6 +223,38 @@ fn policy() -> PolicyVersion {
     }
 }
 
+fn order() -> Order {
+    Order {
+        until: Some(at(60)),
+        limit: text("tokens-a-minute"),
+        hard: Some(Amount(120_000)),
+        soft: vec![SoftLevel {
+            name: "80%".to_owned(),
+            threshold: Amount(96_000),
+        }],
+        mode: text("open"),
+        tier: text("pro"),
+        ended: true,
+        ..bare_order()
+    }
+}
+
+fn bare_order() -> Order {
+    Order {
+        command: "c_1".to_owned(),
+        seq: 17,
+        subject: tenant(),
+        at: at(0),
+        until: None,
+        limit: None,
+        hard: None,
+        soft: Vec::new(),
+        mode: None,
+        tier: None,
+        ended: false,
+    }
+}
+
 #[test]
 fn policies() {
     let bare = PolicyVersion {
@@ -233,8 +265,16 @@ fn policies() {
         ..policy()
     };
     check(policy(), bare);
-    let marker = |policy, tick| Marker { policy, tick };
-    check(marker(Some(policy()), Some(at(0))), marker(None, None));
+    let marker = |policy, tick, order| Marker {
+        policy,
+        tick,
+        order,
+    };
+    check(order(), bare_order());
+    check(
+        marker(Some(policy()), Some(at(0)), Some(Box::new(order()))),
+        marker(None, None, None),
+    );
     let partitions = [("weir.usage.v1".to_owned(), 12)].into();
     check(Layout { partitions }, Layout::default());
 }

@@ -8,8 +8,8 @@ use super::DecodeError;
 use super::format::{Format, split, unknown};
 use super::records::Record;
 use crate::record::{
-    Alert, Auth, Command, Crossing, Csp, CspGroup, Dead, Decision, Key, Layout, Marker, Partial,
-    PolicyVersion, Ranking, Refusal, Rollup, Spread, Usage,
+    Alert, Auth, Command, Crossing, Csp, CspGroup, Dead, Decision, Key, Layout, Marker, Order,
+    Partial, PolicyVersion, Ranking, Refusal, Rollup, Spread, Usage,
 };
 use crate::time::Timestamp;
 use crate::topic;
@@ -57,7 +57,7 @@ fn formats(topic: &str) -> Option<Vec<&'static Format>> {
         ROLLUPS => vec![Rollup::format()],
         SKETCHES => vec![Spread::format(), Ranking::format()],
         DECISIONS => vec![Decision::format()],
-        POLICIES => vec![PolicyVersion::format(), Layout::format()],
+        POLICIES => vec![PolicyVersion::format(), Layout::format(), Order::format()],
         KEYS => vec![Key::format()],
         COMMANDS => vec![Command::format()],
         ALERTS => vec![Alert::format()],

@@ -8,8 +8,9 @@ use serde::de::DeserializeOwned;
 use super::format::{Format, split, unknown};
 use super::{DecodeError, EncodeError, Wire};
 use crate::record::{
-    Alert, Auth, Command, Crossing, Csp, CspGroup, Dead, Decision, Key, Layout, Marker, Partial,
-    PolicyRecord, PolicyVersion, Ranking, Recorded, Refusal, Rollup, Signal, Sketch, Spread, Usage,
+    Alert, Auth, Command, Crossing, Csp, CspGroup, Dead, Decision, Key, Layout, Marker, Order,
+    Partial, PolicyRecord, PolicyVersion, Ranking, Recorded, Refusal, Rollup, Signal, Sketch,
+    Spread, Usage,
 };
 
 /// A record with an Avro schema of its own.
@@ -46,9 +47,10 @@ records! {
     Auth => "auth", former [];
     Csp => "csp", former [];
     Partial => "partial", former [];
-    Marker => "marker", former [];
+    Marker => "marker", former ["marker_1"];
     PolicyVersion => "policy_version", former [];
     Layout => "layout", former [];
+    Order => "order", former [];
     Key => "key", former [];
     Command => "command", former [];
     Crossing => "crossing", former [];
@@ -138,10 +140,15 @@ impl Wire for PolicyRecord {
         match self {
             PolicyRecord::Policy(policy) => policy.encode(out),
             PolicyRecord::Layout(layout) => layout.encode(out),
+            PolicyRecord::Order(order) => order.encode(out),
         }
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (fingerprint, _) = split(bytes)?;
+        if Order::format().version(fingerprint).is_some() {
+            return Order::decode(bytes).map(PolicyRecord::Order);
+        }
         either(bytes, PolicyRecord::Policy, PolicyRecord::Layout)
     }
 }

@@ -1,5 +1,7 @@
 //! Windows and levels, read and written.
 
+use proptest::prelude::*;
+
 use super::*;
 
 #[track_caller]
@@ -67,5 +69,14 @@ fn meters_have_names() {
     }
     for name in ["", "Tokens", "1st", "a-b", "a b"] {
         assert!(name.parse::<Meter>().is_err(), "{name}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_part_is_the_smallest_number_that_reaches_it(hard in 1..=i128::from(i64::MAX), percent in 1..=99_i128) {
+        let part = part_of(hard, percent);
+        prop_assert!(hard * percent <= part * 100);
+        prop_assert!((part - 1) * 100 < hard * percent);
     }
 }

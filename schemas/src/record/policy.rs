@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::Amount;
+use super::{Amount, Order};
 use crate::policy::{HARD, Level, Limit, Meter, Mode, Policy, Stale, TenantSettings, Window};
 use crate::subject::{Pattern, SubjectError};
 use crate::time::Timestamp;
@@ -15,6 +15,8 @@ pub enum PolicyRecord {
     Policy(PolicyVersion),
     /// Under [`Layout::KEY`].
     Layout(Layout),
+    /// Under its [`crate::orders::OrderKey`], while it stands.
+    Order(Order),
 }
 
 /// How many partitions the topics were made with: placement goes by these for ever, whatever is added later.

@@ -92,6 +92,20 @@ fn patterns_name_the_subject_of_an_identity() {
 }
 
 #[test]
+fn a_subject_lies_in_others() {
+    let check = |path: &str, expected: &[&str]| {
+        let subject = Subject::parse(path).unwrap();
+        let paths: Vec<&str> = subject.path_and_above().collect();
+        assert_eq!(paths, expected);
+    };
+    check("platform", &["platform"]);
+    check("tenant/acme", &["tenant/acme"]);
+    check("source/1.2.3.4", &["source/1.2.3.4"]);
+    let chat = "tenant/a%2Fb/user/u/route/POST /v1/chat";
+    check(chat, &[chat, "tenant/a%2Fb/user/u", "tenant/a%2Fb"]);
+}
+
+#[test]
 fn a_pattern_accepts_its_own_dimensions_only() {
     let pattern = Pattern::parse("tenant/*/user/*").unwrap();
     assert!(pattern.accepts(&Subject::parse("tenant/a/user/b").unwrap()));
@@ -100,6 +114,24 @@ fn a_pattern_accepts_its_own_dimensions_only() {
     assert!(Pattern::parse("source/*").unwrap().is_wider_than_tenant());
     assert!(Pattern::parse("platform").unwrap().is_wider_than_tenant());
     assert!(!pattern.is_wider_than_tenant());
+}
+
+#[test]
+fn a_pattern_has_subjects_in_others() {
+    let check = |pattern: &str, path: &str, expected: bool| {
+        let (pattern, subject) = (
+            Pattern::parse(pattern).unwrap(),
+            Subject::parse(path).unwrap(),
+        );
+        assert_eq!(pattern.is_in(&subject), expected, "{pattern} {subject}");
+    };
+    check("tenant/*/user/*", "tenant/a", true);
+    check("tenant/*/user/*", "tenant/a/user/u", true);
+    check("tenant/b/user/*", "tenant/a", false);
+    check("tenant/*/user/*", "tenant/a/key/k", false);
+    check("tenant/*", "tenant/a/user/u", false);
+    check("tenant/*", "platform", false);
+    check("platform", "platform", true);
 }
 
 proptest! {

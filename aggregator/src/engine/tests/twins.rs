@@ -130,7 +130,11 @@ fn marker(what: &What, version: i64, now: Timestamp) -> Marker {
         _ => None,
     };
     let tick = policy.is_none().then_some(now);
-    Marker { policy, tick }
+    Marker {
+        policy,
+        tick,
+        order: None,
+    }
 }
 
 fn usage(who: (usize, usize), id: u8, at: Timestamp, amount: i64) -> Usage {
@@ -428,6 +432,7 @@ fn partials_log(said: &[Said]) -> Vec<Record> {
     let marker = Marker {
         policy: Some(wire::policy_to_record(&policy(1, POLICIES[1]))),
         tick: None,
+        order: None,
     };
     let marker = recorded(schemas::record::PartialRecord::Marker(marker));
     let sums = said.iter().filter(|said| said.about.starts_with("partial"));

@@ -1,0 +1,303 @@
+//! Orders: what commands changed of the limits of single subjects, and for how long. And the one place where it is
+//! decided by which numbers a subject is judged.
+//!
+//! From wide to narrow: a limit as the policy has it for all, the limit of the same name that the tier has instead, an
+//! order on the tenant, an order on a key or user of it. The narrowest wins. An order gives a limit other numbers and
+//! leaves its counters alone: what was used stays used.
+//!
+//! An order on a subject holds for it and for all that lies in it: on `tenant/acme` it holds for `tenant/acme/user/u_9`
+//! too, where the limit is counted there. One on `platform` holds for `platform` only.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use crate::policy::{HARD, Level, Limit, Mode, Policy, part_of, percent_of_name};
+use crate::subject::Subject;
+use crate::time::Timestamp;
+
+/// Other numbers of a limit. What is absent stays as the policy has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    pub hard: Option<i128>,
+    /// Lowest first. Empty: the limit's own; those that are parts of the hard number are taken of the new one.
+    pub soft: Vec<Level>,
+    pub mode: Option<Mode>,
+}
+
+/// What an order changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Numbers { limit: String, numbers: Numbers },
+    Tier(String),
+}
+
+/// One order that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The id of the command that gave it.
+    pub command: String,
+    /// Of two orders of one key the one with the higher number is newer.
+    pub seq: i64,
+    pub subject: Subject,
+    pub at: Timestamp,
+    /// When it ends by itself.
+    pub until: Option<Timestamp>,
+    pub change: Change,
+}
+
+/// What an order is about: of one key at most one order stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OrderKey {
+    pub subject: Subject,
+    /// The limit; `None`: the tier.
+    pub limit: Option<String>,
+}
+
+const OVERRIDE: &str = "override/";
+const TIER: &str = "tier/";
+
+impl OrderKey {
+    /// What a record's key in `weir.policies.v1` is about; `None` for one that is no order's.
+    #[must_use]
+    pub fn parse(key: &str) -> Option<Self> {
+        let (subject, limit) = match key.strip_prefix(TIER) {
+            Some(subject) => (subject, None),
+            // A limit's name has no `#`; a route may have one.
+            None => {
+                let (subject, limit) = key.strip_prefix(OVERRIDE)?.rsplit_once('#')?;
+                (subject, Some(limit.to_owned()))
+            }
+        };
+        let subject = Subject::parse(subject).ok()?;
+        Some(Self { subject, limit })
+    }
+}
+
+impl fmt::Display for OrderKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.limit {
+            Some(limit) => write!(f, "{OVERRIDE}{}#{limit}", self.subject),
+            None => write!(f, "{TIER}{}", self.subject),
+        }
+    }
+}
+
+impl Order {
+    #[must_use]
+    pub fn key(&self) -> OrderKey {
+        let limit = match &self.change {
+            Change::Numbers { limit, .. } => Some(limit.clone()),
+            Change::Tier(_) => None,
+        };
+        OrderKey {
+            subject: self.subject.clone(),
+            limit,
+        }
+    }
+
+    #[must_use]
+    pub fn has_ended(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+}
+
+impl Numbers {
+    /// `limit` with these numbers.
+    #[must_use]
+    pub fn on(&self, limit: &Limit) -> Limit {
+        let hard = self.hard.unwrap_or_else(|| limit.hard());
+        let own = match self.soft.as_slice() {
+            [] => limit.levels.as_slice(),
+            soft => soft,
+        };
+        let soft = own.iter().filter(|level| level.name != HARD).map(|level| {
+            let threshold = match percent_of_name(&level.name) {
+                Some(percent) => part_of(hard, percent),
+                None => level.threshold,
+            };
+            let name = level.name.clone();
+            Level { name, threshold }
+        });
+        let mut levels: Vec<Level> = soft
+            .filter(|l| 0 < l.threshold && l.threshold < hard)
+            .collect();
+        levels.sort_by_key(|level| level.threshold);
+        levels.dedup_by_key(|level| level.threshold);
+        levels.push(Level {
+            name: HARD.to_owned(),
+            threshold: hard,
+        });
+        Limit {
+            levels,
+            mode: self.mode.unwrap_or(limit.mode),
+            ..limit.clone()
+        }
+    }
+}
+
+/// All orders that stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    by_subject: HashMap<Subject, OnSubject>,
+    len: usize,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct OnSubject {
+    tier: Option<Order>,
+    /// By limit.
+    numbers: BTreeMap<String, Order>,
+}
+
+impl OnSubject {
+    fn get(&self, limit: Option<&str>) -> Option<&Order> {
+        match limit {
+            Some(limit) => self.numbers.get(limit),
+            None => self.tier.as_ref(),
+        }
+    }
+}
+
+impl Orders {
+    /// Takes an order, unless a newer one of its key stands. False where nothing changes.
+    pub fn put(&mut self, order: Order) -> bool {
+        let key = order.key();
+        let on_subject = self.by_subject.entry(key.subject).or_default();
+        let held = on_subject.get(key.limit.as_deref());
+        if held.is_some_and(|held| order.seq < held.seq || *held == order) {
+            return false;
+        }
+        self.len += usize::from(held.is_none());
+        match key.limit {
+            Some(limit) => {
+                on_subject.numbers.insert(limit, order);
+            }
+            None => on_subject.tier = Some(order),
+        }
+        true
+    }
+
+    /// Ends the order of this key, unless one newer than `seq` stands.
+    pub fn end(&mut self, key: &OrderKey, seq: i64) -> Option<Order> {
+        let on_subject = self.by_subject.get_mut(&key.subject)?;
+        let held = on_subject.get(key.limit.as_deref())?;
+        if seq < held.seq {
+            return None;
+        }
+        let ended = match &key.limit {
+            Some(limit) => on_subject.numbers.remove(limit),
+            None => on_subject.tier.take(),
+        };
+        if on_subject.tier.is_none() && on_subject.numbers.is_empty() {
+            self.by_subject.remove(&key.subject);
+        }
+        self.len -= 1;
+        ended
+    }
+
+    #[must_use]
+    pub fn get(&self, key: &OrderKey) -> Option<&Order> {
+        self.by_subject.get(&key.subject)?.get(key.limit.as_deref())
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// In no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Order> {
+        self.by_subject
+            .values()
+            .flat_map(|on| on.tier.iter().chain(on.numbers.values()))
+    }
+
+    /// The order that holds at `now` for `subject`: the narrowest.
+    fn narrowest(&self, subject: &Subject, limit: Option<&str>, now: Timestamp) -> Option<&Order> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut paths = subject.path_and_above();
+        paths.find_map(|path| {
+            let order = self.by_subject.get(path)?.get(limit)?;
+            (!order.has_ended(now)).then_some(order)
+        })
+    }
+}
+
+impl FromIterator<Order> for Orders {
+    fn from_iter<I: IntoIterator<Item = Order>>(all: I) -> Self {
+        let mut orders = Self::default();
+        for order in all {
+            orders.put(order);
+        }
+        orders
+    }
+}
+
+/// What holds at one moment: the policy, and what was ordered since.
+#[derive(Clone, Copy, Debug)]
+pub struct InForce<'a> {
+    pub policy: &'a Policy,
+    pub orders: &'a Orders,
+    /// Orders that have ended by then hold no more. [`Timestamp::MIN`] where only the log ends an order.
+    pub now: Timestamp,
+}
+
+impl<'a> InForce<'a> {
+    /// The tier by which the limits of `subject` go: the one ordered for it, or else for its tenant; or else the one
+    /// that the policy gives the tenant. `None` also for scopes wider than a tenant.
+    #[must_use]
+    pub fn tier(&self, subject: &Subject) -> Option<&'a str> {
+        let tenant = subject.tenant_id()?;
+        let ordered = self.orders.narrowest(subject, None, self.now);
+        let ordered = ordered.and_then(|order| match &order.change {
+            Change::Tier(tier) => Some(tier.as_str()),
+            Change::Numbers { .. } => None,
+        });
+        ordered.or_else(|| self.policy.tier(&tenant))
+    }
+
+    /// Every limit that is counted for `subject` itself, with the numbers by which it is judged there.
+    pub fn limits_on(&self, subject: &Subject) -> impl Iterator<Item = Held<'a>> {
+        let tier = self.tier(subject);
+        let policy = self.policy;
+        let here = policy
+            .limits
+            .iter()
+            .filter(move |limit| limit.holds_in(tier))
+            .filter(|limit| limit.pattern.accepts(subject));
+        here.map(|limit| self.held(limit, subject))
+    }
+
+    /// `limit` as it holds for `subject`.
+    #[must_use]
+    pub fn held(&self, limit: &'a Limit, subject: &Subject) -> Held<'a> {
+        let order = self.orders.narrowest(subject, Some(&limit.name), self.now);
+        let changed = order.and_then(|order| match &order.change {
+            Change::Numbers { numbers, .. } => Some(numbers.on(limit)),
+            Change::Tier(_) => None,
+        });
+        Held {
+            limit: changed.map_or(Cow::Borrowed(limit), Cow::Owned),
+            order,
+        }
+    }
+}
+
+/// A limit as it holds for one subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held<'a> {
+    pub limit: Cow<'a, Limit>,
+    /// The order that its numbers are from; `None`: they are the policy's, or the tier's.
+    pub order: Option<&'a Order>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+//! Which numbers hold for whom.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+use crate::policy::{Meter, Stale, TenantSettings, Window};
+use crate::subject::Pattern;
+
+fn limit(name: &str, pattern: &str, tier: Option<&str>, hard: i128) -> Limit {
+    let soft = Level {
+        name: "80%".to_owned(),
+        threshold: part_of(hard, 80),
+    };
+    let fixed = Level {
+        name: "90".to_owned(),
+        threshold: 90,
+    };
+    let hard = Level {
+        name: HARD.to_owned(),
+        threshold: hard,
+    };
+    Limit {
+        name: name.to_owned(),
+        pattern: Pattern::parse(pattern).unwrap(),
+        meter: Meter::Requests,
+        window: Window::Sliding { seconds: 60 },
+        levels: vec![soft, fixed, hard],
+        mode: Mode::Block,
+        stale: Stale::LastKnown,
+        tier: tier.map(str::to_owned),
+        replaced_in: Vec::new(),
+        status: None,
+    }
+}
+
+fn policy() -> Policy {
+    let general = Limit {
+        replaced_in: vec!["pro".to_owned()],
+        ..limit("rpm", "tenant/*", None, 100)
+    };
+    let users = Limit {
+        replaced_in: vec!["pro".to_owned()],
+        ..limit("user", "tenant/*/user/*", None, 101)
+    };
+    let settings = TenantSettings {
+        tier: Some("pro".to_owned()),
+        zone: None,
+    };
+    Policy {
+        version: 1,
+        limits: vec![
+            limit("all", "platform", None, 1_000),
+            general,
+            limit("rpm", "tenant/*", Some("pro"), 600),
+            users,
+            limit("user", "tenant/*/user/*", Some("pro"), 601),
+        ],
+        tenants: BTreeMap::from([("paying".to_owned(), settings)]),
+        ..Policy::default()
+    }
+}
+
+/// `SUBJECT LIMIT hard`, or `SUBJECT tier NAME`; with `@N` it ends at second N. Each is newer than those before it.
+fn orders(lines: &[&str]) -> Orders {
+    let order = |(seq, line): (usize, &&str)| {
+        let (line, until) = match line.split_once(" @") {
+            Some((line, until)) => (line, Some(Timestamp::from_seconds(until.parse().unwrap()))),
+            None => (*line, None),
+        };
+        let words: Vec<&str> = line.split(' ').collect();
+        let change = match words[1] {
+            "tier" => Change::Tier(words[2].to_owned()),
+            limit => Change::Numbers {
+                limit: limit.to_owned(),
+                numbers: Numbers {
+                    hard: Some(words[2].parse().unwrap()),
+                    ..Numbers::default()
+                },
+            },
+        };
+        Order {
+            command: format!("c_{seq}"),
+            seq: seq as i64,
+            subject: Subject::parse(words[0]).unwrap(),
+            at: Timestamp::from_seconds(0),
+            until,
+            change,
+        }
+    };
+    lines.iter().enumerate().map(order).collect()
+}
+
+#[track_caller]
+fn check(lines: &[&str], second: i64, subject: &str, expected: &[(&str, i128)]) {
+    let (policy, orders) = (policy(), orders(lines));
+    let in_force = InForce {
+        policy: &policy,
+        orders: &orders,
+        now: Timestamp::from_seconds(second),
+    };
+    let subject = Subject::parse(subject).unwrap();
+    let limits = in_force.limits_on(&subject);
+    let limits = limits.map(|held| (held.limit.name.clone(), held.limit.hard()));
+    let limits: Vec<(String, i128)> = limits.collect();
+    let limits: Vec<(&str, i128)> = limits.iter().map(|(n, hard)| (n.as_str(), *hard)).collect();
+    assert_eq!(limits, expected, "{subject}");
+}
+
+#[test]
+fn the_narrowest_order_wins() {
+    check(&[], 0, "tenant/acme", &[("rpm", 100)]);
+    check(&[], 0, "tenant/paying", &[("rpm", 600)]);
+    check(&["tenant/acme rpm 7"], 0, "tenant/acme", &[("rpm", 7)]);
+    check(&["tenant/acme rpm 7"], 0, "tenant/other", &[("rpm", 100)]);
+    check(&["tenant/acm rpm 7"], 0, "tenant/acme", &[("rpm", 100)]);
+    check(
+        &["tenant/acme user 7"],
+        0,
+        "tenant/acme/user/u",
+        &[("user", 7)],
+    );
+    let both = ["tenant/acme user 7", "tenant/acme/user/u user 9"];
+    check(&both, 0, "tenant/acme/user/u", &[("user", 9)]);
+    check(&both, 0, "tenant/acme/user/v", &[("user", 7)]);
+    check(&both, 0, "tenant/acme", &[("rpm", 100)]);
+    check(&["platform all 5"], 0, "platform", &[("all", 5)]);
+    check(&["platform rpm 5"], 0, "tenant/acme", &[("rpm", 100)]);
+}
+
+#[test]
+fn a_tier_is_the_narrowest_subjects() {
+    let tenant = ["tenant/acme tier pro"];
+    check(&tenant, 0, "tenant/acme", &[("rpm", 600)]);
+    check(&tenant, 0, "tenant/acme/user/u", &[("user", 601)]);
+    let user = ["tenant/acme/user/u tier pro"];
+    check(&user, 0, "tenant/acme", &[("rpm", 100)]);
+    check(&user, 0, "tenant/acme/user/u", &[("user", 601)]);
+    check(&user, 0, "tenant/acme/user/v", &[("user", 101)]);
+    let down = ["tenant/paying tier free"];
+    check(&down, 0, "tenant/paying", &[("rpm", 100)]);
+    let numbers_too = ["tenant/acme tier pro", "tenant/acme rpm 7"];
+    check(&numbers_too, 0, "tenant/acme", &[("rpm", 7)]);
+}
+
+#[test]
+fn an_order_ends_on_time_and_what_is_wider_holds_again() {
+    let lines = ["tenant/acme user 7", "tenant/acme/user/u user 9 @10"];
+    check(&lines, 9, "tenant/acme/user/u", &[("user", 9)]);
+    check(&lines, 10, "tenant/acme/user/u", &[("user", 7)]);
+}
+
+#[test]
+fn soft_levels_follow_the_hard_number() {
+    let limit = limit("rpm", "tenant/*", None, 100);
+    let check = |hard, expected: &[(&str, i128)]| {
+        let numbers = Numbers {
+            hard: Some(hard),
+            ..Numbers::default()
+        };
+        let levels = numbers.on(&limit).levels;
+        let levels: Vec<_> = levels
+            .iter()
+            .map(|l| (l.name.as_str(), l.threshold))
+            .collect();
+        assert_eq!(levels, expected, "{hard}");
+    };
+    check(1_000, &[("90", 90), ("80%", 800), ("hard", 1_000)]);
+    check(90, &[("80%", 72), ("hard", 90)]);
+    check(1, &[("hard", 1)]);
+}
+
+#[test]
+fn keys_are_read_as_they_are_written() {
+    let check = |key: &str| assert_eq!(OrderKey::parse(key).unwrap().to_string(), key);
+    check("override/tenant/acme#tokens-a-minute");
+    check("override/tenant/acme/route/GET /a#b#rpm");
+    check("tier/tenant/acme/user/u");
+    for key in [
+        "policy",
+        "layout",
+        "version/3",
+        "override/tenant/acme",
+        "tier/nobody",
+    ] {
+        assert_eq!(OrderKey::parse(key), None, "{key}");
+    }
+}
+
+#[test]
+fn an_older_order_changes_nothing() {
+    let mut all = orders(&["tenant/acme rpm 7", "tenant/acme rpm 8"]);
+    let older = orders(&["tenant/acme rpm 7"])
+        .iter()
+        .next()
+        .unwrap()
+        .clone();
+    assert!(!all.put(older.clone()));
+    assert_eq!(all.end(&older.key(), 0), None);
+    assert_eq!(all.len(), 1);
+    assert_eq!(all.end(&older.key(), 1).unwrap().command, "c_1");
+    assert!(all.is_empty());
+}
+
+proptest! {
+    /// Against a list that is searched from its end.
+    #[test]
+    fn agrees_with_a_list(ops in proptest::collection::vec(
+        (select(vec!["tenant/a", "tenant/a/user/u", "tenant/b"]), select(vec!["user", "rpm"]), 1..9_i128, any::<bool>()), 0..20,
+    )) {
+        let mut all = Orders::default();
+        let mut list: Vec<(&str, &str, i128)> = Vec::new();
+        for (seq, (subject, limit, hard, ends)) in ops.into_iter().enumerate() {
+            let line = format!("{subject} {limit} {hard}");
+            let order = Order { seq: seq as i64, ..orders(&[&line]).iter().next().unwrap().clone() };
+            list.retain(|(s, l, _)| (*s, *l) != (subject, limit));
+            if ends {
+                all.end(&order.key(), order.seq);
+            } else {
+                all.put(order);
+                list.push((subject, limit, hard));
+            }
+        }
+        prop_assert_eq!(all.len(), list.len());
+        let policy = policy();
+        let in_force = InForce { policy: &policy, orders: &all, now: Timestamp::from_seconds(0) };
+        for path in ["tenant/a", "tenant/a/user/u", "tenant/a/user/v", "tenant/b", "tenant/b/user/u"] {
+            let subject = Subject::parse(path).unwrap();
+            for held in in_force.limits_on(&subject) {
+                let by_length = |(s, _, _): &&(&str, &str, i128)| s.len();
+                let over = list.iter().filter(|(s, l, _)| {
+                    *l == held.limit.name && (path == *s || path.starts_with(&format!("{s}/")))
+                });
+                let expected = over.max_by_key(by_length).map(|(_, _, hard)| *hard);
+                let own = policy.limits.iter().find(|l| l.name == held.limit.name).unwrap().hard();
+                prop_assert_eq!(held.limit.hard(), expected.unwrap_or(own));
+            }
+        }
+    }
+}

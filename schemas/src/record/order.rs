@@ -1,0 +1,135 @@
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{Amount, SoftLevel};
+use crate::orders::{self, Change, Numbers};
+use crate::policy::{Level, Mode};
+use crate::subject::Subject;
+use crate::time::Timestamp;
+
+/// What a command changed of the limits of one subject: in `weir.policies.v1` under its [`orders::OrderKey`] until a
+/// tombstone ends it, and as a marker among the events that it concerns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The command's id.
+    pub command: String,
+    /// The command's place in its partition of `weir.commands.v1`.
+    pub seq: i64,
+    pub subject: Subject,
+    /// When it was ordered, or has ended.
+    pub at: Timestamp,
+    /// When it ends by itself.
+    pub until: Option<Timestamp>,
+    /// The limit that has other numbers.
+    pub limit: Option<String>,
+    pub hard: Option<Amount>,
+    #[serde(default)]
+    pub soft: Vec<SoftLevel>,
+    pub mode: Option<String>,
+    /// The tier that the subject is in.
+    pub tier: Option<String>,
+    /// It holds no more: only in a marker, since a tombstone says so elsewhere.
+    #[serde(default)]
+    pub ended: bool,
+}
+
+/// Why an order from the log cannot be obeyed. The enforcer lets none through; one of these means a foreign writer.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum OrderError {
+    #[error(
+        "the order of command `{0}` names neither a limit with other numbers nor a tier, or both"
+    )]
+    Change(String),
+    #[error("the order of command `{0}`: its levels are not above zero and rising")]
+    Levels(String),
+    #[error("the order of command `{command}`: `{mode}` is no mode")]
+    Mode { command: String, mode: String },
+}
+
+impl TryFrom<&Order> for orders::Order {
+    type Error = OrderError;
+
+    fn try_from(record: &Order) -> Result<Self, OrderError> {
+        let command = || record.command.clone();
+        let change = match (&record.limit, &record.tier) {
+            (Some(limit), None) => Change::Numbers {
+                limit: limit.clone(),
+                numbers: numbers(record)?,
+            },
+            (None, Some(tier)) => Change::Tier(tier.clone()),
+            _ => return Err(OrderError::Change(command())),
+        };
+        Ok(Self {
+            command: command(),
+            seq: record.seq,
+            subject: record.subject.clone(),
+            at: record.at,
+            until: record.until,
+            change,
+        })
+    }
+}
+
+fn numbers(record: &Order) -> Result<Numbers, OrderError> {
+    let soft = record.soft.iter().map(|soft| Level {
+        name: soft.name.clone(),
+        threshold: soft.threshold.0,
+    });
+    let soft: Vec<Level> = soft.collect();
+    let hard = record.hard.map(|hard| hard.0);
+    let thresholds = soft.iter().map(|level| level.threshold).chain(hard);
+    let thresholds: Vec<i128> = [0].into_iter().chain(thresholds).collect();
+    if !thresholds.windows(2).all(|pair| pair[0] < pair[1]) {
+        return Err(OrderError::Levels(record.command.clone()));
+    }
+    let mode = record.mode.as_deref().map(|mode| {
+        mode_named(mode).ok_or_else(|| OrderError::Mode {
+            command: record.command.clone(),
+            mode: mode.to_owned(),
+        })
+    });
+    Ok(Numbers {
+        hard,
+        soft,
+        mode: mode.transpose()?,
+    })
+}
+
+/// A mode by the name that limits have for it.
+fn mode_named(name: &str) -> Option<Mode> {
+    serde_json::from_value(serde_json::Value::from(name)).ok()
+}
+
+fn mode_name(mode: Mode) -> Option<String> {
+    let name = serde_json::to_value(mode).ok()?;
+    name.as_str().map(str::to_owned)
+}
+
+impl From<&orders::Order> for Order {
+    /// As it holds. One that has ended says so by `at` and `ended`.
+    fn from(order: &orders::Order) -> Self {
+        let (limit, numbers, tier) = match &order.change {
+            Change::Numbers { limit, numbers } => (Some(limit.clone()), Some(numbers), None),
+            Change::Tier(tier) => (None, None, Some(tier.clone())),
+        };
+        let soft = numbers.iter().flat_map(|numbers| &numbers.soft);
+        Self {
+            command: order.command.clone(),
+            seq: order.seq,
+            subject: order.subject.clone(),
+            at: order.at,
+            until: order.until,
+            limit,
+            hard: numbers.and_then(|numbers| numbers.hard).map(Amount),
+            soft: soft
+                .map(|level| SoftLevel {
+                    name: level.name.clone(),
+                    threshold: Amount(level.threshold),
+                })
+                .collect(),
+            mode: numbers.and_then(|numbers| numbers.mode).and_then(mode_name),
+            tier,
+            ended: false,
+        }
+    }
+}
