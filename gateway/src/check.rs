@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use chrono_tz::Tz;
+use parking_lot::Mutex;
+use schemas::orders::{Order, OrderKey};
 use schemas::policy::{Mode, Policy, Stale, Window};
 use schemas::subject::{Identity, Subject};
 use schemas::time::Timestamp;
@@ -23,6 +25,7 @@ pub use freshness::{Feed, Freshness};
 
 use crate::cache::{self, Applied, Cache, Cause, Shapes, Standing};
 use crate::hash::Hasher;
+use crate::orders::{Book, Ordered};
 use crate::plan::{Plan, Planned};
 use crate::request::Request;
 use crate::window::{self, Intent, Item, Tally, Windows};
@@ -31,6 +34,7 @@ use crate::window::{self, Intent, Item, Tally, Windows};
 pub struct Gate {
     hasher: Hasher,
     known: ArcSwap<Known>,
+    book: Mutex<Book>,
     cache: Cache,
     pub windows: Windows,
     pub freshness: Freshness,
@@ -40,6 +44,7 @@ pub struct Gate {
 #[derive(Clone, Default)]
 struct Known {
     plan: Arc<Plan>,
+    ordered: Ordered,
     shapes: Shapes,
     shapes_version: u64,
 }
@@ -66,6 +71,7 @@ impl Gate {
         Self {
             hasher: Hasher::new(seed),
             known: ArcSwap::default(),
+            book: Mutex::default(),
             cache: Cache::default(),
             windows: Windows::new(windows_bytes_max),
             freshness,
@@ -80,10 +86,44 @@ impl Gate {
     /// From here on `policy` holds. Counters of limits that keep name, meter and window keep their counts.
     pub fn set_policy(&self, policy: Policy) {
         let plan = Arc::new(Plan::new(policy, &self.hasher));
+        let mut book = self.book.lock();
+        let ordered = book.plan(&plan, &self.hasher);
         self.known.rcu(|known| Known {
             plan: Arc::clone(&plan),
+            ordered: ordered.clone(),
             ..Known::clone(known)
         });
+    }
+
+    /// From here on `order` holds, unless a newer one does. Counters keep their counts.
+    pub fn put_order(&self, order: Order) {
+        let mut book = self.book.lock();
+        let plan = Arc::clone(&self.known.load().plan);
+        let ordered = book.put(order, &plan, &self.hasher);
+        self.set_ordered(ordered);
+    }
+
+    /// The order of this key holds no more.
+    pub fn end_order(&self, key: &OrderKey) {
+        let mut book = self.book.lock();
+        let plan = Arc::clone(&self.known.load().plan);
+        let ordered = book.end(key, &plan, &self.hasher);
+        self.set_ordered(ordered);
+    }
+
+    /// Orders that stand.
+    #[must_use]
+    pub fn orders(&self) -> usize {
+        self.book.lock().len()
+    }
+
+    fn set_ordered(&self, ordered: Option<Ordered>) {
+        if let Some(ordered) = ordered {
+            self.known.rcu(|known| Known {
+                ordered: ordered.clone(),
+                ..Known::clone(known)
+            });
+        }
     }
 
     /// Takes a decision in, unless a newer one stands.
@@ -135,6 +175,7 @@ impl Gate {
             let shapes_version = self.cache.shapes_version();
             Known {
                 plan: Arc::clone(&known.plan),
+                ordered: known.ordered.clone(),
                 shapes: self.cache.shapes(),
                 shapes_version,
             }
@@ -143,7 +184,12 @@ impl Gate {
 
     /// Judges `request`, and counts it if it is admitted and uses anything.
     pub fn check<'v>(&self, view: &'v View, request: &Request<'_>, now: Timestamp) -> Answer<'v> {
-        let Known { plan, shapes, .. } = &**view.known;
+        let Known {
+            plan,
+            ordered,
+            shapes,
+            ..
+        } = &**view.known;
         let wanted = plan.dimensions.with(shapes.dimensions);
         let hashes = self.hasher.identity(&request.identity, wanted);
         let mut answer = Answer::new(view.stale);
@@ -152,7 +198,9 @@ impl Gate {
             answer.stand(standing, obeyed);
         });
         let only_looks = request.consume.is_empty();
-        for (planned, subject) in plan.limits_of(&request.identity, request.tier, &hashes) {
+        let (identity, tier) = (&request.identity, request.tier);
+        let limits = plan.limits_of(identity, tier, &hashes, (ordered, now));
+        for (planned, subject) in limits {
             if view.stale.is_some() && planned.limit.stale == Stale::Closed {
                 answer.close(planned);
             }

@@ -34,6 +34,17 @@ impl Shape {
         self.0 & other.0 == other.0
     }
 
+    /// Whether a subject of this form lies in one of `other`'s: whether its path begins with the other's dimensions.
+    /// Nothing but `platform` lies in `platform`.
+    #[must_use]
+    pub(crate) const fn begins_with(self, other: Shape) -> bool {
+        let up_to_last = match other.0.checked_ilog2() {
+            Some(last) => u16::MAX >> (u16::BITS - 1 - last),
+            None => u16::MAX,
+        };
+        self.0 & up_to_last == other.0
+    }
+
     #[must_use]
     pub(crate) const fn with(self, other: Shape) -> Self {
         Self(self.0 | other.0)
@@ -94,6 +105,13 @@ impl Hasher {
     #[must_use]
     pub fn limit(&self, text: &str) -> u128 {
         self.limits.hash(text.as_bytes()).as_u128()
+    }
+
+    /// What tells orders on one limit from those on another: added to the hash of a subject.
+    #[must_use]
+    pub(crate) fn name(&self, limit: &str) -> u128 {
+        // The text of a counter has more lines.
+        self.limits.hash(limit.as_bytes()).as_u128()
     }
 
     /// What tells one request of a tenant from its others.

@@ -1,7 +1,7 @@
 //! Decisions in memory and a local answer for each request.
 //!
 //! A check asks no one: it looks up the decisions that stand ([`cache`]) and the gateway's own exact count of what it
-//! admitted ([`window`]), and merges both ([`check`]). Around that pure core, from the outside in:
+//! admitted ([`window`]), by the policy ([`plan`]) and what was ordered since (`orders`), and merges both ([`check`]). Around that pure core, from the outside in:
 //!
 //! - [`layer`]: a tower layer for Rust services. `http`: the check endpoints for all others, reading with [`ask`],
 //!   answering with [`json`] and [`headers`].
@@ -22,6 +22,7 @@ mod http;
 pub mod json;
 pub mod layer;
 mod metrics;
+mod orders;
 pub mod plan;
 pub mod recent;
 mod redis;

@@ -4,8 +4,10 @@ use std::cell::RefCell;
 
 use schemas::policy::{Limit, Policy, Stream};
 use schemas::subject::{Dimension, Identity};
+use schemas::time::Timestamp;
 
 use crate::hash::{Hasher, Hashes, Shape};
+use crate::orders::Ordered;
 use crate::window::Rule;
 
 /// One limit, ready.
@@ -16,6 +18,8 @@ pub struct Planned {
     pub(crate) shape: Shape,
     /// Tells its counters from those of others.
     pub(crate) hash: u128,
+    /// Of the limit's name: tells its orders from those of others.
+    name: u128,
     /// Whether requests are counted under it here: sign-ins and reports of browsers are not requests.
     pub(crate) counts_requests: bool,
     /// Whether its pattern asks for more than having the dimensions.
@@ -26,6 +30,17 @@ pub struct Planned {
 impl AsRef<Rule> for Planned {
     fn as_ref(&self) -> &Rule {
         &self.rule
+    }
+}
+
+impl Planned {
+    /// With other numbers, for the same counters.
+    pub(crate) fn with(&self, limit: Limit) -> Self {
+        Self {
+            rule: Rule::new(limit.window, limit.hard()),
+            limit,
+            ..self.clone()
+        }
     }
 }
 
@@ -57,31 +72,40 @@ impl Plan {
         &self.policy
     }
 
-    /// The limits that a request falls under, with the hash of its subject there. `tier` stands in for what the
-    /// policy says of its tenant.
-    pub fn limits_of<'p>(
+    pub(crate) fn limits(&self) -> &[Planned] {
+        &self.limits
+    }
+
+    /// The limits that a request falls under, by what was ordered, with the hash of its subject there. `tier` stands in
+    /// for what the policy says of its tenant; an order for its subject goes before it.
+    pub(crate) fn limits_of<'p>(
         &'p self,
         identity: &Identity<'_>,
         tier: Option<&str>,
         hashes: &Hashes,
+        (ordered, now): (&'p Ordered, Timestamp),
     ) -> impl Iterator<Item = (&'p Planned, u128)> {
-        let shaped = self
-            .limits
-            .iter()
-            .filter_map(|planned| Some((planned, hashes.subject(planned.shape)?)));
-        shaped.filter(move |(planned, _)| {
-            (!planned.depends_on_tier || self.tier_allows(planned, identity.tenant, tier))
+        let shaped = self.limits.iter().enumerate();
+        let shaped = shaped
+            .filter_map(|(place, planned)| Some((place, planned, hashes.subject(planned.shape)?)));
+        let here = shaped.filter(move |(_, planned, _)| {
+            let holds = || {
+                let ordered = ordered.tier(planned.shape, hashes, now);
+                self.holds(planned, identity.tenant, ordered.or(tier))
+            };
+            (!planned.depends_on_tier || holds())
                 && (!planned.names_ids || accepts(planned, identity))
+        });
+        here.map(move |(place, planned, subject)| {
+            let special = ordered.special(place, hashes, now, planned.name);
+            (special.unwrap_or(planned), subject)
         })
     }
 
-    fn tier_allows(&self, planned: &Planned, tenant: Option<&str>, tier: Option<&str>) -> bool {
+    fn holds(&self, planned: &Planned, tenant: Option<&str>, tier: Option<&str>) -> bool {
         match tier {
             None => self.policy.tier_allows(&planned.limit, tenant),
-            Some(own) => match &planned.limit.tier {
-                Some(limits) => limits == own,
-                None => planned.limit.replaced_in.iter().all(|other| other != own),
-            },
+            tier => planned.limit.holds_in(tier),
         }
     }
 }
@@ -99,6 +123,7 @@ fn planned(limit: &Limit, hasher: &Hasher) -> Planned {
         rule: Rule::new(limit.window, limit.hard()),
         shape: Shape::of(dimensions.iter().copied()),
         hash: hasher.limit(&counter),
+        name: hasher.name(&limit.name),
         counts_requests: limit.meter.stream() == Stream::Usage,
         names_ids: !dimensions.is_empty() && limit.pattern.as_str() != any_ids.join("/"),
         depends_on_tier: limit.tier.is_some() || !limit.replaced_in.is_empty(),
@@ -160,8 +185,9 @@ pub(crate) mod tests {
     fn check(limits: &[Limit], identity: Identity<'_>, tier: Option<&str>, expected: &[&str]) {
         let plan = plan(limits.to_vec());
         let hashes = Hasher::new([1, 2]).identity(&identity, plan.dimensions);
+        let now = Timestamp::default();
         let names: Vec<String> = plan
-            .limits_of(&identity, tier, &hashes)
+            .limits_of(&identity, tier, &hashes, (&Ordered::default(), now))
             .map(|(p, _)| format!("{} {}", p.limit.name, p.limit.hard()))
             .collect();
         assert_eq!(names, expected);

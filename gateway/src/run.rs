@@ -32,7 +32,7 @@ use crate::metrics::{Metrics, level};
 use crate::recent::Recent;
 use crate::redis::{Changes, Mirror};
 use crate::reports::Reports;
-use crate::wire::{self, Decision, PolicyRecord};
+use crate::wire::{self, Decision, PolicyRecord, Ruled};
 use sender::{Sender, Sent};
 
 /// How often memory is tidied and gauges are set.
@@ -306,15 +306,16 @@ impl<'a> Loop<'a> {
 
     fn policy(&self, followed: Followed<PolicyRecord>) {
         match followed {
-            Followed::Put { key, value, .. } => match wire::policy(&key, &value) {
-                Ok(Some(policy)) => {
+            Followed::Put { key, value, .. } => match wire::ruled(&key, &value) {
+                Ok(Ruled::Policy(policy)) => {
                     tracing::info!(version = policy.version, "a new policy holds");
-                    self.handle.shared().gate.set_policy(policy);
+                    self.handle.shared().gate.set_policy(*policy);
                 }
-                Ok(None) => {}
+                Ok(Ruled::Order(order)) => self.handle.shared().gate.put_order(*order),
+                Ok(Ruled::Other) => {}
                 Err(error) => {
                     self.handle.shared().metrics.unusable("policy");
-                    tracing::warn!(%error, "a policy cannot be used; the one before stays");
+                    tracing::warn!(%error, "a policy or order cannot be used; the one before stays");
                 }
             },
             Followed::Lifted { key, .. } if wire::is_policy(&key) => {
@@ -325,7 +326,11 @@ impl<'a> Loop<'a> {
                 self.handle.shared().metrics.unusable("policy");
                 tracing::warn!(key, reason, "a policy cannot be read; the one before stays");
             }
-            Followed::Lifted { .. } => {}
+            Followed::Lifted { key, .. } => {
+                if let Some(key) = wire::order_key(&key) {
+                    self.handle.shared().gate.end_order(&key);
+                }
+            }
             Followed::CaughtUp => self
                 .handle
                 .shared()

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemas::orders::{Order, OrderKey};
 use schemas::policy::Policy;
-use schemas::record::{self, PolicyError, PolicyVersion, Recorded, UsageRecord};
+use schemas::record::{self, OrderError, PolicyError, PolicyVersion, Recorded, UsageRecord};
 use schemas::subject::{Dimension, Subject, SubjectError};
 use schemas::time::Timestamp;
 use thiserror::Error;
@@ -101,19 +102,51 @@ fn cause(cause: record::Cause) -> Cause {
     }
 }
 
-/// The policy that holds, if that is what stands under `key`.
-pub(crate) fn policy(key: &str, value: &PolicyRecord) -> Result<Option<Policy>, PolicyError> {
+/// What a value of `weir.policies.v1` is to a gateway.
+#[derive(Debug)]
+pub(crate) enum Ruled {
+    Policy(Box<Policy>),
+    Order(Box<Order>),
+    /// Nothing: a former version, the layout of topics.
+    Other,
+}
+
+/// A value of `weir.policies.v1` that cannot be obeyed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum BadRule {
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    #[error("an order's key `{0}` is not what it is about")]
+    Key(String),
+}
+
+/// What stands under `key`.
+pub(crate) fn ruled(key: &str, value: &PolicyRecord) -> Result<Ruled, BadRule> {
     match value {
         PolicyRecord::Policy(version) if key == PolicyVersion::KEY => {
-            Policy::try_from(version).map(Some)
+            Ok(Ruled::Policy(Box::new(Policy::try_from(version)?)))
         }
-        _ => Ok(None),
+        PolicyRecord::Order(record) => {
+            let order = Order::try_from(record)?;
+            if order.key().to_string() != key {
+                return Err(BadRule::Key(key.to_owned()));
+            }
+            Ok(Ruled::Order(Box::new(order)))
+        }
+        _ => Ok(Ruled::Other),
     }
 }
 
 /// Whether `key` is that of the policy that holds.
 pub(crate) fn is_policy(key: &str) -> bool {
     key == PolicyVersion::KEY
+}
+
+/// Which order has stood under `key`, if any.
+pub(crate) fn order_key(key: &str) -> Option<OrderKey> {
+    OrderKey::parse(key)
 }
 
 /// A report, as the record that tells it and the key that it goes by.

@@ -53,7 +53,7 @@ async fn kept(bus: &Bus) -> Vec<(String, i64)> {
     let all = bus.read_all(&topic::POLICIES).await.unwrap();
     let versions = all.into_iter().filter_map(|(key, record)| match record {
         PolicyRecord::Policy(policy) => Some((key, policy.version)),
-        PolicyRecord::Layout(_) => None,
+        PolicyRecord::Layout(_) | PolicyRecord::Order(_) => None,
     });
     versions.collect()
 }

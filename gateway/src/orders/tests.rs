@@ -1,0 +1,174 @@
+//! By hashes as by paths.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use schemas::orders::{InForce, Numbers};
+use schemas::policy::Limit;
+use schemas::subject::{Identity, Subject};
+
+use super::*;
+use crate::plan::tests::{limit, plan};
+
+fn limits() -> Vec<Limit> {
+    let general = |text: &str| Limit {
+        replaced_in: vec!["pro".to_owned()],
+        ..limit(text)
+    };
+    let pro = |text: &str| Limit {
+        tier: Some("pro".to_owned()),
+        ..limit(text)
+    };
+    vec![
+        limit("all platform requests 1000 sliding 60s"),
+        general("rate tenant/* requests 100 sliding 60s"),
+        pro("rate tenant/* requests 600 sliding 60s"),
+        general("each tenant/*/user/* requests 10 sliding 60s"),
+        pro("each tenant/*/user/* requests 60 sliding 60s"),
+        limit("each tenant/*/key/*/user/* requests 70 sliding 60s"),
+    ]
+}
+
+const SUBJECTS: [&str; 7] = [
+    "platform",
+    "tenant/acme",
+    "tenant/paying",
+    "tenant/acme/user/u",
+    "tenant/acme/key/k",
+    "tenant/acme/key/k/user/u",
+    "tenant/paying/user/u",
+];
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put(&'static str, &'static str, i128, Option<i64>),
+    End(&'static str, &'static str),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let subject = || select(SUBJECTS.to_vec());
+    let what = || select(vec!["all", "rate", "each", "tier"]);
+    prop_oneof![
+        3 => (subject(), what(), 1..9_i128, proptest::option::of(0..9_i64))
+            .prop_map(|(subject, what, number, until)| Op::Put(subject, what, number, until)),
+        1 => (subject(), what()).prop_map(|(subject, what)| Op::End(subject, what)),
+    ]
+}
+
+fn key(subject: &str, what: &str) -> OrderKey {
+    OrderKey {
+        subject: Subject::parse(subject).unwrap(),
+        limit: (what != "tier").then(|| what.to_owned()),
+    }
+}
+
+fn order(seq: usize, key: OrderKey, number: i128, until: Option<i64>) -> Order {
+    let change = match &key.limit {
+        None if number % 2 == 0 => Change::Tier("pro".to_owned()),
+        None => Change::Tier("free".to_owned()),
+        Some(limit) => Change::Numbers {
+            limit: limit.clone(),
+            numbers: Numbers {
+                hard: Some(number),
+                ..Numbers::default()
+            },
+        },
+    };
+    Order {
+        command: format!("c{seq}"),
+        seq: seq as i64,
+        subject: key.subject,
+        at: Timestamp::from_seconds(0),
+        until: until.map(Timestamp::from_seconds),
+        change,
+    }
+}
+
+/// What limits hold for the request of `identity`, as name, subject and number.
+fn by_hashes(
+    plan: &Plan,
+    ordered: &Ordered,
+    identity: &Identity<'_>,
+    now: Timestamp,
+) -> Vec<(String, String, i128)> {
+    let hashes = Hasher::new([1, 2]).identity(identity, plan.dimensions);
+    let held = plan.limits_of(identity, None, &hashes, (ordered, now));
+    held.map(|(planned, _)| {
+        let subject = planned.limit.pattern.subject_of(identity).unwrap();
+        assert_eq!(planned.rule.hard() as i128, planned.limit.hard());
+        (
+            planned.limit.name.clone(),
+            subject.to_string(),
+            planned.limit.hard(),
+        )
+    })
+    .collect()
+}
+
+fn by_paths(
+    plan: &Plan,
+    orders: &Orders,
+    identity: &Identity<'_>,
+    now: Timestamp,
+) -> Vec<(String, String, i128)> {
+    let in_force = InForce {
+        policy: plan.policy(),
+        orders,
+        now,
+    };
+    let limits = plan.policy().limits.iter().filter_map(|limit| {
+        let subject = limit.pattern.subject_of(identity)?;
+        let holds = limit.holds_in(in_force.tier(&subject));
+        let held = holds.then(|| in_force.held(limit, &subject).limit.hard())?;
+        Some((limit.name.clone(), subject.to_string(), held))
+    });
+    limits.collect()
+}
+
+proptest! {
+    #[test]
+    fn chooses_as_paths_do(ops in proptest::collection::vec(op(), 0..30), second in 0..9_i64, anew in any::<bool>()) {
+        let (plan, hasher) = (plan(limits()), Hasher::new([1, 2]));
+        let (mut book, mut orders) = (Book::default(), Orders::default());
+        let mut ordered = book.plan(&plan, &hasher);
+        for (seq, op) in ops.into_iter().enumerate() {
+            let news = match op {
+                Op::Put(subject, what, number, until) => {
+                    let order = order(seq, key(subject, what), number, until);
+                    orders.put(order.clone());
+                    book.put(order, &plan, &hasher)
+                }
+                Op::End(subject, what) => {
+                    orders.end(&key(subject, what), i64::MAX);
+                    book.end(&key(subject, what), &plan, &hasher)
+                }
+            };
+            ordered = news.unwrap_or(ordered);
+        }
+        prop_assert_eq!(book.len(), orders.len());
+        if anew {
+            ordered = book.plan(&plan, &hasher);
+        }
+        let now = Timestamp::from_seconds(second);
+        for tenant in ["acme", "paying", "other"] {
+            for (key, user) in [(None, None), (None, Some("u")), (Some("k"), Some("u")), (Some("k"), Some("v"))] {
+                let identity = Identity { tenant: Some(tenant), key, user, ..Identity::default() };
+                prop_assert_eq!(by_hashes(&plan, &ordered, &identity, now), by_paths(&plan, &orders, &identity, now));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_order_leaves_what_checks_hold_as_it_was() {
+    let (plan, hasher) = (plan(limits()), Hasher::new([1, 2]));
+    let mut book = Book::default();
+    let before = book.plan(&plan, &hasher);
+    let raise = order(0, key("tenant/acme", "rate"), 7, None);
+    let after = book.put(raise, &plan, &hasher).unwrap();
+    let identity = Identity {
+        tenant: Some("acme"),
+        ..Identity::default()
+    };
+    let rate = |ordered| by_hashes(&plan, ordered, &identity, Timestamp::from_seconds(0))[1].2;
+    assert_eq!((rate(&before), rate(&after)), (100, 7));
+}
