@@ -1,6 +1,7 @@
 //! The enforcer's part of the management plane: what stands, what stood and why, and the policy.
 
 mod operations;
+mod policy;
 mod show;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use axum::routing::get;
 use axum::{Extension, Json, Router};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bus::Bus;
 use bus::clock::SharedClock;
 use http::{StatusCode, header};
 use parking_lot::RwLock;
@@ -21,7 +23,9 @@ use schemas::problem::{FieldError, Problem};
 use schemas::subject::Subject;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
+use crate::proposal::Proposal;
 use crate::service::Board;
 use crate::store::{Cursor, Filter, Listed, Store, StoreError};
 
@@ -36,15 +40,31 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) clock: SharedClock,
     pub(crate) board: Arc<RwLock<Board>>,
+    pub(crate) bus: Bus,
+    pub(crate) propose: mpsc::Sender<Proposal>,
 }
 
-type Refused = Box<Problem>;
+/// What a call is answered that cannot be done.
+#[derive(Debug)]
+struct Refused(Box<Problem>);
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self(Box::new(problem))
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        self.0.into_response()
+    }
+}
 
 pub(crate) fn router(shared: Shared) -> Router {
     Router::new()
         .route("/v1/decisions", get(list_decisions))
         .route("/v1/decisions/{id}", get(get_decision))
-        .route("/v1/policy", get(get_policy))
+        .merge(policy::router())
         .with_state(shared)
 }
 
@@ -117,10 +137,6 @@ async fn get_decision(
         .unwrap_or_else(|problem: Refused| problem.into_response())
 }
 
-async fn get_policy(State(shared): State<Shared>) -> Response {
-    Json(show::policy(&shared.board.read())).into_response()
-}
-
 fn page_max(params: &Params) -> usize {
     params.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX)
 }
@@ -151,7 +167,7 @@ fn filter(params: &Params, caller: &Caller) -> Result<Option<Filter>, Refused> {
 }
 
 fn problem(status: StatusCode, detail: &str) -> Refused {
-    Box::new(Problem::new(status, detail))
+    Problem::new(status, detail).into()
 }
 
 fn bad(parameter: &str, detail: impl Into<String>) -> Refused {
@@ -161,14 +177,14 @@ fn bad(parameter: &str, detail: impl Into<String>) -> Refused {
         detail: detail.clone(),
     };
     let problem = Problem::new(StatusCode::BAD_REQUEST, format!("{parameter}: {detail}"));
-    Box::new(problem.with_errors(vec![error]))
+    problem.with_errors(vec![error]).into()
 }
 
 fn away(error: &StoreError) -> Refused {
     tracing::error!(%error, "decisions cannot be read");
     let detail = "the history of decisions does not answer; try again later";
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-    Box::new(problem.with_retry_after(5))
+    problem.with_retry_after(5).into()
 }
 
 fn next_link(params: &Params, last: &Listed, ended: bool) -> String {

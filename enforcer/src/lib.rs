@@ -4,16 +4,19 @@
 //! - `decide`: what stands for each subject, from crossings, policy and time; `alert`: what people are told. Pure.
 //! - `watch`, `file`: edits of the file while running. `tell`: writing to the log until it has acknowledged.
 //! - `run`: the loop that decides. `recorder`, `store`: the history of decisions, kept beside it.
-//! - `http`: `GET /v1/decisions`, `GET /v1/policy`. `wire`: records of the log to our own types and back.
+//! - [`DryRun`]: deciding without a log, for those who try a policy out.
+//! - `http`: `/v1/decisions`, `/v1/policy`; `proposal`: a policy on its way from there to the loop. `wire`: records of the log to our own types and back.
 
 mod alert;
 mod config;
 mod decide;
 mod decision;
+mod dry_run;
 mod file;
 mod http;
 mod metrics;
 pub mod policy;
+mod proposal;
 mod recorder;
 mod run;
 mod service;
@@ -23,5 +26,6 @@ mod watch;
 mod wire;
 
 pub use config::{Config, ConfigError};
+pub use dry_run::{DryRun, Said};
 pub use http::OPERATIONS;
 pub use service::{BuildError, Deps, Refusal, RunError, Service};

@@ -4,6 +4,8 @@
 //! nearest right name. Half a policy is never returned.
 
 mod amount;
+mod diff;
+mod json;
 mod limit;
 mod nearest;
 mod problem;
@@ -19,10 +21,12 @@ use schemas::policy::{Limit, Policy, TenantSettings};
 use schemas::subject::ID_BYTES_MAX;
 use toml::de::DeTable;
 
+pub use self::diff::{Diff, FieldChange, Kind, LimitChange, TenantChange, diff};
+pub use self::json::{Located, read_located, toml_of};
 pub(crate) use self::nearest::did_you_mean;
 pub use self::problem::Problem;
 use self::reader::{Reader, Table};
-pub(crate) use self::version::Version;
+pub(crate) use self::version::{FILE, Head, Version, check_reason, file_is_news};
 
 /// The most limits that one policy may hold.
 pub const LIMITS_MAX: usize = 1_000;

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use bus::consumer::{Event, Start, Subscription};
 use schemas::topic::{POLICIES, SIGNALS};
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::proposal::Proposal;
 use crate::service::{Parts, RunError};
 use crate::tell::Told;
 use crate::wire::{self, Followed};
@@ -29,6 +31,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 enum Input {
     Stop,
     Policy(Followed),
+    Proposal(Proposal),
     Log(Event),
     /// Time has passed.
     Tick,
@@ -40,6 +43,7 @@ enum Input {
 pub(crate) async fn enforce(
     parts: &Parts,
     text: String,
+    mut proposals: mpsc::Receiver<Proposal>,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
     let mut policies = parts.bus.follow(&POLICIES)?;
@@ -59,6 +63,7 @@ pub(crate) async fn enforce(
             biased;
             () = stop.cancelled() => Input::Stop,
             seen = policies.next() => Input::Policy(wire::followed(seen?)),
+            Some(proposal) = proposals.recv() => Input::Proposal(proposal),
             _ = tick.tick() => Input::Tick,
             () = &mut look => Input::Look,
             event = desk.consumer.next() => Input::Log(event),
@@ -66,6 +71,7 @@ pub(crate) async fn enforce(
         let told = match input {
             Input::Stop => break,
             Input::Policy(seen) => desk.follow(seen).await?,
+            Input::Proposal(proposal) => desk.judge(proposal).await?,
             Input::Log(event) => desk.take(event).await?,
             Input::Tick => desk.tick().await?,
             Input::Look => {

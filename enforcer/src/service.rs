@@ -1,5 +1,6 @@
 //! Building the enforcer: its policy stands in the log, and marks every partition of events, before it is built.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,11 +14,13 @@ use schemas::policy::Policy;
 use schemas::time::Timestamp;
 use sqlx::AnyPool;
 use thiserror::Error;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError};
 use crate::metrics::Metrics;
-use crate::policy::{self, Problem, Version};
+use crate::policy::{self, FILE, Head, Problem, Version, file_is_news};
+use crate::proposal::{PROPOSALS_MAX, Proposal};
 use crate::store::{Store, StoreError};
 use crate::tell::{Teller, Told};
 use crate::{file, http, recorder, run, wire};
@@ -88,6 +91,8 @@ impl fmt::Display for Refusal {
 #[derive(Debug)]
 pub(crate) struct Board {
     pub(crate) in_force: Version,
+    /// Every version that the log keeps, by its number.
+    pub(crate) versions: BTreeMap<u64, Head>,
     /// The newest edit of the file, if it was refused, and when.
     pub(crate) refused: Option<(Timestamp, Refusal)>,
 }
@@ -109,6 +114,8 @@ pub struct Service {
     parts: Parts,
     /// The policy file's text as it was read.
     text: String,
+    propose: mpsc::Sender<Proposal>,
+    proposals: mpsc::Receiver<Proposal>,
 }
 
 impl Service {
@@ -140,7 +147,8 @@ impl Service {
             metrics: Metrics::register(registry),
             stop: CancellationToken::new(),
         };
-        let in_force = enact(&teller, policy, &text, deps.clock.now()).await?;
+        let board = enact(&teller, policy, &text, deps.clock.now()).await?;
+        let (propose, proposals) = mpsc::channel(PROPOSALS_MAX);
         let parts = Parts {
             config,
             bus: deps.bus,
@@ -148,22 +156,26 @@ impl Service {
             store,
             policy: path,
             metrics: teller.metrics,
-            board: Arc::new(RwLock::new(Board {
-                in_force,
-                refused: None,
-            })),
+            board: Arc::new(RwLock::new(board)),
             ready: Arc::new(AtomicBool::new(false)),
         };
-        Ok(Self { parts, text })
+        Ok(Self {
+            parts,
+            text,
+            propose,
+            proposals,
+        })
     }
 
-    /// `GET /v1/decisions`, `/v1/decisions/{id}` and `/v1/policy`, for the management plane.
+    /// `/v1/decisions`, `/v1/policy` and what is below them, for the management plane.
     pub fn router(&self) -> axum::Router {
         let parts = &self.parts;
         http::router(http::Shared {
             store: parts.store.clone(),
             clock: Arc::clone(&parts.clock),
             board: Arc::clone(&parts.board),
+            bus: parts.bus.clone(),
+            propose: self.propose.clone(),
         })
     }
 
@@ -175,9 +187,14 @@ impl Service {
 
     /// Decides, watches the policy file, and keeps the history, until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self { parts, text } = self;
+        let Self {
+            parts,
+            text,
+            proposals,
+            ..
+        } = self;
         let ended = tokio::try_join!(
-            run::enforce(&parts, text, shutdown.clone()),
+            run::enforce(&parts, text, proposals, shutdown.clone()),
             recorder::record(&parts, shutdown),
         );
         parts.ready.store(false, Ordering::Relaxed);
@@ -185,26 +202,28 @@ impl Service {
     }
 }
 
-/// Makes `policy` the one in force: a new version if the log holds another one, and its markers in any case, since a
-/// process may have stopped between the two.
+/// Makes `policy`, as the file has it, the one in force where the file says something new, and writes the markers of
+/// what holds in any case, since a process may have stopped between the two.
 async fn enact(
     teller: &Teller,
     policy: Policy,
     text: &str,
     now: Timestamp,
-) -> Result<Version, BuildError> {
-    let held = wire::policy_in_force(&teller.bus).await?;
-    let version = match held {
-        Some(held) if held.is_of(text, &policy) => held,
-        held => {
-            let last = held.map_or(0, |held| held.policy.version);
+) -> Result<Board, BuildError> {
+    let held = wire::versions(&teller.bus).await?;
+    let kept: Vec<&Version> = held.kept.values().collect();
+    let version = match held.in_force.clone() {
+        Some(in_force) if !file_is_news(&kept, Some(&in_force), text, &policy) => in_force,
+        in_force => {
+            let last = in_force.map_or(0, |held| held.policy.version);
+            let last = held.kept.keys().copied().fold(last, u64::max);
             let version = Version {
                 policy: Policy {
                     version: last + 1,
                     ..policy
                 },
                 at: now,
-                author: "policy file".to_owned(),
+                author: FILE.to_owned(),
                 reason: "read at start".to_owned(),
                 source: text.to_owned(),
             };
@@ -214,8 +233,19 @@ async fn enact(
     };
     all(teller.markers(&version).await?);
     let (number, limits) = (version.policy.version, version.policy.limits.len());
-    tracing::info!(version = number, limits, "the policy is in force");
-    Ok(version)
+    let author = &version.author;
+    tracing::info!(version = number, limits, author, "the policy is in force");
+    let heads = held
+        .kept
+        .iter()
+        .map(|(number, kept)| (*number, kept.head()));
+    let mut versions: BTreeMap<u64, Head> = heads.collect();
+    versions.insert(number, version.head());
+    Ok(Board {
+        in_force: version,
+        versions,
+        refused: None,
+    })
 }
 
 /// Nobody stops a process that is being built through the teller.

@@ -1,5 +1,7 @@
 //! Records of the log to the enforcer's own types and back: the only file that knows them.
 
+use std::collections::BTreeMap;
+
 use bus::consumer::{Partition, Record};
 use bus::follow;
 use bus::producer::{Delivery, Producer};
@@ -25,7 +27,12 @@ use crate::store::{Entry, Said};
 /// Reads one record of `weir.signals.v1`; the error says what is wrong with it.
 pub(crate) fn signal(record: &Record) -> Result<Signal, String> {
     let value = record.value.as_deref().ok_or("a signal without a value")?;
-    match record::Signal::decode(value).map_err(|error| error.to_string())? {
+    signal_of(record::Signal::decode(value).map_err(|error| error.to_string())?)
+}
+
+/// What a signal says; the error says what is wrong with it.
+pub(crate) fn signal_of(signal: record::Signal) -> Result<Signal, String> {
+    match signal {
         record::Signal::Crossing(wire) => crossing(wire).map(Signal::Crossing),
         record::Signal::CspGroup(group) => Ok(Signal::CspGroup(CspGroup {
             id: group.id,
@@ -152,11 +159,27 @@ pub(crate) async fn standing(bus: &Bus) -> Result<Vec<Decision>, BusError> {
     Ok(read.collect())
 }
 
-/// The version of the policy that holds by what `weir.policies.v1` has now.
-pub(crate) async fn policy_in_force(bus: &Bus) -> Result<Option<Version>, BusError> {
-    let all = bus.read_all(&topic::POLICIES).await?;
-    let held = all.into_iter().find(|(key, _)| key == PolicyVersion::KEY);
-    Ok(held.and_then(|(_, record)| version(record)))
+/// The versions of the policy that `weir.policies.v1` has now.
+#[derive(Debug, Default)]
+pub(crate) struct Versions {
+    /// The one that holds.
+    pub(crate) in_force: Option<Version>,
+    /// Each that was kept, also the one that holds, by its number.
+    pub(crate) kept: BTreeMap<u64, Version>,
+}
+
+pub(crate) async fn versions(bus: &Bus) -> Result<Versions, BusError> {
+    let mut versions = Versions::default();
+    for (key, record) in bus.read_all(&topic::POLICIES).await? {
+        match version(record) {
+            Some(version) if key == PolicyVersion::KEY => versions.in_force = Some(version),
+            Some(version) => {
+                versions.kept.insert(version.policy.version, version);
+            }
+            None => {}
+        }
+    }
+    Ok(versions)
 }
 
 /// What following `weir.policies.v1` shows.
@@ -164,6 +187,8 @@ pub(crate) async fn policy_in_force(bus: &Bus) -> Result<Option<Version>, BusErr
 pub(crate) enum Followed {
     /// The version that holds from here on.
     Policy(Box<Version>),
+    /// A version that is kept, whether it holds or not.
+    Kept(Box<Version>),
     /// Everything that was there at the start has been seen.
     CaughtUp,
     Other,
@@ -171,10 +196,11 @@ pub(crate) enum Followed {
 
 pub(crate) fn followed(seen: follow::Followed<PolicyRecord>) -> Followed {
     match seen {
-        follow::Followed::Put { key, value, .. } if key == PolicyVersion::KEY => version(value)
-            .map_or(Followed::Other, |version| {
-                Followed::Policy(Box::new(version))
-            }),
+        follow::Followed::Put { key, value, .. } => match version(value) {
+            Some(version) if key == PolicyVersion::KEY => Followed::Policy(Box::new(version)),
+            Some(version) => Followed::Kept(Box::new(version)),
+            None => Followed::Other,
+        },
         follow::Followed::CaughtUp => Followed::CaughtUp,
         _ => Followed::Other,
     }
@@ -218,7 +244,7 @@ pub(crate) fn enqueue(producer: &Producer, output: &Output) -> Result<Delivery, 
     }
 }
 
-fn decision_record(decision: &Decision) -> record::Decision {
+pub(crate) fn decision_record(decision: &Decision) -> record::Decision {
     record::Decision {
         id: decision.id.clone(),
         subject: decision.subject.clone(),
@@ -262,7 +288,7 @@ fn verdict_record(verdict: Verdict) -> record::Verdict {
     }
 }
 
-fn alert_record(alert: &Alert) -> record::Alert {
+pub(crate) fn alert_record(alert: &Alert) -> record::Alert {
     record::Alert {
         id: alert.id.clone(),
         kind: match alert.kind {

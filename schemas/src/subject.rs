@@ -290,6 +290,22 @@ impl Pattern {
         self.dimensions().next() != Some(Dimension::Tenant)
     }
 
+    /// The one id that it takes of `dimension`, where it names one.
+    #[must_use]
+    pub fn named(&self, dimension: Dimension) -> Option<&str> {
+        self.parts.iter().find_map(|(own, matcher)| match matcher {
+            Matcher::Exact(id) if *own == dimension => Some(id.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Whether any of its subjects can have `id` in `dimension`.
+    #[must_use]
+    pub fn takes(&self, dimension: Dimension, id: &str) -> bool {
+        let mut parts = self.parts.iter();
+        parts.any(|(own, matcher)| *own == dimension && matcher.accepts(id))
+    }
+
     /// How narrowly it names: the number of literal ids. Of two patterns of one shape the higher one wins.
     #[must_use]
     pub fn specificity(&self) -> usize {

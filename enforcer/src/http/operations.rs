@@ -1,7 +1,8 @@
 //! What the enforcer answers on the management plane.
 
 use schemas::api::{
-    AFTER, Answer, JSON, Kind, LIMIT, OVERSEERS, Operation, Parameter, READERS, SUBJECT,
+    AFTER, Answer, Body, JSON, Kind, LIMIT, OPERATORS, OVERSEERS, Operation, Parameter, READERS,
+    SUBJECT,
 };
 
 /// All of them.
@@ -22,11 +23,7 @@ pub const OPERATIONS: &[Operation] = &[
         LIMIT,
         AFTER,
     ])
-    .answering(&[Answer {
-        status: 200,
-        media_types: JSON,
-        what: "One page; a `Link` header with `rel=\"next\"` leads to the next",
-    }])
+    .answering(LISTED)
     .refusing(&[AWAY]),
     Operation::get(
         "/v1/decisions/{id}",
@@ -44,10 +41,114 @@ pub const OPERATIONS: &[Operation] = &[
     ]),
     Operation::get(
         "/v1/policy",
-        "The policy in force, and the last edit that was refused",
+        "The policy in force, and the last edit of the file that was refused",
         OVERSEERS,
-    ),
+    )
+    .answering(AS_TOML),
+    Operation::get(
+        "/v1/policy",
+        "Makes the body the next version of the policy, and answers with it once the log has it",
+        OPERATORS,
+    )
+    .with(&[
+        Parameter::query("reason", Kind::Text, "Why it is changed", "launch day").required(),
+        IF_MATCH,
+    ])
+    .taking(
+        "PUT",
+        Some(Body {
+            media_types: &["application/toml", "application/json"],
+            what: "The policy, as in its file; JSON has the same shape, and is kept as TOML",
+        }),
+    )
+    .refusing(CHANGED),
+    Operation::get(
+        "/v1/policy/versions",
+        "Each version of the policy, newest first",
+        OVERSEERS,
+    )
+    .with(&[
+        LIMIT,
+        Parameter::query(
+            "after",
+            Kind::Whole,
+            "The last version of the page before",
+            "2",
+        ),
+    ])
+    .answering(LISTED),
+    Operation::get(
+        "/v1/policy/versions/{version}",
+        "A version of the policy",
+        OVERSEERS,
+    )
+    .with(&[Parameter::path("version", "Its number", "1")])
+    .answering(AS_TOML)
+    .refusing(&[
+        Answer::problem(404, "There is none of this number"),
+        LOG_AWAY,
+    ]),
+    Operation::get(
+        "/v1/policy/diff",
+        "What changed between two versions of the policy",
+        OVERSEERS,
+    )
+    .with(&[
+        Parameter::query(
+            "from",
+            Kind::Whole,
+            "The older; the one before `to` when left out",
+            "1",
+        ),
+        Parameter::query(
+            "to",
+            Kind::Whole,
+            "The newer; the one in force when left out",
+            "1",
+        ),
+    ])
+    .refusing(&[LOG_AWAY]),
+    Operation::get(
+        "/v1/policy/rollback",
+        "Makes the text of an older version the next version of the policy",
+        OPERATORS,
+    )
+    .with(&[IF_MATCH])
+    .taking(
+        "POST",
+        Some(Body {
+            media_types: JSON,
+            what: "`{\"version\": 7, \"reason\": \"…\"}`",
+        }),
+    )
+    .refusing(CHANGED),
 ];
+
+const LISTED: &[Answer] = &[Answer::json(
+    200,
+    "One page; a `Link` header with `rel=\"next\"` leads to the next",
+)];
+const AS_TOML: &[Answer] = &[Answer::OK.or(&["application/json", "application/toml"])];
+const IF_MATCH: Parameter = Parameter::query(
+    "If-Match",
+    Kind::Text,
+    "The version in quotes that it was read at: another one in force by now is a 412",
+    "\"7\"",
+)
+.in_header();
+const CHANGED: &[Answer] = &[
+    Answer::problem(412, "The policy in force is none of those in `If-Match`"),
+    Answer::problem(415, "Neither TOML nor JSON"),
+    Answer::problem(
+        422,
+        "The policy cannot be obeyed; `errors` says what is wrong, and where",
+    ),
+    LOG_AWAY,
+];
+const LOG_AWAY: Answer = Answer::problem(
+    503,
+    "The log does not answer; `Retry-After` says when to try again",
+);
 
 const AWAY: Answer = Answer::problem(
     503,

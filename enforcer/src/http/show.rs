@@ -6,6 +6,7 @@ use schemas::record::Amount;
 use schemas::time::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::policy::{Head, Version};
 use crate::service::Board;
 use crate::store::{CauseBody, Listed};
 
@@ -68,17 +69,34 @@ fn seconds_until(until: Timestamp, now: Timestamp) -> u64 {
     u64::try_from(until.since(now).as_micros().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
+/// The version that holds, and the last edit of the file that was refused.
 pub(super) fn policy(board: &Board) -> Value {
-    let version = &board.in_force;
+    let refused = board
+        .refused
+        .as_ref()
+        .map(|(at, refusal)| json!({"at": time(Some(*at)), "problems": refusal.lines}));
+    let mut shown = version(&board.in_force);
+    shown["refused"] = refused.into();
+    shown
+}
+
+/// A version, in a list of them.
+pub(super) fn head(number: u64, head: &Head) -> Value {
+    json!({
+        "version": number,
+        "at": time(Some(head.at)),
+        "author": head.author,
+        "reason": head.reason,
+    })
+}
+
+/// A version and what it says.
+pub(super) fn version(version: &Version) -> Value {
     let policy = &version.policy;
     let tenants = policy
         .tenants
         .iter()
         .map(|(id, settings)| (id.clone(), tenant(settings)));
-    let refused = board
-        .refused
-        .as_ref()
-        .map(|(at, refusal)| json!({"at": time(Some(*at)), "problems": refusal.lines}));
     json!({
         "version": policy.version,
         "at": time(Some(version.at)),
@@ -89,7 +107,6 @@ pub(super) fn policy(board: &Board) -> Value {
         "limits": policy.limits.iter().map(limit).collect::<Vec<_>>(),
         "tenants": tenants.collect::<Map<_, _>>(),
         "source": version.source,
-        "refused": refused,
     })
 }
 

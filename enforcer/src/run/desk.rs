@@ -1,22 +1,24 @@
 //! The loop's own state, and what it does with each input.
 
+mod publish;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use bus::consumer::{Assigned, Batch, Consumer, Event, Partition, Revoked};
 use futures_util::FutureExt as _;
-use schemas::policy::Policy;
 use schemas::subject::Subject;
 use schemas::topic::SIGNALS;
 use tokio_util::sync::CancellationToken;
 
 use crate::decide::{Decider, Output};
 use crate::file;
-use crate::policy::{self, Version};
+use crate::policy::{self, FILE, Version};
 use crate::service::{Parts, Refusal, RunError};
 use crate::tell::{Teller, Told};
 use crate::watch::{Look, Watch};
 use crate::wire::{self, Dead, Followed};
+use publish::Draft;
 
 /// Outputs that are sent together; what more there is waits for their acknowledgement.
 const OUTPUTS_MAX: usize = 5_000;
@@ -27,6 +29,8 @@ pub(super) struct Desk<'a> {
     decider: Decider,
     teller: Teller,
     watch: Watch,
+    /// The text of the policy file when it was obeyed last.
+    obeyed_text: String,
     /// The newest version seen while reading `weir.policies.v1` for the first time; it is obeyed once all is read.
     read_so_far: Option<Version>,
     caught_up: bool,
@@ -60,7 +64,8 @@ impl<'a> Desk<'a> {
                 metrics: parts.metrics.clone(),
                 stop,
             },
-            watch: Watch::new(text),
+            watch: Watch::new(text.clone()),
+            obeyed_text: text,
             read_so_far: None,
             caught_up: false,
             last_version: policy.version,
@@ -213,6 +218,10 @@ impl<'a> Desk<'a> {
                 self.read_so_far = Some(*version);
                 Ok(Told::All)
             }
+            Followed::Kept(version) => {
+                self.keep(&version);
+                Ok(Told::All)
+            }
             Followed::CaughtUp => {
                 self.caught_up = true;
                 match self.read_so_far.take() {
@@ -226,8 +235,10 @@ impl<'a> Desk<'a> {
 
     async fn obey(&mut self, version: Version) -> Result<Told, RunError> {
         let number = version.policy.version;
-        self.last_version = self.last_version.max(number);
-        if self.parts.board.read().in_force == version {
+        self.keep(&version);
+        let held = self.parts.board.read().in_force.clone();
+        // What this process published holds at once; what came before it is still read afterwards.
+        if held == version || number < held.policy.version {
             return Ok(Told::All);
         }
         let mut outputs = Vec::new();
@@ -236,6 +247,13 @@ impl<'a> Desk<'a> {
         self.parts.board.write().in_force = version;
         self.parts.metrics.policy_in_force(number);
         self.tell(&outputs).await
+    }
+
+    fn keep(&mut self, version: &Version) {
+        let number = version.policy.version;
+        self.last_version = self.last_version.max(number);
+        let mut board = self.parts.board.write();
+        board.versions.insert(number, version.head());
     }
 
     /// Looks at the policy file. False: it has changed and may still be written to.
@@ -263,31 +281,17 @@ impl<'a> Desk<'a> {
             }
         };
         self.parts.board.write().refused = None;
-        if self.parts.board.read().in_force.is_of(&text, &policy) {
+        if self.obeyed_text == text {
             return Ok(Told::All);
         }
-        self.last_version += 1;
-        let version = Version {
-            policy: Policy {
-                version: self.last_version,
-                ..policy
-            },
-            at: self.parts.clock.now(),
-            author: "policy file".to_owned(),
+        self.obeyed_text.clone_from(&text);
+        let draft = Draft {
+            policy,
+            author: FILE.to_owned(),
             reason: "edited while running".to_owned(),
             source: text,
         };
-        if self.teller.version(&version).await? == Told::Stopped {
-            return Ok(Told::Stopped);
-        }
-        let told = self.teller.markers(&version).await?;
-        let limits = version.policy.limits.len();
-        tracing::info!(
-            version = self.last_version,
-            limits,
-            "the edited policy is in force"
-        );
-        Ok(told)
+        self.publish(draft).await
     }
 
     fn refuse(&self, refusal: Refusal) {

@@ -13,7 +13,7 @@ use broker::Broker;
 use bus::Bus;
 use bus::clock::{SharedClock, SystemClock};
 use enforcer::{BuildError, Config, Deps, RunError, Service};
-use http::Request;
+use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
 use prometheus_client::registry::Registry;
 use schemas::access::Caller;
@@ -180,6 +180,34 @@ pub(crate) fn clock() -> SharedClock {
     Arc::new(SystemClock)
 }
 
+/// Somebody of this role, who speaks for `tenant` or for all.
+pub(crate) fn caller(role: Role, tenant: Option<&str>) -> Caller {
+    Caller {
+        key_id: "operator-1".to_owned(),
+        role,
+        tenant: tenant.map(str::to_owned),
+    }
+}
+
+/// What the management plane answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name);
+        value.map_or("", |value| value.to_str().unwrap())
+    }
+}
+
 /// A running enforcer. Ends with the test.
 pub(crate) struct Enforcer {
     pub(crate) registry: Registry,
@@ -203,21 +231,26 @@ impl Enforcer {
 
     /// What somebody who speaks for `tenant` (none: for all) is answered.
     pub(crate) async fn get_as(&self, path: &str, tenant: Option<&str>) -> (u16, Value) {
-        let caller = Caller {
-            key_id: "k".to_owned(),
-            role: if tenant.is_some() {
-                Role::Tenant
-            } else {
-                Role::Operator
-            },
-            tenant: tenant.map(str::to_owned),
+        let role = if tenant.is_some() {
+            Role::Tenant
+        } else {
+            Role::Operator
         };
-        let router = self.router.clone().layer(Extension(caller));
         let request = Request::get(path).body(Body::empty()).unwrap();
+        let answer = self.send(request, caller(role, tenant)).await;
+        (answer.status, answer.json())
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>, caller: Caller) -> Answer {
+        let router = self.router.clone().layer(Extension(caller));
         let response = router.oneshot(request).await.unwrap();
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&body).unwrap())
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
     }
 
     /// A metric's value, 0 when it was never counted.

@@ -4,3 +4,4 @@
 mod home;
 mod policy;
 mod signals;
+mod versions;

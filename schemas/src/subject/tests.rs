@@ -134,6 +134,15 @@ fn a_pattern_has_subjects_in_others() {
     check("platform", "platform", true);
 }
 
+#[test]
+fn a_pattern_tells_which_ids_it_is_about() {
+    let pattern = Pattern::parse("tenant/a%2Fb/route/POST *").unwrap();
+    assert_eq!(pattern.named(Dimension::Tenant), Some("a/b"));
+    assert_eq!(pattern.named(Dimension::Route), None);
+    assert!(pattern.takes(Dimension::Tenant, "a/b") && !pattern.takes(Dimension::Tenant, "a"));
+    assert!(pattern.takes(Dimension::Route, "POST /v1") && !pattern.takes(Dimension::Key, "k"));
+}
+
 proptest! {
     #[test]
     fn any_id_makes_a_path_that_reads_back(tenant in ".{1,40}", user in ".{1,40}") {

@@ -1,0 +1,419 @@
+//! What changes from one policy to another: its limits, and what tenants fall under.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use schemas::money::format_usd;
+use schemas::policy::{Limit, Meter, Policy};
+use schemas::subject::Dimension;
+use serde::Serialize;
+
+/// What changes from one policy to another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Diff {
+    /// Of the policy itself: `default_tier` and `zone`.
+    pub settings: Vec<FieldChange>,
+    /// As they stand in the policy, the general ones first.
+    pub limits: Vec<LimitChange>,
+    /// Who falls under something else than before.
+    pub tenants: Vec<TenantChange>,
+}
+
+/// A field that has another value, written as the policy has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldChange {
+    pub field: &'static str,
+    /// Absent where there was none.
+    pub from: Option<String>,
+    /// Absent where there is none any more.
+    pub to: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Added,
+    Removed,
+    Changed,
+}
+
+/// A limit that is new, gone, or has other values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LimitChange {
+    pub change: Kind,
+    pub name: String,
+    /// The tier whose limit it is; of a tenant's limit, the tier that it comes from now.
+    pub tier: Option<String>,
+    pub fields: Vec<FieldChange>,
+}
+
+/// What changes for one tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TenantChange {
+    /// `None`: every tenant that neither policy names.
+    pub tenant: Option<String>,
+    /// Its tier and its zone.
+    pub settings: Vec<FieldChange>,
+    /// The limits that it, or something of it, falls under.
+    pub limits: Vec<LimitChange>,
+}
+
+impl Diff {
+    /// Whether both policies say the same. Their numbers do not count.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.settings.is_empty() && self.limits.is_empty() && self.tenants.is_empty()
+    }
+}
+
+/// What changes from `from` to `to`.
+#[must_use]
+pub fn diff(from: &Policy, to: &Policy) -> Diff {
+    let all = |policy| limits_by(policy, |_| true, |limit| (limit.tier.clone(), &*limit.name));
+    let settings = vec![
+        (
+            "default_tier",
+            from.default_tier.clone(),
+            to.default_tier.clone(),
+        ),
+        ("zone", own_zone(from), own_zone(to)),
+    ];
+    let named: BTreeSet<&str> = names(from).chain(names(to)).collect();
+    let tenants = named.into_iter().map(Some).chain([None]);
+    Diff {
+        settings: changed(settings),
+        limits: limit_changes(&all(from), &all(to)),
+        tenants: tenants
+            .filter_map(|tenant| tenant_change(from, to, tenant))
+            .collect(),
+    }
+}
+
+/// The tenants that a policy names, in settings or as the one subject of a limit.
+fn names(policy: &Policy) -> impl Iterator<Item = &str> {
+    let limits = policy.limits.iter();
+    let subjects = limits.filter_map(|limit| limit.pattern.named(Dimension::Tenant));
+    policy.tenants.keys().map(String::as_str).chain(subjects)
+}
+
+fn own_zone(policy: &Policy) -> Option<String> {
+    policy.default_zone.map(|zone| zone.name().to_owned())
+}
+
+fn tenant_change(from: &Policy, to: &Policy, tenant: Option<&str>) -> Option<TenantChange> {
+    // What holds for all that are not named is in the settings of the policy.
+    let settings = tenant.map_or_else(Vec::new, |tenant| {
+        let tier = |policy: &Policy| policy.tier(tenant).map(str::to_owned);
+        let zone = |policy: &Policy| Some(policy.zone(Some(tenant)).name().to_owned());
+        changed(vec![
+            ("tier", tier(from), tier(to)),
+            ("zone", zone(from), zone(to)),
+        ])
+    });
+    let limits = limit_changes(&limits_on(from, tenant), &limits_on(to, tenant));
+    let tenant = tenant.map(str::to_owned);
+    (!settings.is_empty() || !limits.is_empty()).then_some(TenantChange {
+        tenant,
+        settings,
+        limits,
+    })
+}
+
+/// The limits that a tenant, or something of it, falls under. They have a name each: a tier's stands instead of the
+/// general one.
+fn limits_on<'p>(
+    policy: &'p Policy,
+    tenant: Option<&str>,
+) -> BTreeMap<&'p str, (usize, &'p Limit)> {
+    let is_on = |limit: &Limit| match tenant {
+        Some(tenant) => limit.pattern.takes(Dimension::Tenant, tenant),
+        None => {
+            !limit.pattern.is_wider_than_tenant()
+                && limit.pattern.named(Dimension::Tenant).is_none()
+        }
+    };
+    // No policy names a tenant by the empty id, so that one is of the default tier.
+    let id = Some(tenant.unwrap_or_default());
+    let falls_under = |limit: &Limit| is_on(limit) && policy.tier_allows(limit, id);
+    limits_by(policy, falls_under, |limit| &*limit.name)
+}
+
+/// Limits by `key`, with their place in the policy.
+fn limits_by<'p, K: Ord>(
+    policy: &'p Policy,
+    is_wanted: impl Fn(&Limit) -> bool,
+    key: impl Fn(&'p Limit) -> K,
+) -> BTreeMap<K, (usize, &'p Limit)> {
+    let limits = policy.limits.iter().enumerate();
+    let wanted = limits.filter(|(_, limit)| is_wanted(limit));
+    wanted
+        .map(|(place, limit)| (key(limit), (place, limit)))
+        .collect()
+}
+
+/// In the order of the new policy, those that are gone last.
+fn limit_changes<K: Ord>(
+    from: &BTreeMap<K, (usize, &Limit)>,
+    to: &BTreeMap<K, (usize, &Limit)>,
+) -> Vec<LimitChange> {
+    let mut changes = Vec::new();
+    for (key, (place, limit)) in to {
+        let before = from.get(key).map(|(_, limit)| *limit);
+        changes.extend(limit_change(before, Some(limit)).map(|change| ((false, *place), change)));
+    }
+    for (key, (place, limit)) in from {
+        if !to.contains_key(key) {
+            changes.extend(limit_change(Some(limit), None).map(|change| ((true, *place), change)));
+        }
+    }
+    changes.sort_by_key(|(place, _)| *place);
+    changes.into_iter().map(|(_, change)| change).collect()
+}
+
+fn limit_change(from: Option<&Limit>, to: Option<&Limit>) -> Option<LimitChange> {
+    let limit = to.or(from)?;
+    let before = from.map(fields).unwrap_or_default();
+    let after = to.map(fields).unwrap_or_default();
+    let both = FIELDS.into_iter().zip(before).zip(after);
+    let fields = changed(both.map(|((field, from), to)| (field, from, to)).collect());
+    let change = match (from, to) {
+        (None, _) => Kind::Added,
+        (_, None) => Kind::Removed,
+        _ => Kind::Changed,
+    };
+    (!fields.is_empty()).then(|| LimitChange {
+        change,
+        name: limit.name.clone(),
+        tier: limit.tier.clone(),
+        fields,
+    })
+}
+
+const FIELDS: [&str; 8] = [
+    "subject", "meter", "window", "hard", "soft", "mode", "stale", "status",
+];
+
+/// The values of [`FIELDS`], as a policy has them.
+fn fields(limit: &Limit) -> [Option<String>; FIELDS.len()] {
+    let soft = limit.levels.split_last().map_or(&[][..], |(_, soft)| soft);
+    let soft: Vec<&str> = soft.iter().map(|level| level.name.as_str()).collect();
+    let hard = match limit.meter {
+        Meter::Cost => format!("{} USD", format_usd(limit.hard())),
+        _ => limit.hard().to_string(),
+    };
+    [
+        Some(limit.pattern.as_str().to_owned()),
+        Some(limit.meter.name().to_owned()),
+        Some(limit.window.to_string()),
+        Some(hard),
+        (!soft.is_empty()).then(|| soft.join(", ")),
+        word(limit.mode),
+        word(limit.stale),
+        limit.status.map(|status| status.to_string()),
+    ]
+}
+
+/// A choice as the policy has it.
+fn word(choice: impl Serialize) -> Option<String> {
+    let word = serde_json::to_value(choice).ok()?;
+    word.as_str().map(str::to_owned)
+}
+
+fn changed(pairs: Vec<(&'static str, Option<String>, Option<String>)>) -> Vec<FieldChange> {
+    let differing = pairs.into_iter().filter(|(_, from, to)| from != to);
+    differing
+        .map(|(field, from, to)| FieldChange { field, from, to })
+        .collect()
+}
+
+// === For people ===
+
+/// A line each, with what is below a heading set in by two spaces.
+impl fmt::Display for Diff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines: Vec<String> = self.settings.iter().map(ToString::to_string).collect();
+        lines.extend(self.limits.iter().map(ToString::to_string));
+        for change in &self.tenants {
+            let whose = match &change.tenant {
+                Some(tenant) => format!("tenant {tenant}:"),
+                None => "every tenant that is not named:".to_owned(),
+            };
+            lines.push(whose);
+            lines.extend(change.settings.iter().map(|field| format!("  {field}")));
+            lines.extend(change.limits.iter().map(|limit| format!("  {limit}")));
+        }
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl fmt::Display for LimitChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = match self.change {
+            Kind::Added => '+',
+            Kind::Removed => '-',
+            Kind::Changed => '~',
+        };
+        write!(f, "{sign} limit {}", self.name)?;
+        if let Some(tier) = &self.tier {
+            write!(f, " of tier {tier}")?;
+        }
+        for (place, field) in self.fields.iter().enumerate() {
+            let gap = if place == 0 { ":" } else { "," };
+            write!(f, "{gap} ")?;
+            match (&self.change, &field.from, &field.to) {
+                (Kind::Changed, ..) => write!(f, "{field}")?,
+                (_, from, to) => {
+                    let value = to.as_ref().or(from.as_ref());
+                    write!(f, "{} {}", field.field, value.map_or("", String::as_str))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for FieldChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+        let (field, from, to) = (self.field, shown(&self.from), shown(&self.to));
+        write!(f, "{field} {from} -> {to}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::read;
+
+    const BEFORE: &str = r#"
+        default_tier = "free"
+        [[limit]]
+        name = "rpm"
+        subject = "tenant/*"
+        meter = "requests"
+        window = "sliding 60s"
+        hard = 60
+        [[limit]]
+        name = "all"
+        subject = "platform"
+        meter = "cost"
+        window = "calendar month"
+        hard = "200 USD"
+        [tier.free]
+        [[tier.pro.limit]]
+        name = "rpm"
+        subject = "tenant/*"
+        meter = "requests"
+        window = "sliding 60s"
+        soft = ["80%"]
+        hard = 600
+        [tenant.acme]
+        tier = "pro"
+    "#;
+
+    /// Replaces texts in [`BEFORE`] and compares the lines that tell of it.
+    #[track_caller]
+    fn check(edits: &[(&str, &str)], expected: &[&str]) {
+        let mut after = BEFORE.to_owned();
+        for (old, new) in edits {
+            assert!(after.contains(old), "{old}");
+            after = after.replacen(old, new, 1);
+        }
+        let (from, to) = (read(BEFORE).unwrap(), read(&after).unwrap());
+        let forward = diff(&from, &to);
+        let lines = forward.to_string();
+        assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
+        assert_eq!(forward.is_empty(), expected.is_empty());
+        let back = diff(&to, &from);
+        assert_eq!(back.tenants.len(), forward.tenants.len());
+        assert_eq!(back.limits.len(), forward.limits.len());
+    }
+
+    #[test]
+    fn nothing_changes_by_what_means_the_same() {
+        check(&[], &[]);
+        check(
+            &[("[tier.free]", "# the tier of everybody\n[tier.free]")],
+            &[],
+        );
+        check(&[("\"200 USD\"", "\"200.00 USD\"")], &[]);
+    }
+
+    #[test]
+    fn a_number_changes_for_those_who_fall_under_it() {
+        check(
+            &[("hard = 60\n", "hard = 70\n")],
+            &[
+                "~ limit rpm: hard 60 -> 70",
+                "every tenant that is not named:",
+                "  ~ limit rpm: hard 60 -> 70",
+            ],
+        );
+        check(
+            &[("hard = 600", "hard = 500\nmode = \"open\"")],
+            &[
+                "~ limit rpm of tier pro: hard 600 -> 500, mode block -> open",
+                "tenant acme:",
+                "  ~ limit rpm of tier pro: hard 600 -> 500, mode block -> open",
+            ],
+        );
+        check(
+            &[("200 USD", "0.50 USD")],
+            &["~ limit all: hard 200 USD -> 0.5 USD"],
+        );
+    }
+
+    #[test]
+    fn a_tenant_that_moves_gets_the_numbers_of_its_new_tier() {
+        check(
+            &[("tier = \"pro\"", "tier = \"free\"\nzone = \"Asia/Tokyo\"")],
+            &[
+                "tenant acme:",
+                "  tier pro -> free",
+                "  zone UTC -> Asia/Tokyo",
+                "  ~ limit rpm: hard 600 -> 60, soft 80% -> none",
+            ],
+        );
+        check(
+            &[("default_tier = \"free\"", "default_tier = \"pro\"")],
+            &[
+                "default_tier free -> pro",
+                "every tenant that is not named:",
+                "  ~ limit rpm of tier pro: hard 60 -> 600, soft none -> 80%",
+            ],
+        );
+    }
+
+    #[test]
+    fn limits_come_and_go() {
+        let limit = "[[limit]]\nname = \"new\"\nsubject = \"tenant/beta/user/*\"\nmeter = \"cost\"\n\
+                     window = \"calendar day\"\nhard = \"5 USD\"\nstatus = 402\n";
+        check(
+            &[("[tier.free]", &format!("{limit}[tier.free]"))],
+            &[
+                "+ limit new: subject tenant/beta/user/*, meter cost, window calendar day, hard 5 USD, mode block, \
+                 stale last_known, status 402",
+                "tenant beta:",
+                "  + limit new: subject tenant/beta/user/*, meter cost, window calendar day, hard 5 USD, mode block, \
+                 stale last_known, status 402",
+            ],
+        );
+        check(
+            &[("name = \"rpm\"", "name = \"calls\"")],
+            &[
+                "+ limit calls: subject tenant/*, meter requests, window sliding 60s, hard 60, mode block, stale \
+                 last_known",
+                "- limit rpm: subject tenant/*, meter requests, window sliding 60s, hard 60, mode block, stale \
+                 last_known",
+                "tenant acme:",
+                "  + limit calls: subject tenant/*, meter requests, window sliding 60s, hard 60, mode block, stale \
+                 last_known",
+                "every tenant that is not named:",
+                "  + limit calls: subject tenant/*, meter requests, window sliding 60s, hard 60, mode block, stale \
+                 last_known",
+                "  - limit rpm: subject tenant/*, meter requests, window sliding 60s, hard 60, mode block, stale \
+                 last_known",
+            ],
+        );
+    }
+}
