@@ -96,6 +96,6 @@ mod wire;
 pub use config::{Config, ConfigError, RollupDimension, Sketched};
 pub use http::OPERATIONS;
 pub use ledger::Ledger;
-pub use replay::{EVENT_TOPICS, Found, LevelSummary, Replay, ReplayError, Summary};
+pub use replay::{EVENT_TOPICS, Found, LevelSummary, RefusedSummary, Replay, ReplayError, Summary};
 pub use service::{BuildError, Deps, RunError, Service};
 pub use snapshot::{PlaceError, S3, S3Error, SnapshotPlace, SnapshotsError, snapshot_offsets};

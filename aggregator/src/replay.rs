@@ -27,7 +27,7 @@ use crate::plan::Kind;
 use crate::wire::{self, Outgoing};
 use summary::Tally;
 
-pub use summary::LevelSummary;
+pub use summary::{LevelSummary, RefusedSummary};
 
 /// Records of one partition after which it drops what can no longer make a difference, at the least.
 const FORGET_AFTER: usize = 10_000;
@@ -54,6 +54,8 @@ pub enum ReplayError {
 pub enum Found {
     /// A level of a limit that would have begun or ceased to stand.
     Crossing(Box<Crossing>),
+    /// A crossing that stands, told again: it falls later than was told.
+    Prolonged(Box<Crossing>),
     /// A record that nobody can read.
     Dead {
         partition: Partition,
@@ -67,6 +69,8 @@ pub enum Found {
 pub struct Summary {
     /// Each level of each limit, in the order of the policy.
     pub levels: Vec<LevelSummary>,
+    /// Who would have been refused, by which limit; the longest first.
+    pub refused: Vec<RefusedSummary>,
     /// Of all events.
     pub ledger: Ledger,
 }
@@ -262,8 +266,12 @@ impl Replay {
         for shard in self.shards.values() {
             ledger.add(shard.engine.ledger());
         }
-        let levels = self.tally.finish(self.now);
-        Summary { levels, ledger }
+        let (levels, refused) = self.tally.finish(self.now);
+        Summary {
+            levels,
+            refused,
+            ledger,
+        }
     }
 
     /// Where something falls first, and when.
@@ -325,20 +333,26 @@ fn partial(partition: Partition, sum: &PartialSum) -> event::Partial<'_> {
 
 /// The crossing that an output tells, if it does.
 fn crossing(partition: Partition, output: Output, tally: &mut Tally) -> Option<Found> {
-    match &output {
-        Output::Crossing(crossing) => tally.note(crossing),
+    let is_prolonged = match &output {
+        Output::Crossing(crossing) => {
+            tally.note(crossing);
+            false
+        }
         Output::Prolonged(prolonged) => {
             tally.prolong(&prolonged.crossing);
-            return None;
+            true
         }
         Output::Group(_)
         | Output::Rollup(_)
         | Output::Partial(_)
         | Output::Spread(_)
         | Output::Ranking(_) => return None,
-    }
+    };
     match wire::outgoing(partition, output) {
         Outgoing::Signal { signal, .. } => match *signal {
+            Signal::Crossing(crossing) if is_prolonged => {
+                Some(Found::Prolonged(Box::new(crossing)))
+            }
             Signal::Crossing(crossing) => Some(Found::Crossing(Box::new(crossing))),
             Signal::CspGroup(_) => None,
         },

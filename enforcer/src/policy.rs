@@ -5,6 +5,7 @@
 
 mod amount;
 mod diff;
+mod fields;
 mod json;
 mod limit;
 mod nearest;
@@ -18,10 +19,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono_tz::Tz;
 use schemas::policy::{Limit, Policy, TenantSettings};
-use schemas::subject::ID_BYTES_MAX;
+use schemas::subject::{Dimension, ID_BYTES_MAX};
 use toml::de::DeTable;
 
 pub use self::diff::{Diff, FieldChange, Kind, LimitChange, TenantChange, diff};
+use self::fields::{POLICY, TENANT, TIER};
+pub use self::fields::{json_schema, reference};
 pub use self::json::{Located, read_located, toml_of};
 pub(crate) use self::nearest::did_you_mean;
 pub use self::problem::Problem;
@@ -73,9 +76,8 @@ pub fn read(text: &str) -> Result<Policy, Vec<Problem>> {
 }
 
 fn whole(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Policy {
-    const FIELDS: [&str; 5] = ["limit", "tier", "tenant", "default_tier", "zone"];
     let top = Table::new(document, 0);
-    reader.refuse_unknown(&top, &FIELDS, "a policy");
+    reader.refuse_unknown(&top, &POLICY.names(), POLICY.what);
     let tiers = named_tables(reader, &top, "tier");
     let names: BTreeSet<&str> = tiers.iter().map(|(name, _)| *name).collect();
     let mut limits = Limits::default();
@@ -85,7 +87,7 @@ fn whole(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Policy {
     }
     for (tier, table) in &tiers {
         check_name(reader, tier, table.at, "tier");
-        reader.refuse_unknown(table, &["limit"], "a tier");
+        reader.refuse_unknown(table, &TIER.names(), TIER.what);
         for value in reader.tables(table, "limit") {
             let read = limit::read(reader, &value, Some(tier));
             limits.add(reader, read, &names);
@@ -95,12 +97,37 @@ fn whole(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Policy {
     if let Some((tier, at)) = default_tier {
         check_tier(reader, tier, at, &names);
     }
-    Policy {
+    let places = std::mem::take(&mut limits.named_tenants);
+    let policy = Policy {
         version: 0,
         limits: limits.finish(),
         tenants: tenants(reader, &top, &names),
         default_tier: default_tier.map(|(tier, _)| tier.to_owned()),
         default_zone: zone(reader, &top),
+    };
+    for (tenant, tier, at) in places {
+        check_tenant_of_tier(reader, &policy, (&tenant, &tier), at);
+    }
+    policy
+}
+
+/// A tier's limit on one tenant counts nothing where that tenant is of another tier.
+fn check_tenant_of_tier(
+    reader: &mut Reader<'_>,
+    policy: &Policy,
+    (tenant, tier): (&str, &str),
+    at: usize,
+) {
+    let own = policy.tier(tenant);
+    if own != Some(tier) {
+        let own = own.map_or("no tier".to_owned(), |own| format!("tier `{own}`"));
+        reader.say(
+            at,
+            format!(
+                "this limit of tier `{tier}` matches nothing: tenant `{tenant}` is of {own}; leave the tier out to \
+                 limit the tenant itself"
+            ),
+        );
     }
 }
 
@@ -146,7 +173,7 @@ fn tenants(
                 format!("a tenant's id has 1 to {ID_BYTES_MAX} bytes"),
             );
         }
-        reader.refuse_unknown(&table, &["tier", "zone"], "a tenant");
+        reader.refuse_unknown(&table, &TENANT.names(), TENANT.what);
         let tier = reader.text(&table, "tier");
         if let Some((tier, at)) = tier {
             check_tier(reader, tier, at, tiers);
@@ -201,6 +228,8 @@ struct Limits {
     read: Vec<Limit>,
     /// Where each name of each tier (none: the general ones) was taken.
     taken: BTreeMap<(Option<String>, String), usize>,
+    /// The one tenant that a tier's limit is about, the tier, and where the limit stands.
+    named_tenants: Vec<(String, String, usize)>,
     seen: usize,
 }
 
@@ -230,6 +259,13 @@ impl Limits {
                     self.taken.insert((tier, name.clone()), *at);
                 }
             }
+        }
+        if let Some(limit) = &read.limit
+            && let Some(tier) = &limit.tier
+            && let Some(tenant) = limit.pattern.named(Dimension::Tenant)
+        {
+            let place = (tenant.to_owned(), tier.clone(), read.at);
+            self.named_tenants.push(place);
         }
         self.read.extend(read.limit);
     }

@@ -80,7 +80,7 @@ impl Handle {
 }
 
 /// What is to be told of an answer: nothing where the request only looked or used nothing.
-fn kind(answer: &Answer<'_>, reply: &Reply, ask: &Ask) -> Option<Kind> {
+pub(crate) fn kind(answer: &Answer<'_>, reply: &Reply, ask: &Ask) -> Option<Kind> {
     if ask.consume.is_empty() {
         return None;
     }

@@ -9,12 +9,15 @@
 //!   it judged to be reported ([`reports`]).
 //! - `run`: follows decisions and policy from the log into memory, and reports. `redis`: mirrors decisions.
 //!
+//! [`DryRun`] is that core alone, for those who try a policy out.
+//!
 //! No check ever waits for the log, or fails because it is away: the answer says how old the view is instead.
 
 pub mod ask;
 pub mod cache;
 pub mod check;
 mod config;
+mod dry_run;
 pub mod handle;
 pub mod hash;
 pub mod headers;
@@ -34,6 +37,7 @@ pub mod window;
 mod wire;
 
 pub use config::{Config, ConfigError};
+pub use dry_run::DryRun;
 pub use handle::Handle;
 pub use http::OPERATIONS;
 pub use layer::{RequestId, WeirLayer};

@@ -22,6 +22,7 @@ mod long_run;
 mod notify;
 mod pipeline;
 mod policy;
+mod policy_tools;
 mod queries;
 mod rebalance;
 mod secure;

@@ -267,6 +267,8 @@ pub fn command(name: &str) -> Command {
         "WEIR_DATA",
         "WEIR_CONFIG",
         "WEIR_POLICY",
+        "WEIR_MANAGEMENT",
+        "WEIR_TOKEN",
         "WEIR_KAFKA",
         "WEIR_KAFKA_SASL_USERNAME",
         "WEIR_KAFKA_SASL_PASSWORD",

@@ -1,6 +1,7 @@
 //! The command line. Flags win over the environment, and both over the configuration file.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -48,7 +49,7 @@ enum Command {
     /// Make, list and revoke keys and tokens
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// Look at a policy file before it is used
+    /// Look at a policy file before it is used, apply it, and go back to an older one
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Look at the log, put dead records back, move the log to Kafka and back
@@ -125,8 +126,12 @@ struct EnforcerArgs {
 }
 
 impl Cli {
-    pub async fn run(self) -> anyhow::Result<()> {
-        match self.command {
+    /// Does what was asked; gives the status to exit with.
+    ///
+    /// # Errors
+    /// When it cannot be done.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let done = match self.command {
             Command::Demo(args) => demo(args).await,
             Command::Up(args) => {
                 let config = args.common.load(args.kafka, args.port_log)?;
@@ -138,9 +143,10 @@ impl Cli {
             Command::Notifier(args) => service(args, Parts::notifier()).await,
             Command::Gateway(args) => service(args, Parts::gateway()).await,
             Command::Key(command) => command.run().await,
-            Command::Policy(command) => command.run(),
+            Command::Policy(command) => return command.run().await,
             Command::Log(command) => command.run().await,
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     }
 }
 

@@ -45,6 +45,15 @@ impl Credentials {
         }
     }
 
+    /// The ones in `folder`.
+    pub fn load(folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join(FILE);
+        let bytes = std::fs::read(&path);
+        let bytes = bytes.with_context(|| format!("cannot read {}", path.display()))?;
+        let read = serde_json::from_slice(&bytes);
+        read.with_context(|| format!("{} is damaged", path.display()))
+    }
+
     fn make(folder: &Path) -> anyhow::Result<Self> {
         let credentials = Self {
             operator_token: new_secret(Role::Operator),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use hashbrown::{HashMap, HashSet};
-use schemas::policy::Policy;
+use hashbrown::HashMap;
+use schemas::policy::{HARD, Mode, Policy};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
 
@@ -27,14 +27,47 @@ pub struct LevelSummary {
     pub standing: usize,
 }
 
+/// A subject that a limit would have refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedSummary {
+    pub subject: Subject,
+    pub limit: String,
+    /// When it would have been refused first, by event time.
+    pub first: Timestamp,
+    /// How often refusing would have begun.
+    pub times: u64,
+    /// For how long it would have lasted, all times together; counted as [`LevelSummary::over`].
+    pub over: Duration,
+    /// Whether it would last at the end.
+    pub standing: bool,
+}
+
 /// What one level has come to so far.
 #[derive(Default)]
 struct Level {
-    crossings: u64,
-    subjects: HashSet<Subject>,
+    subjects: HashMap<Subject, Spans>,
+}
+
+/// The times at which one subject was over one level.
+struct Spans {
+    first: Timestamp,
+    times: u64,
+    /// Whether calls are refused while it is over: of one tier's limit they may be, of another's of this name not.
+    refuses: bool,
+    /// Of those that have ended.
     over: Duration,
     /// Since when it stands, and until when, as was told last.
-    standing: HashMap<Subject, (Timestamp, Option<Timestamp>)>,
+    standing: Option<(Timestamp, Option<Timestamp>)>,
+}
+
+impl Spans {
+    fn over_at(&self, end: Timestamp) -> Duration {
+        let rest = self.standing.map_or(Duration::ZERO, |(since, falls_at)| {
+            let until = falls_at.map_or(end, |falls_at| falls_at.min(end));
+            until.since(since)
+        });
+        self.over.saturating_add(rest)
+    }
 }
 
 /// The levels of a policy.
@@ -51,9 +84,12 @@ impl Tally {
         let mut places: HashMap<String, HashMap<String, usize>> = HashMap::new();
         for limit in &policy.limits {
             for level in &limit.levels {
-                let levels = places.entry(limit.name.clone()).or_default();
-                levels.insert(level.name.clone(), names.len());
-                names.push((limit.name.clone(), level.name.clone()));
+                let named = places.entry(limit.name.clone()).or_default();
+                // Limits of several tiers may have one name; crossings tell no more than that.
+                named.entry(level.name.clone()).or_insert_with(|| {
+                    names.push((limit.name.clone(), level.name.clone()));
+                    names.len() - 1
+                });
             }
         }
         let levels = names.iter().map(|_| Level::default()).collect();
@@ -76,14 +112,24 @@ impl Tally {
         };
         match crossing.direction {
             Direction::Up => {
-                level.crossings += 1;
-                level.subjects.insert(crossing.subject.clone());
-                let span = (crossing.at, crossing.falls_at);
-                level.standing.insert(crossing.subject.clone(), span);
+                let subject = level.subjects.entry(crossing.subject.clone());
+                let spans = subject.or_insert(Spans {
+                    first: crossing.at,
+                    times: 0,
+                    refuses: false,
+                    over: Duration::ZERO,
+                    standing: None,
+                });
+                spans.times += 1;
+                spans.refuses |= crossing.mode != Mode::Open && crossing.level == HARD;
+                spans.standing = Some((crossing.at, crossing.falls_at));
             }
             Direction::Down => {
-                if let Some((since, _)) = level.standing.remove(&crossing.subject) {
-                    level.over = level.over.saturating_add(crossing.at.since(since));
+                let spans = level.subjects.get_mut(&crossing.subject);
+                if let Some(spans) = spans
+                    && let Some((since, _)) = spans.standing.take()
+                {
+                    spans.over = spans.over.saturating_add(crossing.at.since(since));
                 }
             }
         }
@@ -92,28 +138,46 @@ impl Tally {
     /// Takes note that a level that stands falls later than was told.
     pub(super) fn prolong(&mut self, crossing: &Crossing) {
         let level = self.level(crossing);
-        if let Some((_, falls_at)) = level.and_then(|l| l.standing.get_mut(&crossing.subject)) {
+        let spans = level.and_then(|level| level.subjects.get_mut(&crossing.subject));
+        if let Some((_, falls_at)) = spans.and_then(|spans| spans.standing.as_mut()) {
             *falls_at = crossing.falls_at;
         }
     }
 
-    pub(super) fn finish(self, end: Timestamp) -> Vec<LevelSummary> {
-        let named = self.names.into_iter().zip(self.levels);
-        let summary = |((limit, name), level): ((String, String), Level)| {
-            let standing = level.standing.values();
-            let rest = standing.map(|(since, falls_at)| {
-                let until = falls_at.map_or(end, |falls_at| falls_at.min(end));
-                until.since(*since)
-            });
-            LevelSummary {
-                limit,
+    pub(super) fn finish(self, end: Timestamp) -> (Vec<LevelSummary>, Vec<RefusedSummary>) {
+        let mut levels = Vec::new();
+        let mut refused = Vec::new();
+        for ((limit, name), level) in self.names.into_iter().zip(self.levels) {
+            let spans = level.subjects.values();
+            levels.push(LevelSummary {
+                limit: limit.clone(),
                 level: name,
-                crossings: level.crossings,
+                crossings: spans.clone().map(|spans| spans.times).sum(),
                 subjects: level.subjects.len(),
-                over: rest.fold(level.over, Duration::saturating_add),
-                standing: level.standing.len(),
-            }
-        };
-        named.map(summary).collect()
+                over: spans
+                    .clone()
+                    .map(|spans| spans.over_at(end))
+                    .fold(Duration::ZERO, Duration::saturating_add),
+                standing: spans.filter(|spans| spans.standing.is_some()).count(),
+            });
+            let subjects = level.subjects.into_iter();
+            let subjects = subjects.filter(|(_, spans)| spans.refuses);
+            refused.extend(subjects.map(|(subject, spans)| RefusedSummary {
+                over: spans.over_at(end),
+                subject,
+                limit: limit.clone(),
+                first: spans.first,
+                times: spans.times,
+                standing: spans.standing.is_some(),
+            }));
+        }
+        let key = |one: &RefusedSummary| (std::cmp::Reverse(one.over), one.first);
+        refused.sort_by(|a, b| {
+            let order = key(a).cmp(&key(b));
+            order
+                .then_with(|| a.subject.cmp(&b.subject))
+                .then_with(|| a.limit.cmp(&b.limit))
+        });
+        (levels, refused)
     }
 }

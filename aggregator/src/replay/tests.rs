@@ -3,6 +3,7 @@ use std::time::Duration;
 use schemas::codec::Wire as _;
 use schemas::partition::partition_of;
 use schemas::record::{Direction, Marker, Recorded, UsageRecord};
+use schemas::subject::Subject;
 use schemas::topic::USAGE;
 
 use super::*;
@@ -69,6 +70,9 @@ impl Past {
                 let second = crossing.at.second() - at(0).second();
                 format!("{} {} {way} {second}", crossing.subject, crossing.limit)
             }
+            Found::Prolonged(crossing) => {
+                format!("{} {} goes on", crossing.subject, crossing.limit)
+            }
             Found::Dead { offset, reason, .. } => format!("dead {offset} {reason}"),
         });
         told.collect()
@@ -107,6 +111,15 @@ fn scopes_wider_than_a_tenant_are_counted_over_partitions() {
         standing: 0,
     };
     assert_eq!(summary.levels, [expected]);
+    let refused = RefusedSummary {
+        subject: Subject::platform(),
+        limit: "all".to_owned(),
+        first: at(20),
+        times: 1,
+        over: Duration::from_secs(41),
+        standing: false,
+    };
+    assert_eq!(summary.refused, [refused]);
 }
 
 #[test]

@@ -1,15 +1,12 @@
 //! One `[[limit]]`.
 
-use schemas::policy::{HARD, Level, Limit, Meter, MeterError, Mode, Stale, Window};
+use schemas::policy::{HARD, Level, Limit, Meter, MeterError, Mode, Stale, Stream, Window};
 use schemas::subject::{Dimension, Pattern, SubjectError};
 
 use super::amount::{amount, soft_level};
+use super::fields::LIMIT;
 use super::nearest::{did_you_mean, nearest};
 use super::reader::{Reader, Table};
-
-const FIELDS: [&str; 10] = [
-    "name", "subject", "meter", "window", "soft", "hard", "mode", "stale", "tier", "status",
-];
 
 const METERS: [&str; 7] = [
     "requests",
@@ -33,7 +30,7 @@ pub(super) struct Read {
 
 /// Reads the limit in `table`. `tier` is set for one that stands under `[tier.NAME]`.
 pub(super) fn read(reader: &mut Reader<'_>, table: &Table<'_>, tier: Option<&str>) -> Read {
-    reader.refuse_unknown(table, &FIELDS, "a limit");
+    reader.refuse_unknown(table, &LIMIT.names(), LIMIT.what);
     let name = required(reader, table, "name", "name = \"tokens-a-minute\"");
     let pattern = pattern(reader, table);
     let meter = meter(reader, table);
@@ -44,6 +41,9 @@ pub(super) fn read(reader: &mut Reader<'_>, table: &Table<'_>, tier: Option<&str
     let stale = stale(reader, table);
     let tier = own_tier(reader, table, tier);
     let status = status(reader, table);
+    if let (Some(pattern), Some(meter)) = (&pattern, &meter) {
+        refuse_pattern_without_events(reader, table, pattern, meter);
+    }
     if let (Some((_, at)), Some(pattern)) = (&tier, &pattern)
         && pattern.is_wider_than_tenant()
     {
@@ -105,6 +105,34 @@ fn pattern(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Pattern> {
             reader.say(at, format!("subject `{text}`: {error}{hint}"));
             None
         }
+    }
+}
+
+/// A pattern that asks for what no event of the meter's kind carries would count nothing, silently.
+fn refuse_pattern_without_events(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    pattern: &Pattern,
+    meter: &Meter,
+) {
+    let (events, carried): (_, &[Dimension]) = match meter.stream() {
+        Stream::Auth => (
+            "sign-ins",
+            &[Dimension::Tenant, Dimension::Account, Dimension::Source],
+        ),
+        Stream::Csp => ("CSP reports", &[Dimension::Tenant]),
+        Stream::Usage => return,
+    };
+    let missing = pattern.dimensions().find(|own| !carried.contains(own));
+    if let (Some(missing), Some(subject)) = (missing, table.get("subject")) {
+        let (missing, meter) = (missing.name(), meter.name());
+        let carried: Vec<&str> = carried.iter().map(|own| own.name()).collect();
+        let carried = carried.join(", ");
+        let text = format!(
+            "subject `{pattern}` matches nothing: `{meter}` are counted from {events}, which carry no {missing}, only \
+             {carried}"
+        );
+        reader.say(subject.at, text);
     }
 }
 

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use super::{CommonArgs, ServiceArgs, log, service};
 use crate::process::Parts;
 
-mod replay;
+pub(super) mod replay;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]

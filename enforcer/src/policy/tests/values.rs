@@ -1,6 +1,6 @@
 //! Values of a limit that are wrong.
 
-use super::{levels, limit, refuse, refuse_field};
+use super::{levels, limit, read, refuse, refuse_field};
 
 #[test]
 fn refuses_wrong_values() {
@@ -83,6 +83,57 @@ fn refuses_wrong_values() {
             "9:10: `status` is the HTTP status of a refusal: a whole number from 400 to 599",
         );
     }
+}
+
+#[test]
+fn refuses_what_matches_nothing() {
+    let refuse = |subject: &str, meter: &str, told: &str| {
+        refuse(
+            &limit(&[("subject", subject), ("meter", meter)]),
+            &[&format!(
+                "3:11: subject `{}` matches nothing: {told}",
+                subject.trim_matches('"')
+            )],
+        );
+    };
+    let sign_ins =
+        "`failures` are counted from sign-ins, which carry no key, only tenant, account, source";
+    refuse("\"tenant/*/key/*\"", "\"failures\"", sign_ins);
+    refuse("\"tenant/*/key/k/source/*\"", "\"failures\"", sign_ins);
+    refuse(
+        "\"tenant/*/user/*\"",
+        "\"violations\"",
+        "`violations` are counted from CSP reports, which carry no user, only tenant",
+    );
+    for (subject, meter) in [
+        ("\"tenant/*/account/*\"", "\"failures\""),
+        ("\"source/*\"", "\"failures\""),
+        ("\"platform\"", "\"violations\""),
+    ] {
+        levels(
+            &[("subject", subject), ("meter", meter)],
+            &[("80%", 48_000), ("hard", 60_000)],
+        );
+    }
+}
+
+#[test]
+fn refuses_a_tiers_limit_on_a_tenant_of_another() {
+    let one =
+        limit(&[("subject", "\"tenant/acme/user/*\"")]).replace("[[limit]]", "[[tier.pro.limit]]");
+    let told = |own: &str| {
+        format!(
+            "1:1: this limit of tier `pro` matches nothing: tenant `acme` is of {own}; leave the tier out to limit the \
+             tenant itself"
+        )
+    };
+    refuse(&one, &[&told("no tier")]);
+    refuse(
+        &(one.clone() + "[tier.free]\n[tenant.acme]\ntier = \"free\"\n"),
+        &[&told("tier `free`")],
+    );
+    assert!(read(&(one.clone() + "[tenant.acme]\ntier = \"pro\"\n")).is_ok());
+    assert!(read(&("default_tier = \"pro\"\n".to_owned() + &one)).is_ok());
 }
 
 #[test]

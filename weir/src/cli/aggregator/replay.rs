@@ -1,13 +1,15 @@
-//! `weir aggregator replay`: the dry run of a policy.
+//! `weir aggregator replay` and `weir policy simulate`: the dry run of a policy.
 
 mod file;
 mod history;
 mod show;
 
+pub(in crate::cli) use file::encode;
+
 use std::path::{Path, PathBuf};
 
 use aggregator::{Found, Replay};
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bus::clock::{Clock as _, SystemClock};
 use bus::{Partition, Record};
 use clap::Args;
@@ -15,19 +17,27 @@ use schemas::policy::Policy;
 use schemas::time::Timestamp;
 
 use crate::cli::log::place::{Place, load};
+use crate::cli::policy::read_policy;
 use crate::cli::say;
 
 #[derive(Debug, Args)]
 pub(super) struct ReplayArgs {
+    #[command(flatten)]
+    past: Past,
+    /// The draft: a policy file (TOML)
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+}
+
+/// Which past events.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Past {
     /// Past events: a data folder (also one that a `weir up` holds), a Kafka cluster, or a file with one CloudEvent a
     /// line as /v1/events takes them
     ///
     /// In a file the events' own times stand for the times at which a log would have taken them.
     #[arg(long, value_name = "DIR|HOST:PORT,…|FILE")]
     from: String,
-    /// The draft: a policy file (TOML)
-    #[arg(long, value_name = "FILE")]
-    policy: PathBuf,
     /// Configuration file (TOML), for how the aggregator counts and how to reach a cluster
     #[arg(long, value_name = "FILE", env = "WEIR_CONFIG")]
     config: Option<PathBuf>,
@@ -42,6 +52,15 @@ pub(super) struct ReplayArgs {
     /// One JSON object a line
     #[arg(long)]
     json: bool,
+}
+
+/// What is shown of a dry run.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cli) enum Shows {
+    /// Every crossing, and what each level came to.
+    Crossings,
+    /// Who would have been refused, and when.
+    Refused,
 }
 
 fn time(text: &str) -> Result<Timestamp, &'static str> {
@@ -77,18 +96,28 @@ impl Source {
 }
 
 pub(super) async fn replay(args: ReplayArgs) -> anyhow::Result<()> {
-    let policy = read_policy(&args.policy)?;
-    let config = load(Path::new(""), args.config.as_deref(), None)?;
+    let (_, policy) = read_policy(&args.policy)?;
+    run(&args.past, policy, Shows::Crossings).await
+}
+
+/// Counts past events as if `policy` had held.
+pub(in crate::cli) async fn run(past: &Past, policy: Policy, shows: Shows) -> anyhow::Result<()> {
+    let config = load(Path::new(""), past.config.as_deref(), None)?;
     let is_embedded = config.log.is_some();
     let config = config.aggregator;
     let draft = Draft { policy, config };
-    match Source::find(&args.from, args.config.clone())? {
+    let show = |places| show::Show {
+        json: past.json,
+        places,
+        shows,
+    };
+    match Source::find(&past.from, past.config.clone())? {
         Source::File(path) => {
-            let mut run = DryRun::new(&draft, &args, |_| 1, show::Places::Lines)?;
-            file::fold(&path, &args, &mut run)?;
+            let mut run = DryRun::new(&draft, |_| 1, show(show::Places::Lines))?;
+            file::fold(&path, past, &mut run)?;
             run.finish()
         }
-        Source::Log(_) if !is_embedded && Path::new(&args.from).is_dir() => {
+        Source::Log(_) if !is_embedded && Path::new(&past.from).is_dir() => {
             bail!(
                 "the configuration names a Kafka cluster: give its address to --from, or leave --config out"
             )
@@ -96,27 +125,18 @@ pub(super) async fn replay(args: ReplayArgs) -> anyhow::Result<()> {
         Source::Log(place) => {
             place
                 .visit(async |home| {
-                    let events = history::History::open(home, &args).await?;
+                    let events = history::History::open(home, past).await?;
                     let partitions = |spec: schemas::topic::TopicSpec| events.partitions(spec.name);
-                    let mut run = DryRun::new(&draft, &args, partitions, show::Places::Offsets)?;
+                    let show = show(show::Places::Offsets);
+                    let mut run = DryRun::new(&draft, partitions, show)?;
                     events.fold(&mut run).await?;
                     let now = SystemClock.now();
-                    run.pass(args.until.map_or(now, |until| until.min(now)))?;
+                    run.pass(past.until.map_or(now, |until| until.min(now)))?;
                     run.finish()
                 })
                 .await
         }
     }
-}
-
-fn read_policy(path: &Path) -> anyhow::Result<Policy> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path);
-    let text = text.with_context(|| format!("cannot read the policy {shown}"))?;
-    enforcer::policy::read(&text).map_err(|problems| {
-        let lines = problems.iter().map(|problem| format!("{shown}:{problem}"));
-        anyhow::anyhow!("{}", lines.collect::<Vec<_>>().join("\n"))
-    })
 }
 
 /// A policy, and how the aggregator counts.
@@ -135,16 +155,12 @@ struct DryRun {
 impl DryRun {
     fn new(
         draft: &Draft,
-        args: &ReplayArgs,
         partitions: impl Fn(schemas::topic::TopicSpec) -> i32,
-        places: show::Places,
+        show: show::Show,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             replay: Replay::new(&draft.config, &draft.policy, partitions)?,
-            show: show::Show {
-                json: args.json,
-                places,
-            },
+            show,
             found: Vec::new(),
         })
     }
@@ -167,13 +183,15 @@ impl DryRun {
 
     fn tell(&mut self) -> anyhow::Result<()> {
         for found in self.found.drain(..) {
-            say(&self.show.found(&found))?;
+            if let Some(line) = self.show.found(&found) {
+                say(&line)?;
+            }
         }
         Ok(())
     }
 
     fn finish(self) -> anyhow::Result<()> {
-        let lines = self.show.summary(&self.replay.finish());
+        let lines = self.show.lines(&self.replay.finish());
         lines.iter().try_for_each(|line| say(line))
     }
 }

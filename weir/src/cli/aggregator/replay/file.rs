@@ -13,12 +13,12 @@ use schemas::record::Recorded;
 use schemas::time::Timestamp;
 use schemas::topic::{AUTH, CSP, USAGE};
 
-use super::{DryRun, ReplayArgs};
+use super::{DryRun, Past};
 
 /// No time in a file is too far ahead of anything.
 const ANY_TIME: Duration = Duration::from_secs(1_000 * 365 * 86_400);
 
-pub(super) fn fold(path: &Path, args: &ReplayArgs, run: &mut DryRun) -> anyhow::Result<()> {
+pub(super) fn fold(path: &Path, past: &Past, run: &mut DryRun) -> anyhow::Result<()> {
     let shown = path.display();
     let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
     let mut file = BufReader::new(file);
@@ -41,7 +41,7 @@ pub(super) fn fold(path: &Path, args: &ReplayArgs, run: &mut DryRun) -> anyhow::
             ..Rules::default()
         };
         match cloudevents::read_event(text, &rules) {
-            Ok(event) if !wants(args, event.at()) => {}
+            Ok(event) if !wants(past, event.at()) => {}
             Ok(event) => {
                 newest = newest.max(event.at());
                 let (topic, value) = encode(event)?;
@@ -63,12 +63,12 @@ pub(super) fn fold(path: &Path, args: &ReplayArgs, run: &mut DryRun) -> anyhow::
     Ok(())
 }
 
-fn wants(args: &ReplayArgs, at: Timestamp) -> bool {
-    args.since.is_none_or(|since| since <= at) && args.until.is_none_or(|until| at < until)
+fn wants(past: &Past, at: Timestamp) -> bool {
+    past.since.is_none_or(|since| since <= at) && past.until.is_none_or(|until| at < until)
 }
 
 /// The record that intake would have made of it, and its topic.
-fn encode(event: Event) -> Result<(&'static str, Vec<u8>), EncodeError> {
+pub(in crate::cli) fn encode(event: Event) -> Result<(&'static str, Vec<u8>), EncodeError> {
     let mut value = Vec::new();
     let topic = match event {
         Event::Usage(usage) => {

@@ -14,7 +14,7 @@ use schemas::record::{Layout, PolicyRecord};
 use schemas::time::Timestamp;
 use schemas::topic::POLICIES;
 
-use super::{DryRun, ReplayArgs};
+use super::{DryRun, Past};
 use crate::cli::log::place::Home;
 
 /// Records of one round, unless so many were appended within a millisecond.
@@ -40,7 +40,7 @@ struct Topic {
 }
 
 impl<'a> History<'a> {
-    pub(super) async fn open(home: &'a Home, args: &ReplayArgs) -> anyhow::Result<Self> {
+    pub(super) async fn open(home: &'a Home, past: &Past) -> anyhow::Result<Self> {
         let names = EVENT_TOPICS.map(|spec| spec.name);
         let states = home.log.topics(&names).await?;
         if states.is_empty() {
@@ -52,14 +52,14 @@ impl<'a> History<'a> {
             let Some(name) = found else { continue };
             let mut next: Vec<i64> = state.spans.iter().map(|span| span.start).collect();
             let mut end: Vec<i64> = state.spans.iter().map(|span| span.end).collect();
-            if let Some(until) = args.until {
+            if let Some(until) = past.until {
                 bound(
                     &mut end,
                     home.log.offsets_at(&state, until).await?,
                     i64::min,
                 );
             }
-            if let Some(since) = args.since {
+            if let Some(since) = past.since {
                 bound(
                     &mut next,
                     home.log.offsets_at(&state, since).await?,

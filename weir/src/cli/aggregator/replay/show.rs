@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use aggregator::{Found, LevelSummary, Summary};
+use aggregator::{Found, LevelSummary, RefusedSummary, Summary};
+use bus::Partition;
 use schemas::record::{Crossing, Direction};
 use serde_json::json;
 
+use super::Shows;
 use crate::cli::log::table::Table;
 
 /// What offsets are.
@@ -19,71 +21,138 @@ pub(super) enum Places {
 pub(super) struct Show {
     pub(super) json: bool,
     pub(super) places: Places,
+    pub(super) shows: Shows,
 }
 
+/// Subjects that people are shown.
+const REFUSED_SHOWN: usize = 100;
+
 impl Show {
-    /// A line about one thing.
-    pub(super) fn found(&self, found: &Found) -> String {
-        match found {
-            Found::Crossing(crossing) if self.json => crossing_json(crossing),
-            Found::Crossing(crossing) => crossing_text(crossing),
-            Found::Dead {
-                partition,
-                offset,
-                reason,
-            } => match (self.places, self.json) {
-                (Places::Lines, true) => {
-                    json!({ "kind": "dead", "line": offset, "reason": reason }).to_string()
-                }
-                (Places::Offsets, true) => json!({
-                    "kind": "dead",
-                    "topic": partition.topic,
-                    "partition": partition.index,
-                    "offset": offset,
-                    "reason": reason,
-                })
-                .to_string(),
-                (Places::Lines, false) => format!("line {offset} is dead: {reason}"),
-                (Places::Offsets, false) => format!("{partition}/{offset} is dead: {reason}"),
-            },
+    /// A line about one thing, if it is to be shown.
+    pub(super) fn found(&self, found: &Found) -> Option<String> {
+        match (found, self.shows) {
+            (Found::Prolonged(_), _) | (Found::Crossing(_), Shows::Refused) => None,
+            (Found::Crossing(crossing), _) if self.json => Some(crossing_json(crossing)),
+            (Found::Crossing(crossing), _) => Some(crossing_text(crossing)),
+            (
+                Found::Dead {
+                    partition,
+                    offset,
+                    reason,
+                },
+                _,
+            ) => Some(self.dead((*partition, *offset), reason)),
+        }
+    }
+
+    fn dead(&self, (partition, offset): (Partition, i64), reason: &str) -> String {
+        match (self.places, self.json) {
+            (Places::Lines, true) => {
+                json!({ "kind": "dead", "line": offset, "reason": reason }).to_string()
+            }
+            (Places::Offsets, true) => json!({
+                "kind": "dead",
+                "topic": partition.topic,
+                "partition": partition.index,
+                "offset": offset,
+                "reason": reason,
+            })
+            .to_string(),
+            (Places::Lines, false) => format!("line {offset} is dead: {reason}"),
+            (Places::Offsets, false) => format!("{partition}/{offset} is dead: {reason}"),
         }
     }
 
     /// The lines that end it all.
-    pub(super) fn summary(&self, summary: &Summary) -> Vec<String> {
+    pub(super) fn lines(&self, summary: &Summary) -> Vec<String> {
+        let mut lines = match (self.shows, self.json) {
+            (Shows::Crossings, true) => summary.levels.iter().map(level_json).collect(),
+            (Shows::Crossings, false) => levels_text(&summary.levels),
+            (Shows::Refused, true) => summary.refused.iter().map(refused_json).collect(),
+            (Shows::Refused, false) => refused_text(&summary.refused),
+        };
         if self.json {
-            let levels = summary.levels.iter().map(level_json);
-            return levels.chain([ledger_json(summary)]).collect();
-        }
-        let headings = [
-            "LIMIT",
-            "LEVEL",
-            ">CROSSINGS",
-            ">SUBJECTS",
-            ">TIME OVER",
-            ">STILL OVER",
-        ];
-        let mut table = Table::new(&headings);
-        for level in &summary.levels {
-            table.row([
-                level.limit.clone(),
-                level.level.clone(),
-                level.crossings.to_string(),
-                level.subjects.to_string(),
-                span(level.over),
-                level.standing.to_string(),
-            ]);
+            lines.push(ledger_json(summary));
+            return lines;
         }
         let ledger = &summary.ledger;
         let total = format!(
             "{} accepted = {} counted + {} late + {} duplicate + {} dead",
             ledger.accepted, ledger.counted, ledger.late, ledger.duplicate, ledger.dead
         );
-        let mut lines = vec![String::new()];
-        lines.extend(table.lines());
         lines.extend([String::new(), total]);
         lines
     }
+}
+
+fn levels_text(levels: &[LevelSummary]) -> Vec<String> {
+    let headings = [
+        "LIMIT",
+        "LEVEL",
+        ">CROSSINGS",
+        ">SUBJECTS",
+        ">TIME OVER",
+        ">STILL OVER",
+    ];
+    let mut table = Table::new(&headings);
+    for level in levels {
+        table.row([
+            level.limit.clone(),
+            level.level.clone(),
+            level.crossings.to_string(),
+            level.subjects.to_string(),
+            span(level.over),
+            level.standing.to_string(),
+        ]);
+    }
+    let mut lines = vec![String::new()];
+    lines.extend(table.lines());
+    lines
+}
+
+fn refused_text(refused: &[RefusedSummary]) -> Vec<String> {
+    if refused.is_empty() {
+        return vec!["nobody would have been refused".to_owned()];
+    }
+    let headings = [
+        "SUBJECT",
+        "LIMIT",
+        "FIRST REFUSED",
+        ">TIMES",
+        ">FOR",
+        "AT THE END",
+    ];
+    let mut table = Table::new(&headings);
+    for one in refused.iter().take(REFUSED_SHOWN) {
+        let standing = if one.standing { "refused" } else { "" };
+        table.row([
+            one.subject.to_string(),
+            one.limit.clone(),
+            one.first.to_string(),
+            one.times.to_string(),
+            span(one.over),
+            standing.to_owned(),
+        ]);
+    }
+    let mut lines = table.lines();
+    let more = refused.len().saturating_sub(REFUSED_SHOWN);
+    if more != 0 {
+        lines.push(format!("and {more} more, which --json tells"));
+    }
+    lines
+}
+
+fn refused_json(refused: &RefusedSummary) -> String {
+    json!({
+        "kind": "refused",
+        "subject": refused.subject,
+        "limit": refused.limit,
+        "first": refused.first,
+        "times": refused.times,
+        "refused_s": refused.over.as_secs_f64(),
+        "still_refused": refused.standing,
+    })
+    .to_string()
 }
 
 fn crossing_json(crossing: &Crossing) -> String {

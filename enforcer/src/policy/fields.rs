@@ -1,0 +1,378 @@
+//! The fields of a policy: what the reader takes, what the reference tells, and what the schema for editors holds are
+//! one table.
+
+use serde_json::{Map, Value, json};
+
+/// One field of a table.
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    /// What it is, for people.
+    what: &'static str,
+    /// Which values it takes, for people.
+    values: &'static str,
+    /// A line, or a few, that a policy can have.
+    example: &'static str,
+    kind: Kind,
+}
+
+/// What values a field takes.
+enum Kind {
+    Text,
+    /// The name of a limit or tier.
+    Name,
+    /// As text of this form.
+    Pattern(&'static str),
+    Choice(&'static [&'static str]),
+    /// A whole number from one to another.
+    Whole(u32, u32),
+    /// A whole number, or an amount of money.
+    Amount,
+    /// Percentages and amounts.
+    SoftLevels,
+    /// `[[field]]`, each a table of these fields.
+    List(&'static Reference),
+    /// `[field.NAME]`, each a table of these fields.
+    Named(&'static Reference),
+}
+
+/// A table and its fields.
+pub(super) struct Reference {
+    /// What it is, with its article: `a limit`.
+    pub(super) what: &'static str,
+    heading: &'static str,
+    pub(super) fields: &'static [Field],
+    /// Those that it cannot be without.
+    required: &'static [&'static str],
+}
+
+impl Reference {
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        self.fields.iter().map(|field| field.name).collect()
+    }
+}
+
+pub(super) const MODES: [&str; 2] = ["open", "block"];
+pub(super) const STALES: [&str; 3] = ["last_known", "open", "closed"];
+
+const NAME: &str = "^[A-Za-z0-9._-]{1,64}$";
+const WINDOW: &str = "^\\s*(sliding\\s+[0-9]+[smhd]|bucket\\s+[0-9]+/[0-9]*[smhd]\\s+burst\\s+[0-9]+|\
+                      calendar\\s+(day|week|week\\s+from\\s+sunday|month))\\s*$";
+const MONEY: &str = "^\\s*\\S+\\s+USD\\s*$";
+const SOFT: &str = "^\\s*[0-9]+\\s*%$|USD\\s*$";
+
+pub(super) static LIMIT: Reference = Reference {
+    what: "a limit",
+    heading: "Fields of a limit",
+    required: &["name", "subject", "meter", "window"],
+    fields: &[
+        Field {
+            name: "name",
+            what: "how alerts, headers and queries call it",
+            values: "1 to 64 of a-z, A-Z, 0-9, `-`, `_`, `.`; unique among the general limits, and within a tier",
+            example: "name = \"tokens-a-minute\"",
+            kind: Kind::Name,
+        },
+        Field {
+            name: "subject",
+            what: "what it counts apart",
+            values: "a path of dimensions: `platform`; `tenant/*`; `tenant/acme`; `tenant/*/key/*`, `…/user/*`, \
+                     `…/account/*`, `…/source/*`, `…/model/*`, `…/route/POST /v1/*`; combined in this order: tenant, \
+                     key, user, account, source, fingerprint, action, provider, model, route. `*` is any id, each on \
+                     its own; an id ending in `*` is a prefix",
+            example: "subject = \"tenant/*/user/*\"",
+            kind: Kind::Text,
+        },
+        Field {
+            name: "meter",
+            what: "what it sums",
+            values: "`requests`, `input_tokens`, `output_tokens`, `tokens`, `cost`, `failures` (sign-ins), \
+                     `violations` (CSP reports), or the name of a unit that events carry",
+            example: "meter = \"input_tokens\"",
+            kind: Kind::Pattern("^[a-z][a-z0-9_]{0,63}$"),
+        },
+        Field {
+            name: "window",
+            what: "over which time",
+            values: "`sliding 60s` (1s to 30d), `bucket 10/s burst 50`, `calendar day`, `calendar week` (from Monday), \
+                     `calendar week from sunday`, `calendar month`",
+            example: "window = \"calendar week from sunday\"",
+            kind: Kind::Pattern(WINDOW),
+        },
+        Field {
+            name: "soft",
+            what: "levels that are told before it",
+            values: "a list of `\"80%\"` or numbers, rising, below `hard`",
+            example: "soft = [\"50%\", 50000]",
+            kind: Kind::SoftLevels,
+        },
+        Field {
+            name: "hard",
+            what: "where refusing begins, inclusive",
+            values: "a whole number; for `cost` an amount such as `\"20 USD\"` or `\"0.50 USD\"`; of a bucket its burst \
+                     unless it says less",
+            example: "hard = 60000",
+            kind: Kind::Amount,
+        },
+        Field {
+            name: "mode",
+            what: "what happens at `hard`",
+            values: "`open` records, `block` (default) refuses after the fact",
+            example: "mode = \"open\"",
+            kind: Kind::Choice(&MODES),
+        },
+        Field {
+            name: "stale",
+            what: "what a gateway does when its view of the log is old",
+            values: "`last_known` (default) obeys what it knows, `open` admits, `closed` refuses",
+            example: "stale = \"closed\"",
+            kind: Kind::Choice(&STALES),
+        },
+        Field {
+            name: "tier",
+            what: "for whose tenants it is, where it does not stand under `[tier.NAME]`",
+            values: "a tier of the policy; all tenants when left out",
+            example: "tier = \"pro\"",
+            kind: Kind::Name,
+        },
+        Field {
+            name: "status",
+            what: "the HTTP status of the refusal",
+            values: "400–599; 429 when left out",
+            example: "status = 402",
+            kind: Kind::Whole(400, 599),
+        },
+    ],
+};
+
+pub(super) static TIER: Reference = Reference {
+    what: "a tier",
+    heading: "Fields of a tier",
+    required: &[],
+    fields: &[Field {
+        name: "limit",
+        what: "the limits of its tenants",
+        values: "`[[tier.NAME.limit]]` above each; one with the name of a general limit replaces it",
+        example: "[[tier.pro.limit]]\nname = \"rpm\"\nsubject = \"tenant/*\"\nmeter = \"requests\"\nwindow = \"sliding \
+                  60s\"\nhard = 600",
+        kind: Kind::List(&LIMIT),
+    }],
+};
+
+pub(super) static TENANT: Reference = Reference {
+    what: "a tenant",
+    heading: "Fields of a tenant",
+    required: &[],
+    fields: &[
+        Field {
+            name: "tier",
+            what: "its tier",
+            values: "a tier of the policy; `default_tier` when left out",
+            example: "tier = \"pro\"",
+            kind: Kind::Name,
+        },
+        Field {
+            name: "zone",
+            what: "whose midnight ends its calendar windows",
+            values: "an IANA time zone; the policy's when left out",
+            example: "zone = \"America/Sao_Paulo\"",
+            kind: Kind::Text,
+        },
+    ],
+};
+
+pub(super) static POLICY: Reference = Reference {
+    what: "a policy",
+    heading: "Fields of the policy",
+    required: &[],
+    fields: &[
+        Field {
+            name: "limit",
+            what: "the limits of all tenants, and of what is wider than a tenant",
+            values: "`[[limit]]` above each; 1,000 in all, those of tiers included",
+            example: "[[limit]]\nname = \"all\"\nsubject = \"platform\"\nmeter = \"cost\"\nwindow = \"calendar \
+                      month\"\nhard = \"200 USD\"",
+            kind: Kind::List(&LIMIT),
+        },
+        Field {
+            name: "tier",
+            what: "named sets of limits",
+            values: "`[tier.NAME]`",
+            example: "[tier.free]",
+            kind: Kind::Named(&TIER),
+        },
+        Field {
+            name: "tenant",
+            what: "what holds for one tenant",
+            values: "`[tenant.ID]`; an id with other characters than a-z, A-Z, 0-9, `-`, `_` in quotes",
+            example: "[tenant.\"acme corp\"]",
+            kind: Kind::Named(&TENANT),
+        },
+        Field {
+            name: "default_tier",
+            what: "the tier of tenants that are not named",
+            values: "a tier of the policy; none when left out",
+            example: "default_tier = \"pro\"",
+            kind: Kind::Name,
+        },
+        Field {
+            name: "zone",
+            what: "whose midnight ends calendar windows, where a tenant has no zone of its own",
+            values: "an IANA time zone; `UTC` when left out",
+            example: "zone = \"Europe/Berlin\"",
+            kind: Kind::Text,
+        },
+    ],
+};
+
+/// The tables, in the order in which people read of them.
+static TABLES: [&Reference; 4] = [&LIMIT, &TIER, &TENANT, &POLICY];
+
+// === For people ===
+
+/// The reference of all fields, as Markdown: what each is, what it takes, and an example that can be read.
+#[must_use]
+pub fn reference() -> String {
+    let mut text = String::new();
+    for table in TABLES {
+        text.push_str(&format!("## {}\n\n", table.heading));
+        text.push_str("| field | what | values | example |\n| --- | --- | --- | --- |\n");
+        for field in table.fields {
+            let Field {
+                name, what, values, ..
+            } = field;
+            let example = field.example.lines().collect::<Vec<_>>().join("`<br>`");
+            text.push_str(&format!("| `{name}` | {what} | {values} | `{example}` |\n"));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+// === For editors ===
+
+/// The JSON Schema of a policy, which editors take for TOML as well.
+#[must_use]
+pub fn json_schema() -> Value {
+    let mut schema = table_schema(&POLICY);
+    let tables: [(&str, &Reference); 3] = [("limit", &LIMIT), ("tier", &TIER), ("tenant", &TENANT)];
+    let tables = tables.map(|(name, table)| (name.to_owned(), table_schema(table)));
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    schema["title"] = "Weir policy".into();
+    schema["$defs"] = Value::Object(Map::from_iter(tables));
+    schema
+}
+
+fn table_schema(table: &Reference) -> Value {
+    let properties = table.fields.iter().map(|field| {
+        let mut schema = kind_schema(&field.kind);
+        let (what, values) = (field.what, field.values.replace('`', ""));
+        schema["description"] = format!("{what}: {values}").into();
+        (field.name.to_owned(), schema)
+    });
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": Map::from_iter(properties),
+        "required": table.required,
+    })
+}
+
+fn kind_schema(kind: &Kind) -> Value {
+    let money = json!({"type": "string", "pattern": MONEY});
+    let count = json!({"type": "integer", "minimum": 1, "maximum": i64::MAX});
+    match kind {
+        Kind::Text => json!({"type": "string", "minLength": 1}),
+        Kind::Name => json!({"type": "string", "pattern": NAME}),
+        Kind::Pattern(pattern) => json!({"type": "string", "pattern": pattern}),
+        Kind::Choice(choices) => json!({"enum": choices}),
+        Kind::Whole(least, most) => json!({"type": "integer", "minimum": least, "maximum": most}),
+        Kind::Amount => json!({"anyOf": [count, money]}),
+        Kind::SoftLevels => {
+            let level = json!({"type": "string", "pattern": SOFT});
+            json!({"type": "array", "items": {"anyOf": [count, level]}})
+        }
+        Kind::List(table) => json!({"type": "array", "items": {"$ref": def(table)}}),
+        Kind::Named(table) => json!({
+            "type": "object",
+            "additionalProperties": {"$ref": def(table)},
+        }),
+    }
+}
+
+fn def(table: &Reference) -> String {
+    let (_, name) = table.what.split_once(' ').unwrap_or_default();
+    format!("#/$defs/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::policy::{Problem, read};
+
+    /// A policy in which every example may stand.
+    fn around(table: &Reference, field: &Field) -> String {
+        let example = field.example;
+        let limit = [
+            "name = \"tokens-a-minute\"",
+            "subject = \"tenant/*\"",
+            "meter = \"tokens\"",
+            "window = \"sliding 60s\"",
+            "hard = 60000",
+        ];
+        let others = limit.into_iter().filter(|line| {
+            let name = line.split(' ').next();
+            name != Some(field.name)
+        });
+        let others = others.collect::<Vec<_>>().join("\n");
+        match table.what {
+            "a limit" => format!("[[limit]]\n{others}\n{example}\n[tier.pro]\n"),
+            "a tenant" => format!("[tier.pro]\n[tenant.acme]\n{example}\n"),
+            "a policy" if !example.starts_with('[') => format!("{example}\n[tier.pro]\n"),
+            _ => format!("{example}\n"),
+        }
+    }
+
+    #[test]
+    fn every_example_is_read() {
+        for table in TABLES {
+            for field in table.fields {
+                let text = around(table, field);
+                let problems = read(&text).err().unwrap_or_default();
+                let problems: Vec<String> = problems.iter().map(Problem::to_string).collect();
+                assert!(problems.is_empty(), "{problems:?} in\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_choice_is_read() {
+        for (field, choices) in [("mode", &MODES[..]), ("stale", &STALES[..])] {
+            for choice in choices {
+                let text = around(&LIMIT, &LIMIT.fields[0]) + "\n";
+                let text =
+                    text.replace("[tier.pro]", &format!("{field} = \"{choice}\"\n[tier.pro]"));
+                assert!(read(&text).is_ok(), "{text}");
+            }
+        }
+    }
+
+    /// What is written down is what the table says.
+    #[track_caller]
+    fn check(file: &str, made: &str, command: &str) {
+        let path = format!("{}/../docs/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(
+            text.contains(made.trim_end()),
+            "docs/{file} is not what `{command}` prints; put that there"
+        );
+    }
+
+    #[test]
+    fn the_reference_and_the_schema_are_written_down() {
+        check("policy.md", &reference(), "weir policy schema --markdown");
+        let schema = serde_json::to_string_pretty(&json_schema()).unwrap();
+        check("policy.schema.json", &schema, "weir policy schema");
+    }
+}
