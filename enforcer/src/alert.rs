@@ -92,7 +92,7 @@ fn soft_consequence(crossing: &Crossing, level: &str) -> String {
         Mode::Open => format!(
             "That is its soft level {level}. The limit is in mode open: it refuses nothing, also from {from} on."
         ),
-        Mode::Block => format!(
+        Mode::Block | Mode::Strict => format!(
             "That is its soft level {level}. Nothing is refused yet; from {from} on, calls are refused."
         ),
     }

@@ -108,7 +108,7 @@ impl Cause {
     pub(crate) const fn obeyed(&self) -> Verdict {
         match self.mode {
             Mode::Open => Verdict::Allow,
-            Mode::Block => self.verdict,
+            Mode::Block | Mode::Strict => self.verdict,
         }
     }
 }

@@ -245,7 +245,7 @@ impl Gate {
         let mut refusing = standing
             .causes
             .iter()
-            .filter(|cause| cause.verdict.refuses() && cause.mode == Mode::Block)
+            .filter(|cause| cause.verdict.refuses() && cause.mode.refuses())
             .peekable();
         let any = refusing.peek().is_some();
         let left_open = stale.is_some() && any && refusing.all(open);

@@ -24,6 +24,7 @@ pub mod headers;
 mod http;
 pub mod json;
 pub mod layer;
+pub mod ledger;
 mod metrics;
 mod orders;
 pub mod plan;

@@ -1,6 +1,6 @@
 //! An answer that stands on its own: what is remembered, written as JSON or headers, and told to a tower layer.
 
-use schemas::policy::{Mode, Stream};
+use schemas::policy::Stream;
 use schemas::problem;
 use schemas::time::Timestamp;
 
@@ -85,7 +85,7 @@ impl Reply {
     pub fn refusing(&self) -> impl Iterator<Item = &CauseOf> {
         let refused = self.is_refused();
         let causes = self.causes.iter();
-        causes.filter(move |cause| refused && cause.mode == Mode::Block)
+        causes.filter(move |cause| refused && cause.mode.refuses())
     }
 
     /// The problem type of a refusal: what was used up, how the client behaves, or what Weir itself lacks.

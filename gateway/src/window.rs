@@ -8,9 +8,9 @@
 //! counter that would end soonest of a few goes: its subject starts from zero here, while the aggregator counts on
 //! and its decision still blocks. Each such loss is counted ([`Windows::dropped`]).
 
-mod counter;
+pub(crate) mod counter;
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 mod slices;
 mod table;
 #[cfg(test)]

@@ -300,6 +300,19 @@ pub enum Mode {
     Open,
     /// Refuses after the fact.
     Block,
+    /// Refuses what would not fit any more: a gateway reserves before anything is spent. Else as `Block`.
+    Strict,
+}
+
+impl Mode {
+    /// Whether calls are refused once the hard number is reached.
+    #[must_use]
+    pub const fn refuses(self) -> bool {
+        match self {
+            Mode::Open => false,
+            Mode::Block | Mode::Strict => true,
+        }
+    }
 }
 
 /// What a gateway does for a limit whose state it may not know any more.

@@ -28,6 +28,7 @@ enum Step {
 fn mode() -> impl Strategy<Value = Option<Mode>> {
     prop_oneof![
         2 => Just(Some(Mode::Block)),
+        1 => Just(Some(Mode::Strict)),
         1 => Just(Some(Mode::Open)),
         1 => Just(None),
     ]
@@ -153,7 +154,7 @@ impl Told {
 fn obeyed(mode: Mode) -> Verdict {
     match mode {
         Mode::Open => Verdict::Allow,
-        Mode::Block => Verdict::Block,
+        Mode::Block | Mode::Strict => Verdict::Block,
     }
 }
 

@@ -51,7 +51,7 @@ impl Reference {
     }
 }
 
-pub(super) const MODES: [&str; 2] = ["open", "block"];
+pub(super) const MODES: [&str; 3] = ["open", "block", "strict"];
 pub(super) const STALES: [&str; 3] = ["last_known", "open", "closed"];
 
 const NAME: &str = "^[A-Za-z0-9._-]{1,64}$";
@@ -116,7 +116,7 @@ pub(super) static LIMIT: Reference = Reference {
         Field {
             name: "mode",
             what: "what happens at `hard`",
-            values: "`open` records, `block` (default) refuses after the fact",
+            values: "`open` records, `block` (default) refuses after the fact, `strict` reserves before (`docs/modes.md`)",
             example: "mode = \"open\"",
             kind: Kind::Choice(&MODES),
         },

@@ -37,7 +37,7 @@ pub(super) fn read(reader: &mut Reader<'_>, table: &Table<'_>, tier: Option<&str
     let window = window(reader, table);
     let burst = burst(reader, table, meter.as_ref(), window);
     let levels = levels(reader, table, meter.as_ref(), burst);
-    let mode = mode(reader, table);
+    let mode = mode(reader, table, meter.as_ref());
     let stale = stale(reader, table);
     let tier = own_tier(reader, table, tier);
     let status = status(reader, table);
@@ -273,24 +273,24 @@ fn soft_levels(
     good.then_some(levels)
 }
 
-fn mode(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Mode> {
+fn mode(reader: &mut Reader<'_>, table: &Table<'_>, meter: Option<&Meter>) -> Option<Mode> {
     if table.get("mode").is_none() {
         return Some(Mode::Block);
     }
     let choices = [
-        ("open", Some(Mode::Open)),
-        ("block", Some(Mode::Block)),
-        ("strict", None),
+        ("open", Mode::Open),
+        ("block", Mode::Block),
+        ("strict", Mode::Strict),
     ];
-    let chosen = reader.choice(table, "mode", &choices)?;
-    if chosen.is_none() {
+    let mode = reader.choice(table, "mode", &choices)?;
+    let reserved = meter.is_none_or(|meter| meter.stream() == Stream::Usage);
+    if mode == Mode::Strict && !reserved {
         let at = table.get("mode").map_or(table.at, |value| value.at);
-        reader.say(
-            at,
-            "mode `strict` is not there yet: use `block`, which refuses after the fact",
-        );
+        let text = "nobody reserves what is counted from sign-ins or browsers: use `block`, which refuses after the fact";
+        reader.say(at, text);
+        return None;
     }
-    chosen
+    Some(mode)
 }
 
 fn stale(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Stale> {

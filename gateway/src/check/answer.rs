@@ -289,7 +289,7 @@ impl Answer<'_> {
             })
             .collect();
         for standing in &self.standings {
-            for cause in standing.causes.iter().filter(|c| c.mode == Mode::Block) {
+            for cause in standing.causes.iter().filter(|c| c.mode.refuses()) {
                 let remaining = cause.max.saturating_sub(cause.used).max(0);
                 let told = limits
                     .iter_mut()

@@ -52,23 +52,23 @@ pub struct Tally {
 
 /// What is asked of a counter.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ask {
-    pub(super) amount: u64,
+pub(crate) struct Ask {
+    pub(crate) amount: u64,
     /// Whether being full refuses.
-    pub(super) refuses: bool,
+    pub(crate) refuses: bool,
     /// Whether to count what is not refused.
-    pub(super) charges: bool,
+    pub(crate) charges: bool,
     /// The tenant's, for calendar windows.
-    pub(super) zone: Tz,
+    pub(crate) zone: Tz,
 }
 
 /// What came of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Taken {
+pub(crate) struct Taken {
     /// Whether it was full before.
-    pub(super) full: bool,
+    pub(crate) full: bool,
     /// What it says now.
-    pub(super) tally: Tally,
+    pub(crate) tally: Tally,
 }
 
 /// A `u128` that asks for no more than eight bytes' alignment, which would cost a counter sixteen.
@@ -101,7 +101,7 @@ enum State {
 
 #[derive(Debug)]
 #[repr(align(32))]
-pub(super) struct Counter {
+pub(crate) struct Counter {
     key: u64,
     state: State,
 }
@@ -148,6 +148,37 @@ impl Rule {
         }
     }
 
+    /// The earliest moment of which something may count at `now`.
+    #[must_use]
+    pub fn reaches_to(&self, zone: Tz, now: Timestamp) -> Timestamp {
+        match self.span {
+            Span::Sliding(sliding) => {
+                let oldest = sliding.slice(now) - sliding.slices;
+                Timestamp::from_seconds(oldest.saturating_mul(sliding.slice_seconds))
+            }
+            // What was spent beyond its burst, after the fact, takes longer to drain.
+            Span::Bucket(bucket) => {
+                let full = bucket.unit.saturating_mul(self.hard) / bucket.drain;
+                Timestamp::from_micros(now.as_micros().saturating_sub(micros(full * 2)))
+            }
+            Span::Calendar(period) => calendar::bounds(period, zone, now).0,
+        }
+    }
+
+    /// A moment as good as `at`: of all moments of a slice the same, of others never an earlier one.
+    #[must_use]
+    pub fn grain(&self, at: Timestamp) -> Timestamp {
+        match self.span {
+            Span::Sliding(sliding) => {
+                let slice = sliding.slice(at);
+                Timestamp::from_seconds(slice.saturating_mul(sliding.slice_seconds))
+            }
+            Span::Bucket(_) => Timestamp::from_seconds(second_after(at).into()),
+            // Days begin on whole minutes, so what counts together stays together.
+            Span::Calendar(_) => Timestamp::from_seconds(at.second().div_euclid(60) * 60),
+        }
+    }
+
     /// From this number on nothing more is admitted.
     #[must_use]
     pub const fn hard(&self) -> u128 {
@@ -173,7 +204,7 @@ impl Tally {
 // === impl Counter ===
 
 impl Counter {
-    pub(super) fn new(key: u64, rule: &Rule, now: Timestamp, zone: Tz) -> Self {
+    pub(crate) fn new(key: u64, rule: &Rule, now: Timestamp, zone: Tz) -> Self {
         let state = match rule.span {
             Span::Sliding(_) => State::Few {
                 idle_at: 0,
@@ -192,7 +223,7 @@ impl Counter {
     }
 
     /// From this second since 1970 on it holds nothing.
-    pub(super) fn idle_at(&self) -> u32 {
+    pub(crate) fn idle_at(&self) -> u32 {
         match self.state {
             State::Few { idle_at, .. }
             | State::Many { idle_at, .. }
@@ -213,7 +244,7 @@ impl Counter {
     /// Lets go of what has left the window at `now`, and counts `amount` unless `ask` says that being full refuses or
     /// nothing is to be counted. Time that goes back lets go of nothing.
     #[inline]
-    pub(super) fn take(&mut self, rule: &Rule, ask: Ask, now: Timestamp) -> Taken {
+    pub(crate) fn take(&mut self, rule: &Rule, ask: Ask, now: Timestamp) -> Taken {
         match (&mut self.state, rule.span) {
             (State::Few { idle_at, few }, Span::Sliding(sliding)) => {
                 let head = sliding.slice(now);
@@ -282,6 +313,26 @@ impl Counter {
             }
         }
     }
+
+    /// When no more than `left` is held if nothing else comes. To be asked after [`Counter::take`] at that time, and
+    /// while more is held; `None` where that never comes.
+    pub(crate) fn falls_to(&self, rule: &Rule, left: u128) -> Option<Timestamp> {
+        match (&self.state, rule.span) {
+            (State::Few { few, .. }, Span::Sliding(sliding)) => {
+                sliding.falls_to(left, few.sum(), few.runs())
+            }
+            (State::Many { many, .. }, Span::Sliding(sliding)) => {
+                sliding.falls_to(left, many.sum(), many.runs())
+            }
+            (State::Bucket { empty_at, .. }, Span::Bucket(bucket)) => {
+                Some(bucket.falls_to(left, empty_at.0))
+            }
+            (State::Calendar { idle_at, .. }, Span::Calendar(_)) => {
+                Some(Timestamp::from_seconds((*idle_at).into()))
+            }
+            _ => None,
+        }
+    }
 }
 
 // === impl Taken ===
@@ -340,10 +391,21 @@ impl Sliding {
         if used < hard {
             return runs.next().map(|oldest| self.leaves_at(oldest.slice));
         }
-        let mut left = used;
+        self.falls_to(hard.saturating_sub(1), used, runs)
+    }
+
+    /// When no more than `left` of `used` is held.
+    #[inline]
+    fn falls_to(
+        self,
+        left: u128,
+        used: u128,
+        mut runs: impl Iterator<Item = Run>,
+    ) -> Option<Timestamp> {
+        let mut held = used;
         let freeing = runs.find(|run| {
-            left = left.saturating_sub(run.amount.into());
-            left < hard
+            held = held.saturating_sub(run.amount.into());
+            held <= left
         });
         freeing.map(|run| self.leaves_at(run.slice))
     }

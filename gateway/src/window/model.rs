@@ -8,9 +8,9 @@ use schemas::time::Timestamp;
 
 use super::{Intent, Item, Rule, Tally, Windows};
 
-const SECOND: i64 = 1_000_000;
-const START: i64 = 1_709_999_990 * SECOND;
-const ZONE: Tz = Tz::Europe__Berlin;
+pub(crate) const SECOND: i64 = 1_000_000;
+pub(crate) const START: i64 = 1_709_999_990 * SECOND;
+pub(crate) const ZONE: Tz = Tz::Europe__Berlin;
 
 #[derive(Clone, Copy, Debug)]
 struct Step {
@@ -20,11 +20,11 @@ struct Step {
 
 /// Every admission ever, in order.
 #[derive(Default)]
-struct Model(Vec<(i64, u64)>);
+pub(crate) struct Model(pub(crate) Vec<(i64, u64)>);
 
 impl Model {
     /// What counts at `now` of a sliding window or a calendar's.
-    fn used(&self, window: Window, now: i64) -> u128 {
+    pub(crate) fn used(&self, window: Window, now: i64) -> u128 {
         let from = match window {
             Window::Sliding { seconds } => {
                 let slice = i64::from(window.slice_seconds().unwrap()) * SECOND;
@@ -53,7 +53,7 @@ impl Model {
     }
 
     /// The most that was admitted in any span of `seconds`, without what came last in it: that one may be whole.
-    fn busiest_before_last(&self, seconds: u32) -> u128 {
+    pub(crate) fn busiest_before_last(&self, seconds: u32) -> u128 {
         let length = i64::from(seconds) * SECOND;
         let ends = self.0.iter().enumerate();
         let sums = ends.map(|(end, (at, _))| {

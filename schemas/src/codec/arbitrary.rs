@@ -79,7 +79,7 @@ fn window() -> impl Strategy<Value = Window> {
 }
 
 fn mode() -> impl Strategy<Value = Mode> {
-    select(vec![Mode::Open, Mode::Block])
+    select(vec![Mode::Open, Mode::Block, Mode::Strict])
 }
 
 fn verdict() -> impl Strategy<Value = Verdict> {

@@ -1,5 +1,7 @@
 //! Values of a limit that are wrong.
 
+use schemas::policy::Mode;
+
 use super::{levels, limit, read, refuse, refuse_field};
 
 #[test]
@@ -67,11 +69,6 @@ fn refuses_wrong_values() {
         "8:8: `blok` is no mode: use one of open, block, strict; did you mean `block`?",
     );
     refuse_field(
-        "mode",
-        "\"strict\"",
-        "8:8: mode `strict` is not there yet: use `block`, which refuses after the fact",
-    );
-    refuse_field(
         "stale",
         "\"last-known\"",
         "9:9: `last-known` is no stale: use one of last_known, open, closed; did you mean `last_known`?",
@@ -134,6 +131,22 @@ fn refuses_a_tiers_limit_on_a_tenant_of_another() {
     );
     assert!(read(&(one.clone() + "[tenant.acme]\ntier = \"pro\"\n")).is_ok());
     assert!(read(&("default_tier = \"pro\"\n".to_owned() + &one)).is_ok());
+}
+
+#[test]
+fn only_what_calls_use_can_be_reserved() {
+    let strict = limit(&[("mode", "\"strict\"")]);
+    assert_eq!(
+        read(&strict).map(|policy| policy.limits[0].mode).ok(),
+        Some(Mode::Strict)
+    );
+    let failures = limit(&[("mode", "\"strict\""), ("meter", "\"failures\"")]);
+    refuse(
+        &failures,
+        &[
+            "8:8: nobody reserves what is counted from sign-ins or browsers: use `block`, which refuses after the fact",
+        ],
+    );
 }
 
 #[test]

@@ -1,0 +1,119 @@
+use schemas::policy::Window;
+
+use super::*;
+
+const BOUNDS: Bounds = Bounds {
+    accounts_max: 4,
+    reservations_max: 3,
+    remembered: Duration::from_secs(100),
+};
+const TTL: Duration = Duration::from_secs(30);
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_seconds(1_700_000_000 + seconds)
+}
+
+/// `amount` of 10 in a sliding minute of account `key`.
+fn line(key: u128, amount: u64) -> Line {
+    Line {
+        key,
+        rule: Rule::new(Window::Sliding { seconds: 60 }, 10),
+        zone: Tz::UTC,
+        amount,
+        tally: Tally::default(),
+        full: false,
+    }
+}
+
+fn held(seconds: i64) -> Outcome {
+    Outcome::Admitted {
+        expires_at: at(seconds),
+        repeated: false,
+    }
+}
+
+#[test]
+fn holds_in_all_accounts_or_in_none() {
+    let mut ledger = Ledger::new(BOUNDS);
+    let mut both = [line(1, 6), line(2, 11)];
+    assert_eq!(ledger.reserve(1, &mut both, TTL, at(0)), Outcome::Refused);
+    assert_eq!([both[0].full, both[1].full], [false, true]);
+    assert_eq!(ledger.balance(&line(1, 0), at(0)), (0, 0));
+    let mut both = [line(1, 6), line(2, 10)];
+    assert_eq!(ledger.reserve(1, &mut both, TTL, at(0)), held(30));
+    assert_eq!(ledger.balance(&line(1, 0), at(0)), (0, 6));
+    assert_eq!(ledger.balance(&line(2, 0), at(0)), (0, 10));
+}
+
+#[test]
+fn what_is_outstanding_comes_back_by_itself() {
+    let mut ledger = Ledger::new(BOUNDS);
+    ledger.reserve(1, &mut [line(1, 10)], TTL, at(0));
+    let mut more = [line(1, 1)];
+    assert_eq!(ledger.reserve(2, &mut more, TTL, at(29)), Outcome::Refused);
+    assert_eq!(more[0].tally.frees_at, Some(at(30)));
+    assert_eq!(ledger.reserve(2, &mut more, TTL, at(30)), held(60));
+    assert_eq!(ledger.counts().expired, 1);
+}
+
+#[test]
+fn time_that_goes_back_frees_nothing() {
+    let mut ledger = Ledger::new(BOUNDS);
+    ledger.spend(None, &mut [line(1, 10)], at(100));
+    let told = ledger.spend(None, &mut [line(1, 1)], at(0));
+    assert_eq!(told, Outcome::Refused);
+    assert_eq!(
+        ledger.spend(None, &mut [line(1, 1)], at(160)),
+        Outcome::Refused
+    );
+    assert_eq!(ledger.spend(None, &mut [line(1, 1)], at(161)), held(161));
+}
+
+#[test]
+fn what_was_spent_counts_whatever_came_before() {
+    let mut ledger = Ledger::new(BOUNDS);
+    ledger.reserve(1, &mut [line(1, 4)], TTL, at(0));
+    assert_eq!(ledger.release(1, at(1)), Some((Ending::Released, true)));
+    assert_eq!(ledger.release(1, at(1)), Some((Ending::Released, false)));
+    let late = Commit {
+        late: Some(Late::Released),
+        over: false,
+    };
+    assert_eq!(ledger.commit(1, &mut [line(1, 12)], at(2)), (late, true));
+    assert_eq!(ledger.balance(&line(1, 0), at(2)), (12, 0));
+    // Once.
+    assert_eq!(ledger.commit(1, &mut [line(1, 12)], at(3)), (late, false));
+    assert_eq!(ledger.balance(&line(1, 0), at(3)), (12, 0));
+    assert_eq!(ledger.release(9, at(3)), None);
+}
+
+#[test]
+fn forgets_the_oldest_that_have_ended_and_never_what_is_held() {
+    let mut ledger = Ledger::new(BOUNDS);
+    for id in 1..=3 {
+        assert_eq!(ledger.reserve(id, &mut [line(id, 1)], TTL, at(0)), held(30));
+    }
+    assert_eq!(
+        ledger.reserve(4, &mut [line(1, 1)], TTL, at(0)),
+        Outcome::Full
+    );
+    ledger.commit(2, &mut [line(2, 1)], at(1));
+    assert_eq!(ledger.reserve(4, &mut [line(1, 1)], TTL, at(1)), held(31));
+    // The second one's end made room: it is not known any more.
+    assert_eq!(ledger.release(2, at(1)), None);
+    assert_eq!(ledger.counts().outstanding, 3);
+}
+
+#[test]
+fn keeps_accounts_that_hold_anything() {
+    let mut ledger = Ledger::new(BOUNDS);
+    for key in 1..=4 {
+        ledger.spend(None, &mut [line(key, 1)], at(0));
+    }
+    let mut fifth = [line(5, 1)];
+    assert_eq!(ledger.spend(None, &mut fifth, at(60)), Outcome::Full);
+    assert_eq!(ledger.spend(None, &mut fifth, at(61)), held(61));
+    assert_eq!(ledger.counts().accounts, 1);
+    ledger.sweep(at(200));
+    assert_eq!(ledger.counts().accounts, 0);
+}
