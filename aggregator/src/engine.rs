@@ -31,7 +31,7 @@ use crate::groups::Groups;
 use crate::ledger::Ledger;
 use crate::owner::{Deposit, Owner, Patience, Status, Teller};
 use crate::partial::{Contributions, Parts};
-use crate::plan::{Kind, Member, Plan, SeriesIds};
+use crate::plan::{Group, Kind, Plan, SeriesIds};
 use crate::rollup::{Breakdown, Rollups};
 use crate::room::Room;
 use crate::seen::{Seen, SeenBounds, event_hash};
@@ -479,9 +479,9 @@ fn count_event(
                 subject: path.as_str(),
                 at: event.at,
                 floor,
-                amount: |member: &Member| event.amounts.of(&member.meter),
+                amount: |group: &Group| event.amounts.of(&group.meter),
             };
-            owner.add(family, deposit, teller);
+            owner.add(&family.groups, deposit, teller);
         }
     }
 }

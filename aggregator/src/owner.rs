@@ -17,11 +17,11 @@ use chrono_tz::Tz;
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::counter::{Counter, Reform, Rules};
-use crate::plan::{Family, Member, Plan};
+use crate::counter::{Change, Counter, Reform};
+use crate::plan::{Group, Member, Plan};
 use crate::rollup::MINUTE_SECONDS;
 use crate::sketch::Hours;
-use crate::window::Terms;
+use crate::window::Amount;
 use kept::{Kept, earlier, root};
 use subjects::{Entry, Subjects};
 
@@ -40,7 +40,7 @@ pub(crate) struct Owner {
     subjects: Subjects,
     /// Absent before the first event that is in one; always for a scope wider than a tenant.
     sketches: Option<Box<Hours>>,
-    /// The counters on which something stands, by when they are to be looked at. Follows from these.
+    /// The windows on which something stands, by when they are to be looked at. Follows from the counters.
     #[serde(skip)]
     falls: BTreeSet<Fall>,
     /// Append time at which the shard looks at this owner.
@@ -50,7 +50,7 @@ pub(crate) struct Owner {
     status: Status,
 }
 
-/// When a counter is to be looked at.
+/// When a window is to be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Fall {
     at: Timestamp,
@@ -99,7 +99,7 @@ pub(crate) struct Deposit<'a, A> {
     pub(crate) at: Timestamp,
     /// Nothing from before this can come any more.
     pub(crate) floor: Timestamp,
-    /// How much for a series.
+    /// How much for a group.
     pub(crate) amount: A,
 }
 
@@ -131,11 +131,8 @@ impl Owner {
 
     fn list_falls(&mut self) {
         let falls = self.subjects.iter().flat_map(|(place, entry)| {
-            let counters = entry.counters().iter();
-            counters.filter_map(move |kept| {
-                let (at, series) = (kept.falls_at()?, kept.series);
-                Some(Fall { at, place, series })
-            })
+            let falls = entry.counters().iter().flat_map(Kept::falls);
+            falls.map(move |(series, at)| Fall { at, place, series })
         });
         self.falls = falls.collect();
     }
@@ -172,86 +169,143 @@ impl Owner {
     /// Counts amounts of one subject. Makes the counters that there are none of, where there is room.
     pub(crate) fn add(
         &mut self,
-        family: &Family,
-        deposit: Deposit<'_, impl Fn(&Member) -> i128>,
+        groups: &[Group],
+        deposit: Deposit<'_, impl Fn(&Group) -> i128>,
         teller: &mut Teller<'_>,
     ) {
         let (_, name) = deposit.subject.split_at(self.status.root_bytes as usize);
         let mut place = self.subjects.place(name);
-        for (hint, member) in family.members.iter().enumerate() {
-            let amount = (deposit.amount)(member);
-            if amount == 0 {
+        for (hint, group) in groups.iter().enumerate() {
+            let amount = Amount {
+                amount: (deposit.amount)(group),
+                at: deposit.at,
+                floor: deposit.floor,
+            };
+            if amount.amount == 0 {
                 continue;
             }
-            let rules = teller.plan.rules(member, teller.zone);
-            let (subjects, floor) = (&self.subjects, deposit.floor);
-            let known = place.and_then(|place| {
-                let entry = subjects.get(place);
-                let number = entry.number(member.series, hint)?;
-                let counter = &entry.counters()[number].counter;
-                let is_new = counter.is_forgettable(rules.terms, floor);
-                (!is_new).then_some((place, number))
+            let whole = place.and_then(|place| {
+                let entry = self.subjects.get(place);
+                let number = entry.number_of_all(&group.series, hint)?;
+                self.is_known(&entry.counters()[number], teller.plan, amount.floor)
+                    .then_some((place, number))
             });
-            let spot = match known {
-                Some(spot) => spot,
-                None => {
-                    let is_known = place.is_some_and(|p| self.is_known(p, teller.plan, floor));
-                    let bytes = match is_known {
-                        true => size_of::<Kept>(),
-                        false => Entry::new_bytes(name),
-                    };
-                    if !teller.room.admits_counter(bytes) {
-                        continue;
-                    }
-                    let counter = Counter::new(rules.terms, deposit.at);
-                    self.put(place, name, Kept::new(member.series, counter))
-                }
-            };
-            place = Some(spot.0);
-            self.count(spot, rules, (deposit.at, amount), teller);
+            match whole {
+                Some(spot) => self.count(spot, group, amount, teller),
+                None => place = self.add_apart((place, name), group, amount, teller),
+            }
         }
     }
 
-    /// Whether any counter of the subject at `place` makes a difference, when no event from before `floor` can come.
-    fn is_known(&self, place: u32, plan: &Plan, floor: Timestamp) -> bool {
-        let zone = self.status.zone;
-        let mut counters = self.subjects.get(place).counters().iter();
-        counters.any(|kept| {
-            let window = plan.window(kept.series);
-            !kept.counter.is_forgettable(Terms { window, zone }, floor)
-        })
-    }
-
-    /// Puts a counter where it belongs: to the subject at `place`, or to a new one of this name. Returns the subject's
-    /// place, and the counter's number there.
-    fn put(&mut self, place: Option<u32>, name: &str, kept: Kept) -> (u32, usize) {
-        match place {
+    /// Adds to the counters of a group that are not one, and makes one of all that there are none of. Returns the
+    /// subject's place.
+    fn add_apart(
+        &mut self,
+        (place, name): (Option<u32>, &str),
+        group: &Group,
+        amount: Amount,
+        teller: &mut Teller<'_>,
+    ) -> Option<u32> {
+        for member in place.map_or(&[][..], |_| &group.members) {
+            let known =
+                place.and_then(|place| self.known(place, member, teller.plan, amount.floor));
+            if let Some((spot, true)) = known {
+                self.count(spot, group, amount, teller);
+            }
+        }
+        let is_absent = |member: &&Member| {
+            let place = place?;
+            self.known(place, member, teller.plan, amount.floor)
+        };
+        let absent = group
+            .members
+            .iter()
+            .filter(|member| is_absent(member).is_none());
+        if absent.clone().next().is_none() {
+            return place;
+        }
+        let rules = absent.map(|member| teller.plan.rules(member, teller.zone));
+        let kept = Kept::new(Counter::new(rules, amount.at));
+        let entry = place.map(|place| self.subjects.get(place));
+        let is_known = entry.is_some_and(|entry| {
+            let mut counters = entry.counters().iter();
+            counters.any(|kept| self.is_known(kept, teller.plan, amount.floor))
+        });
+        let bytes = match is_known {
+            true => size_of::<Kept>(),
+            false => Entry::new_bytes(name),
+        };
+        let windows = kept.counter.series().len();
+        if !teller
+            .room
+            .admits_counter(bytes + kept.heap_bytes(), windows)
+        {
+            return place;
+        }
+        let spot = match place {
             Some(place) => (place, self.subjects.get_mut(place).put(kept)),
             None => (self.subjects.add(name, kept), 0),
-        }
+        };
+        self.count(spot, group, amount, teller);
+        Some(spot.0)
+    }
+
+    /// Where the counter lies that has the window of a member for the subject at `place`, unless it makes no difference;
+    /// and whether the member's is its first window.
+    fn known(
+        &self,
+        place: u32,
+        member: &Member,
+        plan: &Plan,
+        floor: Timestamp,
+    ) -> Option<((u32, usize), bool)> {
+        let entry = self.subjects.get(place);
+        let number = entry.number(member.series)?;
+        let kept = &entry.counters()[number];
+        let is_first = kept.counter.series()[0] == member.series;
+        self.is_known(kept, plan, floor)
+            .then_some(((place, number), is_first))
+    }
+
+    /// Whether a counter makes a difference, when no event from before `floor` can come.
+    fn is_known(&self, kept: &Kept, plan: &Plan, floor: Timestamp) -> bool {
+        let zone = self.status.zone;
+        let terms = |_, series| plan.terms(series, zone);
+        !kept.counter.is_forgettable(terms, floor)
     }
 
     /// Counts an amount on the counter of this number, of the subject at `place`.
     fn count(
         &mut self,
         (place, number): (u32, usize),
-        rules: Rules<'_>,
-        (at, amount): (Timestamp, i128),
+        group: &Group,
+        amount: Amount,
         teller: &mut Teller<'_>,
     ) {
         let (name, kept) = self.subjects.get_mut(place).numbered(number);
-        let (before, mut changes) = (kept.heap_bytes(), Vec::new());
-        kept.counter.add(rules, at, amount, &mut changes);
-        teller.room.resize(before, kept.heap_bytes());
-        if changes.is_empty() && !kept.has_told() {
+        let (plan, zone) = (teller.plan, teller.zone);
+        let rules = |number, series| plan.rules(group.member(number, series), zone);
+        let mut changes = Vec::new();
+        let resized = kept.counter.add(rules, amount, &mut changes);
+        teller.room.resize(resized.before, resized.after);
+        if changes.is_empty() && !kept.has_told_any() {
             return;
         }
         let name = name.as_str();
-        let next = match changes.is_empty() {
-            true => earlier(kept.falls_at(), kept.prolong(name, rules, teller)),
-            false => kept.tell(name, rules, changes, teller),
-        };
-        reschedule(&mut self.falls, place, kept, next);
+        for number in 0..kept.counter.series().len() {
+            let rules = rules(number, kept.counter.series()[number]);
+            let series = rules.series;
+            let own = changes.iter().filter(|change| change.series == series);
+            let own: Vec<Change<'_>> = own.copied().collect();
+            if own.is_empty() && !kept.has_told(series) {
+                continue;
+            }
+            let next = match own.is_empty() {
+                true => earlier(kept.falls_at(series), kept.prolong(name, rules, teller)),
+                false => kept.tell(name, rules, own, teller),
+            };
+            reschedule(&mut self.falls, place, (kept, series), next);
+        }
     }
 
     /// Lets fall what falls by the teller's time.
@@ -276,7 +330,7 @@ impl Owner {
             let mut changes = Vec::new();
             kept.counter.fall(rules, by, &mut changes);
             let next = kept.tell(name, rules, changes, teller);
-            reschedule(&mut self.falls, place, kept, next);
+            reschedule(&mut self.falls, place, (kept, series), next);
         }
     }
 
@@ -297,7 +351,7 @@ impl Owner {
         ))
     }
 
-    /// Puts every counter under a new plan (the teller's) that holds from `at`, in the order of series and subject.
+    /// Puts every window under a new plan (the teller's) that holds from `at`, in the order of series and subject.
     pub(crate) fn reform(
         &mut self,
         old: &Plan,
@@ -307,16 +361,19 @@ impl Owner {
     ) {
         let passed = teller.passed.by();
         let before = std::mem::replace(&mut self.status, status);
-        let counters = self.subjects.iter().flat_map(|(place, entry)| {
-            let series = entry.counters().iter().map(|kept| kept.series);
-            series.map(move |series| (series, place))
+        let windows = self.subjects.iter().flat_map(|(place, entry)| {
+            let series = entry
+                .counters()
+                .iter()
+                .flat_map(|kept| kept.counter.series());
+            series.map(move |series| (*series, place))
         });
-        let mut counters: Vec<(u32, u32)> = counters.collect();
-        counters.sort_by_cached_key(|(series, place)| {
+        let mut windows: Vec<(u32, u32)> = windows.collect();
+        windows.sort_by_cached_key(|(series, place)| {
             let name = self.subjects.get(*place).name.as_str().to_owned();
             (*series, name)
         });
-        for (series, place) in counters {
+        for (series, place) in windows {
             let entry = self.subjects.get_mut(place);
             let mut changes = Vec::new();
             match teller.tier.member(series) {
@@ -331,14 +388,15 @@ impl Owner {
                     };
                     kept.counter.reform(reform, &mut changes);
                     let next = kept.tell(name, rules, changes, teller);
-                    reschedule(&mut self.falls, place, kept, next);
+                    reschedule(&mut self.falls, place, (kept, series), next);
                 }
                 None => {
-                    let kept = entry.remove(series).expect("it was listed");
                     let member = old.tier(before.tier).member(series);
                     let rules = old.rules(member.expect("it was counted before"), before.zone);
+                    let (name, kept) = entry.named(series);
                     kept.counter.retire(rules, (at, passed), &mut changes);
-                    teller.tell(entry.name.as_str(), changes);
+                    teller.tell(name, changes);
+                    entry.remove(series);
                 }
             }
         }
@@ -346,14 +404,19 @@ impl Owner {
         self.list_falls();
     }
 
-    /// Drops the counters that would be the same if made anew, when no event from before `floor` can come.
+    /// Drops the counters that would be the same if made anew, when no event from before `floor` can come, and empties the
+    /// windows of others that would.
     pub(crate) fn forget(&mut self, plan: &Plan, floor: Timestamp) {
         let zone = self.status.zone;
-        let is_kept = |kept: &Kept| {
-            let window = plan.window(kept.series);
-            !kept.counter.is_forgettable(Terms { window, zone }, floor)
+        let terms = |_, series| plan.terms(series, zone);
+        let keep = |kept: &mut Kept| {
+            let is_kept = !kept.counter.is_forgettable(terms, floor);
+            if is_kept {
+                kept.counter.forget(terms, floor);
+            }
+            is_kept
         };
-        let moves = self.subjects.retain(|entry| entry.retain(is_kept));
+        let moves = self.subjects.retain(|entry| entry.retain(keep));
         if moves.is_some() && !self.falls.is_empty() {
             self.list_falls();
         }
@@ -370,14 +433,20 @@ impl Owner {
         2 * size_of::<Self>()
     }
 
+    /// How many of its windows hold something.
     pub(crate) fn counters(&self) -> usize {
-        let entries = self.subjects.iter();
-        entries.map(|(_, entry)| entry.counters().len()).sum()
+        let counters = self.subjects.iter().flat_map(|(_, entry)| entry.counters());
+        counters.map(|kept| kept.counter.holding()).sum()
     }
 }
 
-fn reschedule(falls: &mut BTreeSet<Fall>, place: u32, kept: &mut Kept, next: Option<Timestamp>) {
-    let (before, series) = (kept.falls_at(), kept.series);
+fn reschedule(
+    falls: &mut BTreeSet<Fall>,
+    place: u32,
+    (kept, series): (&mut Kept, u32),
+    next: Option<Timestamp>,
+) {
+    let before = kept.falls_at(series);
     if before != next {
         if let Some(at) = before {
             falls.remove(&Fall { at, place, series });
@@ -386,5 +455,5 @@ fn reschedule(falls: &mut BTreeSet<Fall>, place: u32, kept: &mut Kept, next: Opt
             falls.insert(Fall { at, place, series });
         }
     }
-    kept.set_falls_at(next);
+    kept.set_falls_at(series, next);
 }

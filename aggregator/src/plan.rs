@@ -1,7 +1,8 @@
 //! The policy as one shard uses it: which of its limits are counted here, and how they share counters.
 //!
 //! Limits with the same pattern, meter and window look at the same sums. They form a *series*, and a series has one
-//! counter for each subject. So a limit that gets other numbers, another name or another tier keeps what was counted.
+//! window for each subject. So a limit that gets other numbers, another name or another tier keeps what was counted.
+//! Series with the same pattern and meter get the same amounts: they form a *group*.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use schemas::policy::{Limit, Meter, Policy, Stream, Window};
 use schemas::subject::Pattern;
 
 use crate::counter::Rules;
-use crate::window::Terms;
+use crate::window::{Terms, rank};
 
 /// What a shard's records are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,14 +38,25 @@ struct Series {
 #[derive(Debug)]
 pub(crate) struct Family {
     pub(crate) pattern: Pattern,
+    pub(crate) groups: Vec<Group>,
+}
+
+/// Series of a family that get the same amounts: what is made of them together for a subject shares a counter.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub(crate) meter: Meter,
+    /// In a shard of partials, the width of the slices in which their sums come.
+    slice_seconds: Option<u32>,
+    /// In the order in which a counter has their windows.
     pub(crate) members: Vec<Member>,
+    /// Of the members.
+    pub(crate) series: Vec<u32>,
 }
 
 /// A series, with those of its limits that hold for a tier.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Member {
     pub(crate) series: u32,
-    pub(crate) meter: Meter,
     window: Window,
     limits: Vec<usize>,
     /// The lowest level of these limits.
@@ -61,15 +73,61 @@ pub(crate) struct Tier {
 impl Tier {
     /// What it counts of the series `id`.
     pub(crate) fn member(&self, id: u32) -> Option<&Member> {
-        let mut members = self.families.iter().flat_map(|family| &family.members);
+        let groups = self.families.iter().flat_map(|family| &family.groups);
+        let mut members = groups.flat_map(|group| &group.members);
         members.find(|member| member.series == id)
     }
 }
 
-impl Member {
-    /// Whether sums of this meter and width of slices are what it counts.
+impl Family {
+    fn push(&mut self, meter: &Meter, slice_seconds: Option<u32>, member: Member) {
+        let fits =
+            |group: &&mut Group| group.meter == *meter && group.slice_seconds == slice_seconds;
+        let group = match self.groups.iter_mut().find(fits) {
+            Some(group) => group,
+            None => {
+                self.groups.push(Group {
+                    meter: meter.clone(),
+                    slice_seconds,
+                    members: Vec::new(),
+                    series: Vec::new(),
+                });
+                self.groups.last_mut().expect("one was put there")
+            }
+        };
+        // The same under every policy.
+        let key = |member: &Member| (rank(member.window), member.series);
+        let place = group.members.partition_point(|m| key(m) < key(&member));
+        group.series.insert(place, member.series);
+        group.members.insert(place, member);
+    }
+}
+
+impl Group {
+    /// The part of it that `which` accepts; `None` when that is nothing.
+    pub(crate) fn part(&self, which: impl Fn(&Member) -> bool) -> Option<Self> {
+        let members: Vec<Member> = self.members.iter().filter(|m| which(m)).cloned().collect();
+        let series: Vec<u32> = members.iter().map(|member| member.series).collect();
+        (!members.is_empty()).then(|| Self {
+            members,
+            series,
+            ..self.clone()
+        })
+    }
+
+    /// The member of this series, which it has: that of this number, if it is the one.
+    pub(crate) fn member(&self, number: usize, series: u32) -> &Member {
+        let likely = self.members.get(number).filter(|m| m.series == series);
+        likely.unwrap_or_else(|| {
+            let mut members = self.members.iter();
+            let member = members.find(|member| member.series == series);
+            member.expect("it has the series of its counters")
+        })
+    }
+
+    /// Whether sums of this meter and width of slices are what its members count.
     pub(crate) fn takes(&self, meter: &Meter, slice_seconds: u32) -> bool {
-        self.meter == *meter && feed_slice_seconds(self.window) == slice_seconds
+        self.meter == *meter && self.slice_seconds == Some(slice_seconds)
     }
 }
 
@@ -117,11 +175,11 @@ impl Plan {
         for series in &plan.series {
             plan.windows[series.id as usize] = Some(series.window);
         }
-        plan.add_tiers();
+        plan.add_tiers(kind);
         plan
     }
 
-    fn add_tiers(&mut self) {
+    fn add_tiers(&mut self, kind: Kind) {
         let policy = &self.policy;
         // For each tier one who is in it: a scope wider than a tenant, a tenant of no tier of its own, and any other.
         let tenants = policy.tenants.keys().map(|tenant| Some(tenant.as_str()));
@@ -132,13 +190,13 @@ impl Plan {
         }
         let tier = |(name, tenant): (Option<&str>, Option<&str>)| Tier {
             name: name.map(str::to_owned),
-            families: self.families(tenant),
+            families: self.families(kind, tenant),
         };
         self.tiers = tiers.into_iter().map(tier).collect();
     }
 
     /// What is counted for one who is in the tier of `tenant`.
-    fn families(&self, tenant: Option<&str>) -> Vec<Family> {
+    fn families(&self, kind: Kind, tenant: Option<&str>) -> Vec<Family> {
         let mut families: Vec<Family> = Vec::new();
         for series in &self.series {
             let limit = |place: &usize| &self.policy.limits[*place];
@@ -150,18 +208,23 @@ impl Plan {
             };
             let member = Member {
                 series: series.id,
-                meter: series.meter.clone(),
                 window: series.window,
                 limits,
                 lowest,
             };
-            match families.iter_mut().find(|f| f.pattern == series.pattern) {
-                Some(family) => family.members.push(member),
-                None => families.push(Family {
+            let slice_seconds = match kind {
+                Kind::Events(_) => None,
+                Kind::Partials => Some(feed_slice_seconds(series.window)),
+            };
+            let place = families.iter().position(|f| f.pattern == series.pattern);
+            let place = place.unwrap_or_else(|| {
+                families.push(Family {
                     pattern: series.pattern.clone(),
-                    members: vec![member],
-                }),
-            }
+                    groups: Vec::new(),
+                });
+                families.len() - 1
+            });
+            families[place].push(&series.meter, slice_seconds, member);
         }
         families
     }
@@ -225,9 +288,10 @@ impl Plan {
         self.series.iter().any(|series| series.id == id)
     }
 
-    /// How the counters of `member` are read where `zone` holds.
+    /// How the windows of `member` are read where `zone` holds.
     pub(crate) fn rules<'p>(&'p self, member: &'p Member, zone: Tz) -> Rules<'p> {
         Rules {
+            series: member.series,
             limits: &self.policy.limits,
             places: &member.limits,
             lowest: member.lowest,
@@ -238,9 +302,13 @@ impl Plan {
         }
     }
 
-    /// The window of a series that is counted.
-    pub(crate) fn window(&self, series: u32) -> Window {
-        self.windows[series as usize].expect("every counter's series is counted")
+    /// How the window of a series that is counted is read where `zone` holds.
+    pub(crate) fn terms(&self, series: u32, zone: Tz) -> Terms {
+        let window = self.windows[series as usize];
+        Terms {
+            window: window.expect("every counter's series is counted"),
+            zone,
+        }
     }
 }
 

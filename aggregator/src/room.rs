@@ -28,7 +28,7 @@ pub(crate) struct Room {
 /// What was refused for want of room since the log began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refused {
-    /// Amounts that no counter was made for.
+    /// Amounts that no counter was made for, once for each of its windows.
     pub(crate) counters: u64,
     /// Events whose usage is told for their tenant alone.
     pub(crate) details: u64,
@@ -67,10 +67,12 @@ impl Room {
         self.bytes = bytes;
     }
 
-    /// Charges a new counter that takes so much; says whether there is room for it.
-    pub(crate) fn admits_counter(&mut self, bytes: usize) -> bool {
+    /// Charges a new counter of so many windows that takes so much; says whether there is room for it.
+    pub(crate) fn admits_counter(&mut self, bytes: usize, windows: usize) -> bool {
         let admitted = self.admits(bytes, self.bytes_max);
-        self.refused.counters += u64::from(!admitted);
+        if !admitted {
+            self.refused.counters += windows as u64;
+        }
         admitted
     }
 

@@ -1,5 +1,6 @@
 mod calendars;
 
+use chrono_tz::Tz;
 use proptest::prelude::*;
 use schemas::policy::{Limit, Policy};
 use schemas::time::Timestamp;
@@ -28,31 +29,60 @@ fn shown((_, level, direction, at, sum, falls_at): &Told) -> String {
     )
 }
 
-/// One limit's policy, and its rules.
+/// A policy of a limit for each window of a counter, and their rules.
 struct Case {
     policy: Policy,
-    terms: Terms,
+    zone: Tz,
 }
 
 impl Case {
     fn new(levels: &str, window: &str, zone: &str) -> Self {
+        Self::of_all(levels, &[window], zone)
+    }
+
+    fn of_all(levels: &str, windows: &[&str], zone: &str) -> Self {
+        let limits = windows.iter().enumerate();
+        let limits = limits.map(|(n, window)| format!("l{n} tenant/* tokens {levels} : {window}"));
+        let limits: Vec<String> = limits.collect();
         Self {
-            policy: policy(1, &format!("l tenant/* tokens {levels} : {window}")),
+            policy: policy(1, &limits.join("\n")),
+            zone: zone.parse().unwrap(),
+        }
+    }
+
+    /// Of the window of this number.
+    fn rules_of(&self, number: usize) -> Rules<'_> {
+        let limit = &self.policy.limits[number];
+        Rules {
+            series: number as u32,
+            limits: &self.policy.limits,
+            places: &[&[0], &[1], &[2], &[3], &[4], &[5], &[6]][number][..],
+            lowest: limit.levels[0].threshold,
             terms: Terms {
-                window: window.parse().unwrap(),
-                zone: zone.parse().unwrap(),
+                window: limit.window,
+                zone: self.zone,
             },
         }
     }
 
     fn rules(&self) -> Rules<'_> {
-        let levels = &self.policy.limits[0].levels;
-        Rules {
-            limits: &self.policy.limits,
-            places: &[0],
-            lowest: levels[0].threshold,
-            terms: self.terms,
-        }
+        self.rules_of(0)
+    }
+
+    fn counter(&self, at: Timestamp) -> Counter {
+        let numbers = 0..self.policy.limits.len();
+        Counter::new(numbers.map(|number| self.rules_of(number)), at)
+    }
+
+    fn add<'p>(
+        &'p self,
+        counter: &mut Counter,
+        (at, amount): (Timestamp, i128),
+        changes: &mut Vec<Change<'p>>,
+    ) {
+        let floor = Timestamp::MIN;
+        let amount = Amount { amount, at, floor };
+        counter.add(|number, _| self.rules_of(number), amount, changes);
     }
 }
 
@@ -69,8 +99,8 @@ fn check_in(zone: &str, window: &str, levels: &str, script: &str, expected: &[&s
         } else {
             let (amount, at) = word.split_once('@').unwrap();
             let (amount, at) = (amount.parse().unwrap(), seconds(at));
-            let counter = counter.get_or_insert_with(|| Counter::new(case.terms, at));
-            counter.add(case.rules(), at, amount, &mut changes);
+            let counter = counter.get_or_insert_with(|| case.counter(at));
+            case.add(counter, (at, amount), &mut changes);
         }
     }
     let changes: Vec<String> = changes.iter().map(|c| shown(&told(c))).collect();
@@ -263,15 +293,11 @@ fn a_calendar_begins_anew_at_its_boundary() {
 fn check_reform(script: &str, from: &str, to: &str, expected: &[&str]) {
     let window = "sliding 10s";
     let (old, new) = (Case::new(from, window, "UTC"), Case::new(to, window, "UTC"));
-    let mut counter = Counter::new(old.terms, Timestamp::from_seconds(0));
+    let mut counter = old.counter(Timestamp::from_seconds(0));
     for word in script.split_ascii_whitespace() {
         let (amount, at) = word.split_once('@').unwrap();
-        counter.add(
-            old.rules(),
-            seconds(at),
-            amount.parse().unwrap(),
-            &mut Vec::new(),
-        );
+        let amount = amount.parse().unwrap();
+        old.add(&mut counter, (seconds(at), amount), &mut Vec::new());
     }
     let mut changes = Vec::new();
     let reform = Reform {
@@ -311,13 +337,9 @@ fn a_new_policy_is_obeyed_at_once() {
 #[test]
 fn a_retired_counter_tells_that_nothing_stands() {
     let case = Case::new("80%=8 hard=10", "sliding 10s", "UTC");
-    let mut counter = Counter::new(case.terms, Timestamp::from_seconds(0));
-    counter.add(
-        case.rules(),
-        Timestamp::from_seconds(0),
-        10,
-        &mut Vec::new(),
-    );
+    let start = Timestamp::from_seconds(0);
+    let mut counter = case.counter(start);
+    case.add(&mut counter, (start, 10), &mut Vec::new());
     let mut changes = Vec::new();
     let (at, passed) = (Timestamp::from_seconds(9), Timestamp::from_seconds(0));
     counter.retire(case.rules(), (at, passed), &mut changes);
@@ -358,31 +380,38 @@ fn ops(span: u64) -> impl Strategy<Value = Vec<Op>> {
     })
 }
 
-/// Holds a counter against the naive one, call by call.
-fn agree(window: &str, zone: &str, ops: &[Op]) -> Result<(), TestCaseError> {
-    let case = Case::new("50%=15 hard=30", window, zone);
+/// Holds a counter of these windows, in the order of their ranks, against a naive one for each, call by call.
+fn agree(windows: &[&str], zone: &str, ops: &[Op]) -> Result<(), TestCaseError> {
+    let case = Case::of_all("50%=15 hard=30", windows, zone);
     let limits: Vec<&Limit> = case.policy.limits.iter().collect();
     let first = match ops[0] {
         Op::Add { at, .. } | Op::Pass { by: at } => at,
     };
-    let mut counter = Counter::new(case.terms, first);
-    let mut naive = NaiveCounter::new(case.terms, first);
+    let mut counter = case.counter(first);
+    let naive = |number| NaiveCounter::new(case.rules_of(number).terms, first);
+    let mut naive: Vec<NaiveCounter> = (0..limits.len()).map(naive).collect();
     for op in ops {
-        let (mut changes, mut expected) = (Vec::new(), Vec::new());
+        let mut changes = Vec::new();
         match *op {
-            Op::Add { at, amount } => {
-                counter.add(case.rules(), at, amount, &mut changes);
-                naive.add(&limits, at, amount, &mut expected);
-            }
+            Op::Add { at, amount } => case.add(&mut counter, (at, amount), &mut changes),
             Op::Pass { by } => {
-                counter.fall(case.rules(), by, &mut changes);
-                naive.fall(&limits, by, &mut expected);
+                for number in 0..limits.len() {
+                    counter.fall(case.rules_of(number), by, &mut changes);
+                }
             }
         }
-        let told: Vec<Told> = changes.iter().map(told).collect();
-        prop_assert_eq!(told, expected);
-        prop_assert_eq!(counter.sum(case.terms), naive.sum());
-        prop_assert_eq!(counter.stands(), !naive.standing.is_empty());
+        for (number, naive) in naive.iter_mut().enumerate() {
+            let (limit, mut expected) = (&limits[number..=number], Vec::new());
+            match *op {
+                Op::Add { at, amount } => naive.add(limit, at, amount, &mut expected),
+                Op::Pass { by } => naive.fall(limit, by, &mut expected),
+            }
+            let own = changes.iter().filter(|c| c.series == number as u32);
+            prop_assert_eq!(own.map(told).collect::<Vec<Told>>(), expected);
+            prop_assert_eq!(counter.sum(case.rules_of(number)), naive.sum());
+        }
+        let stands = naive.iter().any(|naive| !naive.standing.is_empty());
+        prop_assert_eq!(counter.stands(), stands);
     }
     Ok(())
 }
@@ -394,10 +423,10 @@ fn worst_span(window: &str, hard: i128, seconds: i64, ops: &[Op]) -> i128 {
     let mut admitted = Vec::new();
     for op in ops {
         let Op::Add { at, .. } = *op else { continue };
-        let counter = counter.get_or_insert_with(|| Counter::new(case.terms, at));
+        let counter = counter.get_or_insert_with(|| case.counter(at));
         counter.fall(case.rules(), at, &mut Vec::new());
         if !counter.stands() {
-            counter.add(case.rules(), at, 1, &mut Vec::new());
+            case.add(counter, (at, 1), &mut Vec::new());
             admitted.push(at.as_micros());
         }
     }
@@ -416,27 +445,46 @@ proptest! {
 
     #[test]
     fn sliding_windows_agree_with_a_list_and_loops(ops in ops(40)) {
-        agree("sliding 10s", "UTC", &ops)?;
+        agree(&["sliding 10s"], "UTC", &ops)?;
     }
 
     #[test]
     fn windows_of_one_slice_agree_with_a_list_and_loops(ops in ops(8)) {
-        agree("sliding 1s", "UTC", &ops)?;
+        agree(&["sliding 1s"], "UTC", &ops)?;
     }
 
     #[test]
     fn windows_of_wide_slices_agree_with_a_list_and_loops(ops in ops(3_000)) {
-        agree("sliding 11m", "UTC", &ops)?;
+        agree(&["sliding 11m"], "UTC", &ops)?;
     }
 
     #[test]
     fn buckets_agree_with_a_list_and_loops(ops in ops(40)) {
-        agree("bucket 3/7s burst 30", "UTC", &ops)?;
+        agree(&["bucket 3/7s burst 30"], "UTC", &ops)?;
     }
 
     #[test]
     fn calendars_agree_with_a_list_and_loops(ops in ops(5 * 86_400)) {
-        agree("calendar day", "America/Sao_Paulo", &ops)?;
+        agree(&["calendar day"], "America/Sao_Paulo", &ops)?;
+    }
+
+    #[test]
+    fn windows_that_share_slices_agree_with_lists_and_loops(ops in ops(60)) {
+        agree(&["sliding 3s", "sliding 10s", "sliding 1s", "sliding 10s"], "UTC", &ops)?;
+    }
+
+    #[test]
+    fn windows_of_all_kinds_agree_with_lists_and_loops(ops in ops(4_000)) {
+        let windows = [
+            "sliding 10s",
+            "sliding 5m",
+            "sliding 11m",
+            "sliding 40m",
+            "sliding 11h",
+            "bucket 1/60s burst 30",
+            "calendar day",
+        ];
+        agree(&windows, "America/Sao_Paulo", &ops)?;
     }
 
     #[test]

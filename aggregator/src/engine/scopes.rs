@@ -9,7 +9,7 @@ use super::{Engine, SCOPE_SPAN};
 use crate::event::{Cause, Event, Outcome, Output, Partial, Place};
 use crate::owner::{Deposit, Owner, Status, Teller};
 use crate::partial::{FeedRef, Moment};
-use crate::plan::{Kind, Member, Plan};
+use crate::plan::{Group, Kind, Plan};
 
 impl Engine {
     /// Adds an event to this shard's own sums for wider scopes.
@@ -88,39 +88,36 @@ impl Engine {
             out,
             room: &mut self.state.room,
         };
-        let (meter, slice_seconds) = (partial.meter, partial.slice_seconds);
+        let takes = |group: &Group| group.takes(partial.meter, partial.slice_seconds);
         let families = teller.tier.families.iter();
         for family in families.filter(|family| family.pattern.accepts(partial.scope)) {
-            let amount = |member: &Member| match member.takes(meter, slice_seconds) {
-                true => grown,
-                false => 0,
-            };
             let deposit = Deposit {
                 subject: name,
                 at,
                 floor: Timestamp::MIN,
-                amount,
+                amount: |group: &Group| if takes(group) { grown } else { 0 },
             };
-            owner.add(family, deposit, &mut teller);
+            owner.add(&family.groups, deposit, &mut teller);
         }
         owner.fall(&mut teller);
         self.schedule(name);
         Outcome::Counted
     }
 
-    /// Gives a series that is new here what the parts of its scopes already hold: the shards of events may have
-    /// learned of it before this one.
+    /// Gives series that are new here what the parts of their scopes already hold: the shards of events may have
+    /// learned of them before this one.
     pub(super) fn backfill(&mut self, old: &Plan, offset: i64, out: &mut Vec<Output>) {
         let tier = self.plan.tier(self.plan.tier_of(None));
         let (now, lateness) = (self.state.now, self.settings.patience.lateness);
         let mut touched = BTreeSet::new();
-        let members = tier
-            .families
-            .iter()
-            .flat_map(|family| family.members.iter().map(move |member| (family, member)));
-        for (family, member) in members.filter(|(_, member)| !old.counts(member.series)) {
+        let groups = tier.families.iter().flat_map(|family| {
+            let parts = family.groups.iter();
+            let parts = parts.filter_map(|group| group.part(|member| !old.counts(member.series)));
+            parts.map(move |group| (family, group))
+        });
+        for (family, group) in groups {
             let takes = |scope: &_, meter: &_, seconds| {
-                member.takes(meter, seconds) && family.pattern.accepts(scope)
+                group.takes(meter, seconds) && family.pattern.accepts(scope)
             };
             for (scope, sums) in self.state.parts.history(takes) {
                 let Some(owner) = self.state.owners.get_mut(scope.as_str()) else {
@@ -140,17 +137,13 @@ impl Engine {
                     room: &mut self.state.room,
                 };
                 for (at, sum) in sums {
-                    let amount = |other: &Member| match other.series == member.series {
-                        true => sum,
-                        false => 0,
-                    };
                     let deposit = Deposit {
                         subject: scope.as_str(),
                         at,
                         floor: Timestamp::MIN,
-                        amount,
+                        amount: |_: &Group| sum,
                     };
-                    owner.add(family, deposit, &mut teller);
+                    owner.add(std::slice::from_ref(&group), deposit, &mut teller);
                 }
                 touched.insert(scope);
             }

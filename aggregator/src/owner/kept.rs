@@ -20,17 +20,21 @@ const PROLONGED_BY_MIN: Duration = Duration::from_secs(1);
 /// is over.
 const PROLONGED_BY_PART: u32 = 8;
 
-/// A subject's counter in a series.
+/// A subject's counter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept {
-    pub(super) series: u32,
     pub(super) counter: Counter,
-    /// Absent while nothing stands on it, as on most.
-    notice: Option<Box<Notice>>,
+    /// Of the windows on which something stands; absent while there are none, as on most.
+    notices: Option<Box<Notices>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Notices(Vec<Notice>);
+
+/// What is known of a window on which something stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Notice {
+    series: u32,
     /// When it is to be looked at, in the owner's list: when its first level falls, or before.
     falls_at: Option<Timestamp>,
     /// What was told of the hard levels that stand on it.
@@ -157,41 +161,92 @@ impl Teller<'_> {
 }
 
 impl Kept {
-    pub(super) fn new(series: u32, counter: Counter) -> Self {
+    pub(super) fn new(counter: Counter) -> Self {
         Self {
-            series,
             counter,
-            notice: None,
+            notices: None,
         }
     }
 
-    /// When it is to be looked at.
-    pub(super) fn falls_at(&self) -> Option<Timestamp> {
-        self.notice.as_ref()?.falls_at
+    fn notices(&self) -> &[Notice] {
+        let notices = self.notices.as_deref();
+        notices.map_or(&[], |notices| &notices.0)
     }
 
-    pub(super) fn set_falls_at(&mut self, falls_at: Option<Timestamp>) {
-        match (&mut self.notice, falls_at) {
-            (None, None) => {}
-            (Some(notice), None) if notice.told.is_empty() => self.notice = None,
-            (notice, falls_at) => notice.get_or_insert_default().falls_at = falls_at,
+    fn notice(&self, series: u32) -> Option<&Notice> {
+        let mut notices = self.notices().iter();
+        notices.find(|notice| notice.series == series)
+    }
+
+    fn notice_mut(&mut self, series: u32) -> &mut Notice {
+        let notices = &mut self.notices.get_or_insert_default().0;
+        let place = notices.iter().position(|notice| notice.series == series);
+        let place = place.unwrap_or_else(|| {
+            notices.reserve_exact(1);
+            notices.push(Notice {
+                series,
+                falls_at: None,
+                told: Vec::new(),
+            });
+            notices.len() - 1
+        });
+        &mut notices[place]
+    }
+
+    /// When the window of a series is to be looked at.
+    pub(super) fn falls_at(&self, series: u32) -> Option<Timestamp> {
+        self.notice(series)?.falls_at
+    }
+
+    /// Which windows are to be looked at, by their series, and when.
+    pub(super) fn falls(&self) -> impl Iterator<Item = (u32, Timestamp)> {
+        let notices = self.notices().iter();
+        notices.filter_map(|notice| Some((notice.series, notice.falls_at?)))
+    }
+
+    pub(super) fn set_falls_at(&mut self, series: u32, falls_at: Option<Timestamp>) {
+        if falls_at.is_some() || self.has_told(series) {
+            self.notice_mut(series).falls_at = falls_at;
+        } else {
+            self.clear_notice(series);
         }
+    }
+
+    fn clear_notice(&mut self, series: u32) {
+        if let Some(notices) = &mut self.notices {
+            notices.0.retain(|notice| notice.series != series);
+            if notices.0.is_empty() {
+                self.notices = None;
+            }
+        }
+    }
+
+    /// Drops the window of a series, which is not the only one, with what was told of it.
+    pub(super) fn remove(&mut self, series: u32) {
+        self.counter.remove(series);
+        self.clear_notice(series);
     }
 
     /// Bytes that it takes beside itself.
     pub(super) fn heap_bytes(&self) -> usize {
         let told = |told: &Told| size_of::<Told>() + told.limit.len();
-        let notice = self.notice.as_ref().map_or(0, |notice| {
-            size_of::<Notice>() + notice.told.iter().map(told).sum::<usize>()
+        let notice =
+            |notice: &Notice| size_of::<Notice>() + notice.told.iter().map(told).sum::<usize>();
+        let notices = self.notices.as_ref().map_or(0, |notices| {
+            size_of::<Notices>() + notices.0.iter().map(notice).sum::<usize>()
         });
-        self.counter.heap_bytes() + notice
+        self.counter.heap_bytes() + notices
     }
 
-    pub(super) fn has_told(&self) -> bool {
-        self.notice.as_ref().is_some_and(|n| !n.told.is_empty())
+    pub(super) fn has_told(&self, series: u32) -> bool {
+        self.notice(series).is_some_and(|n| !n.told.is_empty())
     }
 
-    /// Tells changes, and what falls later than was told. Returns when to look at it next.
+    pub(super) fn has_told_any(&self) -> bool {
+        self.notices().iter().any(|n| !n.told.is_empty())
+    }
+
+    /// Tells changes of one window, and what falls later there than was told. Returns when to look at it next.
     pub(super) fn tell(
         &mut self,
         name: &str,
@@ -199,16 +254,16 @@ impl Kept {
         changes: Vec<Change<'_>>,
         teller: &mut Teller<'_>,
     ) -> Option<Timestamp> {
-        self.note(&changes, teller.offset);
+        self.note(rules.series, &changes, teller.offset);
         teller.tell(name, changes);
         let falls_at = self.counter.next_fall(rules, Timestamp::MAX);
         earlier(falls_at, self.prolong(name, rules, teller))
     }
 
     /// Takes note of what is being told, by the record at `offset`.
-    fn note(&mut self, changes: &[Change<'_>], offset: i64) {
+    fn note(&mut self, series: u32, changes: &[Change<'_>], offset: i64) {
         for change in changes.iter().filter(|change| change.level.name == HARD) {
-            let told = &mut self.notice.get_or_insert_default().told;
+            let told = &mut self.notice_mut(series).told;
             told.retain(|told| told.limit != change.limit.name);
             if let (Direction::Up, Some(falls_at)) = (change.direction, change.falls_at) {
                 told.push(Told {
@@ -221,7 +276,7 @@ impl Kept {
         }
     }
 
-    /// Says again what falls later than was told. Returns when to look at what need not be said yet.
+    /// Says again what falls later on one window than was told. Returns when to look at what need not be said yet.
     pub(super) fn prolong(
         &mut self,
         name: &str,
@@ -229,7 +284,9 @@ impl Kept {
         teller: &mut Teller<'_>,
     ) -> Option<Timestamp> {
         let (counter, mut look_at) = (&self.counter, None);
-        for told in self.notice.iter_mut().flat_map(|notice| &mut notice.told) {
+        let notices = self.notices.iter_mut().flat_map(|notices| &mut notices.0);
+        let notices = notices.filter(|notice| notice.series == rules.series);
+        for told in notices.flat_map(|notice| &mut notice.told) {
             let Some((limit, falls_at)) = counter.hard_falls(rules, &told.limit) else {
                 debug_assert!(false, "{} was told to stand, and does not", told.limit);
                 continue;
@@ -240,7 +297,7 @@ impl Kept {
                 Prolongs::Now => {
                     let left = told.falls_at.since(teller.passed.clock);
                     told.falls_at = falls_at;
-                    let change = still_up(limit, told, counter.sum(rules.terms));
+                    let change = still_up((rules.series, limit), told, counter.sum(rules));
                     let subject = teller.subject(name);
                     let crossing = Box::new(teller.crossing(&subject, &change));
                     let crossed_by = told.offset;
@@ -261,8 +318,9 @@ pub(super) fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Optio
     one.into_iter().chain(other).min()
 }
 
-fn still_up<'p>(limit: &'p Limit, told: &Told, sum: i128) -> Change<'p> {
+fn still_up<'p>((series, limit): (u32, &'p Limit), told: &Told, sum: i128) -> Change<'p> {
     Change {
+        series,
         limit,
         level: limit.levels.last().expect("a limit has a hard level"),
         direction: Direction::Up,

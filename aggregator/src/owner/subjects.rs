@@ -72,7 +72,7 @@ pub(super) struct Entry {
     counters: Counters,
 }
 
-/// Its counters, one for each series that counts it.
+/// Its counters: together they have one window for each series that counts it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Counters {
     One(Kept),
@@ -94,13 +94,20 @@ impl Entry {
         }
     }
 
-    /// The number of the counter of a series, which is probably `hint`.
-    pub(super) fn number(&self, series: u32, hint: usize) -> Option<usize> {
+    /// The number of the counter whose windows are of exactly these series, which is probably `hint`.
+    pub(super) fn number_of_all(&self, series: &[u32], hint: usize) -> Option<usize> {
         let counters = self.counters();
-        if counters.get(hint).is_some_and(|kept| kept.series == series) {
+        let is_it = |kept: &Kept| kept.counter.series() == series;
+        if counters.get(hint).is_some_and(is_it) {
             return Some(hint);
         }
-        counters.iter().position(|kept| kept.series == series)
+        counters.iter().position(is_it)
+    }
+
+    /// The number of the counter that has a window of this series.
+    pub(super) fn number(&self, series: u32) -> Option<usize> {
+        let mut counters = self.counters().iter();
+        counters.position(|kept| kept.counter.is_of(series))
     }
 
     /// Its name, and its counter of this number.
@@ -112,25 +119,27 @@ impl Entry {
         (&self.name, &mut counters[number])
     }
 
-    /// Its name, and its counter in a series that has one here.
+    /// Its name, and its counter that has a window of this series.
     pub(super) fn named(&mut self, series: u32) -> (&str, &mut Kept) {
-        let number = self.number(series, 0);
+        let number = self.number(series);
         let (name, kept) = self.numbered(number.expect("the series counts this subject"));
         (name.as_str(), kept)
     }
 
-    /// Puts a counter in the place of the one of its series, if there is one. Returns its number.
+    /// Puts a counter in the place of those that have windows of its series. Returns its number.
     pub(super) fn put(&mut self, kept: Kept) -> usize {
-        match self.number(kept.series, 0) {
-            Some(number) => {
-                *self.numbered(number).1 = kept;
-                number
+        let series = kept.counter.series();
+        let is_replaced = |old: &Kept| series.iter().any(|series| old.counter.is_of(*series));
+        match &mut self.counters {
+            Counters::One(old) if is_replaced(old) => {
+                *old = kept;
+                return 0;
             }
-            None => {
-                self.push(kept);
-                self.counters().len() - 1
-            }
+            Counters::One(_) => {}
+            Counters::Many(counters) => counters.retain(|old| !is_replaced(old)),
         }
+        self.push(kept);
+        self.counters().len() - 1
     }
 
     fn push(&mut self, kept: Kept) {
@@ -152,26 +161,24 @@ impl Entry {
         counters.push(kept);
     }
 
-    pub(super) fn remove(&mut self, series: u32) -> Option<Kept> {
-        let place = self.counters().iter().position(|k| k.series == series)?;
+    /// Drops the window of a series, and its counter if it was the only one there.
+    pub(super) fn remove(&mut self, series: u32) {
+        let (_, kept) = self.named(series);
+        if kept.counter.series() != [series] {
+            return kept.remove(series);
+        }
         match &mut self.counters {
-            Counters::Many(counters) => Some(counters.remove(place)),
-            Counters::One(_) => {
-                let one = std::mem::replace(&mut self.counters, Counters::Many(Vec::new()));
-                match one {
-                    Counters::One(kept) => Some(kept),
-                    Counters::Many(_) => unreachable!("there was one"),
-                }
-            }
+            Counters::One(_) => self.counters = Counters::Many(Vec::new()),
+            Counters::Many(counters) => counters.retain(|kept| !kept.counter.is_of(series)),
         }
     }
 
     /// Drops counters that are not to be kept, and says whether any is left.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Kept) -> bool) -> bool {
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&mut Kept) -> bool) -> bool {
         match &mut self.counters {
             Counters::One(kept) => keep(kept),
             Counters::Many(counters) => {
-                counters.retain(|kept| keep(kept));
+                counters.retain_mut(keep);
                 !counters.is_empty()
             }
         }
@@ -179,7 +186,7 @@ impl Entry {
 }
 
 impl Entry {
-    /// What a subject of this name takes in memory with one counter that is new.
+    /// What a subject of this name takes in memory with one counter, without what that takes beside itself.
     pub(super) fn new_bytes(name: &str) -> usize {
         let name = if name.len() <= INLINE_BYTES {
             0

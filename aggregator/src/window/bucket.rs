@@ -82,6 +82,14 @@ impl Bucket {
         self.after(ceil(self.units.get(), Rate::of(window).drain))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.units.get() == 0
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.units = Sum::default();
+    }
+
     /// So many microseconds after the head.
     fn after(&self, micros: i128) -> Timestamp {
         let micros = i64::try_from(micros).unwrap_or(i64::MAX);

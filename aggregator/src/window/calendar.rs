@@ -44,12 +44,19 @@ impl Calendar {
         }
     }
 
-    pub(super) fn add(&mut self, at: Timestamp, amount: i128) -> bool {
-        let counts = self.start <= at;
-        if counts {
+    /// Whether it holds what happened at `at`, to which or beyond which its head has come.
+    pub(super) fn holds(&self, at: Timestamp) -> bool {
+        self.start <= at
+    }
+
+    pub(super) fn add(&mut self, at: Timestamp, amount: i128) {
+        if self.holds(at) {
             self.sum = (self.sum.get() + amount).into();
         }
-        counts
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.sum = Sum::default();
     }
 
     pub(super) fn falls_below(&self, by: Timestamp) -> Option<Timestamp> {

@@ -1,4 +1,4 @@
-//! The closed slices of a sliding window, a few bytes each: there may be hundreds for each of thousands of counters.
+//! The closed slices of sliding windows, a few bytes each: there may be hundreds for each of thousands of counters.
 //!
 //! Oldest first, each is its amount and its gap (how many slices later the next newer one lies, closed or open), as
 //! numbers of seven bits a byte. A gap of one, which most are, is a bit of the amount's number. So the oldest is taken
@@ -29,6 +29,13 @@ pub(super) enum Packed {
 pub(super) struct Closed {
     pub(super) gap: u16,
     pub(super) amount: i128,
+}
+
+impl Closed {
+    /// How many bytes it takes.
+    pub(super) fn bytes(self) -> usize {
+        Encoded::of(&[self]).len
+    }
 }
 
 /// The bytes of one or two slices.
@@ -105,19 +112,33 @@ impl Packed {
         }
     }
 
+    /// Bytes of all slices.
+    pub(super) fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
     /// The slices, oldest first, each with where its bytes lie.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Range<usize>, Closed)> {
+        let mut start = 0;
+        self.iter_from(0).map(move |(end, slice)| {
+            let range = start..end;
+            start = end;
+            (range, slice)
+        })
+    }
+
+    /// The slices from that on whose bytes begin at `start`, oldest first, each with where its bytes end.
+    pub(super) fn iter_from(&self, start: usize) -> impl Iterator<Item = (usize, Closed)> {
         let bytes = self.bytes();
-        let mut rest = bytes;
+        let mut rest = &bytes[start..];
         std::iter::from_fn(move || {
-            let start = bytes.len() - rest.len();
             let first = number(&mut rest)?;
             let gap = match first & 1 {
                 0 => 1,
                 _ => u16::try_from(number(&mut rest)?).ok()?,
             };
             let amount = (first >> 1).cast_signed();
-            Some((start..bytes.len() - rest.len(), Closed { gap, amount }))
+            Some((bytes.len() - rest.len(), Closed { gap, amount }))
         })
     }
 

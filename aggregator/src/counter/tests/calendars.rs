@@ -19,11 +19,11 @@ fn check_period(line: &str) {
     }
     let case = Case::new("hard=2", &format!("calendar {period}"), zone);
     let just_before = |at: Timestamp| Timestamp::from_micros(at.as_micros() - 1);
-    let mut counter = Counter::new(case.terms, just_before(start));
+    let mut counter = case.counter(just_before(start));
     let (mut sums, mut changes) = (Vec::new(), Vec::new());
     for at in [just_before(start), start, just_before(end), end] {
-        counter.add(case.rules(), at, 1, &mut changes);
-        sums.push(counter.sum(case.terms));
+        case.add(&mut counter, (at, 1), &mut changes);
+        sums.push(counter.sum(case.rules()));
     }
     assert_eq!(sums, [1, 1, 2, 1], "{line}");
     let told = changes.iter().map(|c| (c.direction, c.at, c.falls_at));

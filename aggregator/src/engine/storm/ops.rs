@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-pub(super) const POLICIES: [&str; 9] = [
+pub(super) const POLICIES: [&str; 12] = [
     "",
     "a tenant/* tokens half=10 hard=20 : sliding 10s",
     "a tenant/* tokens half=15 hard=30 : sliding 10s
@@ -34,6 +34,26 @@ pub(super) const POLICIES: [&str; 9] = [
      h tenant/* tokens hard=50 : calendar month
      d tenant/* tokens hard=15 : bucket 1/s burst 15
      tenant t3 tier=gold",
+    // Windows that share slices, some of which come and go.
+    "a tenant/* tokens half=10 hard=20 : sliding 10s
+     i tenant/* tokens hard=12 : sliding 4s
+     j tenant/* tokens hard=30 : sliding 30s
+     b tenant/*/user/* tokens hard=8 : sliding 20m
+     k tenant/*/user/* tokens hard=15 : sliding 5m",
+    "j tenant/* tokens half=15 hard=30 : sliding 30s
+     a tenant/* tokens hard=20 : sliding 10s
+     l tenant/* tokens hard=40 : sliding 20m
+     k tenant/*/user/* tokens hard=15 : sliding 5m
+     m tenant/*/user/* tokens hard=20 : sliding 40m
+     tenant t2 tier=gold",
+    "i tenant/* tokens tier=gold hard=12 : sliding 4s
+     a tenant/* tokens hard=20 : sliding 10s
+     j tenant/* tokens hard=30 : sliding 30s
+     h tenant/* tokens hard=50 : calendar month
+     b tenant/*/user/* tokens hard=8 : sliding 20m
+     m tenant/*/user/* tokens hard=20 : sliding 40m
+     tenant t2 tier=gold
+     tenant t1 zone=America/New_York",
 ];
 
 pub(super) const TENANTS: [&str; 3] = ["t1", "t2", "t3"];

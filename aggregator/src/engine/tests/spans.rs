@@ -8,7 +8,7 @@ use schemas::policy::Window;
 
 use super::*;
 use crate::counter::{Counter, Rules};
-use crate::window::Terms;
+use crate::window::{Amount, Terms};
 
 /// Random schedules for each kind of window; `make soak` asks for more.
 fn schedules() -> u64 {
@@ -101,7 +101,6 @@ impl Gate for Obedient {
 /// A gate at the counter itself, for requests that come out of order.
 struct Direct {
     policy: Policy,
-    terms: Terms,
     counter: Option<Counter>,
 }
 
@@ -109,40 +108,46 @@ impl Direct {
     fn new(window: Window, hard: u64) -> Self {
         Self {
             policy: policy(1, &format!("l tenant/* tokens hard={hard} : {window}")),
-            terms: Terms {
-                window,
-                zone: chrono_tz::UTC,
-            },
             counter: None,
         }
     }
 }
 
+/// Of the one limit of `policy`.
+fn rules(policy: &Policy) -> Rules<'_> {
+    let limit = &policy.limits[0];
+    Rules {
+        series: 0,
+        limits: &policy.limits,
+        places: &[0],
+        lowest: limit.levels[0].threshold,
+        terms: Terms {
+            window: limit.window,
+            zone: chrono_tz::UTC,
+        },
+    }
+}
+
 impl Gate for Direct {
     fn asks(&mut self, at: Timestamp, amount: i64) -> bool {
-        let rules = Rules {
-            places: &[0],
-            lowest: self.policy.limits[0].levels[0].threshold,
-            limits: &self.policy.limits,
-            terms: self.terms,
-        };
-        let new = || Counter::new(self.terms, at);
+        let rules = rules(&self.policy);
+        let new = || Counter::new(std::iter::once(rules), at);
         let counter = self.counter.get_or_insert_with(new);
         counter.fall(rules, at, &mut Vec::new());
         let open = !counter.stands();
         if open {
-            counter.add(rules, at, amount.into(), &mut Vec::new());
+            let amount = Amount {
+                amount: amount.into(),
+                at,
+                floor: Timestamp::MIN,
+            };
+            counter.add(|_, _| rules, amount, &mut Vec::new());
         }
         open
     }
 
     fn closed_until(&self) -> Timestamp {
-        let rules = Rules {
-            places: &[0],
-            lowest: self.policy.limits[0].levels[0].threshold,
-            limits: &self.policy.limits,
-            terms: self.terms,
-        };
+        let rules = rules(&self.policy);
         let counter = self.counter.as_ref();
         let falls_at = counter.and_then(|counter| counter.next_fall(rules, Timestamp::MAX));
         falls_at.unwrap_or(Timestamp::MIN)
