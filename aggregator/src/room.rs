@@ -2,7 +2,8 @@
 //!
 //! What is charged follows from the log alone, never from when something was dropped: each new thing when it is made,
 //! and everything anew once in every minute of append time ([`Room::count_anew`]). A counter or a scope that could be
-//! dropped, whether it was or not, is new when it comes again. So every run of one log refuses the same.
+//! dropped, whether it was or not, is new when it comes again. So every run of one log refuses the same. The windows of
+//! one counter are refused together, and stay as long as one of them holds what makes a difference.
 //!
 //! The order, from what is missed least:
 //! 1. *New ids in sketches.* From a half on, one takes the place of the least busy of its list, as in a list that is full,
@@ -28,7 +29,7 @@ pub(crate) struct Room {
 /// What was refused for want of room since the log began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refused {
-    /// Amounts that no counter was made for, once for each of its windows.
+    /// Amounts that no counter was made for, one for each window that it would have.
     pub(crate) counters: u64,
     /// Events whose usage is told for their tenant alone.
     pub(crate) details: u64,
