@@ -164,3 +164,15 @@ fn say(line: &str) -> anyhow::Result<()> {
     use std::io::Write;
     Ok(writeln!(std::io::stdout(), "{line}")?)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_command_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -171,3 +171,22 @@ async fn an_edit_takes_effect_and_a_broken_one_does_not() {
     .await;
     enforcer.stop().await;
 }
+
+/// What is written down is what the table of fields says.
+#[track_caller]
+fn check_docs(file: &str, made: &str, command: &str) {
+    let path = format!("{}/../docs/{file}", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(
+        text.contains(made.trim_end()),
+        "docs/{file} is not what `{command}` prints; put that there"
+    );
+}
+
+#[test]
+fn the_reference_and_the_schema_are_written_down() {
+    let reference = enforcer::policy::reference();
+    check_docs("policy.md", &reference, "weir policy schema --markdown");
+    let schema = serde_json::to_string_pretty(&enforcer::policy::json_schema()).unwrap();
+    check_docs("policy.schema.json", &schema, "weir policy schema");
+}

@@ -48,6 +48,7 @@ pub(super) enum PolicyCommand {
     /// List the versions, newest first: when, by whom, why
     History(look::HistoryArgs),
     /// Show a version's text
+    #[command(disable_version_flag = true)]
     Show(look::ShowArgs),
 }
 

@@ -45,7 +45,8 @@ pub(in crate::cli) struct ApplyArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RollbackArgs {
     /// The version whose text is to hold again
-    version: u64,
+    #[arg(value_name = "VERSION")]
+    to: u64,
     /// Why, in a few words: kept with the new version
     #[arg(long, value_name = "TEXT")]
     reason: String,
@@ -106,7 +107,7 @@ pub(super) async fn apply(args: ApplyArgs) -> anyhow::Result<()> {
 pub(super) async fn roll_back(args: RollbackArgs) -> anyhow::Result<()> {
     let client = args.server.client()?;
     let held = client.stored(None).await?;
-    let wanted = client.stored(Some(args.version)).await?;
+    let wanted = client.stored(Some(args.to)).await?;
     let name = |version: u64| format!("version {version}");
     let plan = Plan {
         against: name(held.version),
@@ -119,7 +120,7 @@ pub(super) async fn roll_back(args: RollbackArgs) -> anyhow::Result<()> {
     if !args.json {
         say(&plan.text())?;
     }
-    let back = client.roll_back(args.version, held.version, &args.reason);
+    let back = client.roll_back(args.to, held.version, &args.reason);
     let now = back.await?;
     tell(args.json, &plan, now)
 }

@@ -147,7 +147,7 @@ fn refused_json(refused: &RefusedSummary) -> String {
         "kind": "refused",
         "subject": refused.subject,
         "limit": refused.limit,
-        "first": refused.first,
+        "first": refused.first.to_string(),
         "times": refused.times,
         "refused_s": refused.over.as_secs_f64(),
         "still_refused": refused.standing,
