@@ -13,6 +13,7 @@ mod problem;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod tiers;
 mod version;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ pub use self::json::{Located, read_located, toml_of};
 pub(crate) use self::nearest::did_you_mean;
 pub use self::problem::Problem;
 use self::reader::{Reader, Table};
+use self::tiers::Parents;
 pub(crate) use self::version::{FILE, Head, Version, check_reason, file_is_news};
 
 /// The most limits that one policy may hold.
@@ -85,8 +87,13 @@ fn whole(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Policy {
         let read = limit::read(reader, &value, None);
         limits.add(reader, read, &names);
     }
+    let mut parents = Parents::default();
     for (tier, table) in &tiers {
         check_name(reader, tier, table.at, "tier");
+        if let Some((parent, at)) = reader.text(table, "extends") {
+            check_tier(reader, parent, at, &names);
+            parents.add(tier, parent, at);
+        }
         reader.refuse_unknown(table, &TIER.names(), TIER.what);
         for value in reader.tables(table, "limit") {
             let read = limit::read(reader, &value, Some(tier));
@@ -97,6 +104,8 @@ fn whole(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Policy {
     if let Some((tier, at)) = default_tier {
         check_tier(reader, tier, at, &names);
     }
+    parents.refuse_cycles(reader);
+    parents.hand_down(reader, &mut limits.read);
     let places = std::mem::take(&mut limits.named_tenants);
     let policy = Policy {
         version: 0,
@@ -106,29 +115,30 @@ fn whole(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Policy {
         default_zone: zone(reader, &top),
     };
     for (tenant, tier, at) in places {
-        check_tenant_of_tier(reader, &policy, (&tenant, &tier), at);
+        let own = policy.tier(&tenant);
+        let inherits = own.is_some_and(|own| parents.above(own).contains(&tier.as_str()));
+        if own != Some(tier.as_str()) && !inherits {
+            refuse_tenant_of_another(reader, (&tenant, own), &tier, at);
+        }
     }
     policy
 }
 
-/// A tier's limit on one tenant counts nothing where that tenant is of another tier.
-fn check_tenant_of_tier(
+/// A tier's limit on one tenant counts nothing where that tenant is of another tier: of `own`.
+fn refuse_tenant_of_another(
     reader: &mut Reader<'_>,
-    policy: &Policy,
-    (tenant, tier): (&str, &str),
+    (tenant, own): (&str, Option<&str>),
+    tier: &str,
     at: usize,
 ) {
-    let own = policy.tier(tenant);
-    if own != Some(tier) {
-        let own = own.map_or("no tier".to_owned(), |own| format!("tier `{own}`"));
-        reader.say(
-            at,
-            format!(
-                "this limit of tier `{tier}` matches nothing: tenant `{tenant}` is of {own}; leave the tier out to \
-                 limit the tenant itself"
-            ),
-        );
-    }
+    let own = own.map_or("no tier".to_owned(), |own| format!("tier `{own}`"));
+    reader.say(
+        at,
+        format!(
+            "this limit of tier `{tier}` matches nothing: tenant `{tenant}` is of {own}; leave the tier out to limit \
+             the tenant itself"
+        ),
+    );
 }
 
 /// `[NAME.…]` under `[field]`, by name.

@@ -24,7 +24,8 @@ async fn max(client: &Client) -> Option<u64> {
     answer["limits"][0]["max"].as_u64()
 }
 
-async fn becomes(client: &Client, hard: u64) {
+/// Waits until the gateway holds tenants to `hard`.
+pub(crate) async fn becomes(client: &Client, hard: u64) {
     eventually("the edit takes effect", SOON, async || {
         match max(client).await {
             Some(seen) if seen == hard => Ok(()),

@@ -6,10 +6,11 @@ use std::process::{Command, Output};
 
 use schemas::time::Timestamp;
 use serde_json::Value;
-use tests::eventually;
 use tests::installed::project;
 use tests::trace;
 use tests::weir::{Options, Weir, command};
+
+use crate::policy::becomes;
 
 fn policy(hard: u32) -> String {
     format!(
@@ -173,21 +174,7 @@ async fn versions_are_applied_compared_and_taken_back() {
     assert!(told.ends_with("version 2 holds\n"), "{told}");
     assert!(run(&mut apply("again"), 0).ends_with("version 2 holds, as before\n"));
     let client = weir.client();
-    let max = async |expected: u64| {
-        eventually(
-            "the gateway knows",
-            std::time::Duration::from_secs(30),
-            async || {
-                let look = serde_json::json!({ "tenant": "acme", "consume": {} });
-                match client.check(&look).await["limits"][0]["max"].as_u64() {
-                    Some(max) if max == expected => Ok(()),
-                    other => Err(format!("{other:?}")),
-                }
-            },
-        )
-        .await;
-    };
-    max(20).await;
+    becomes(&client, 20).await;
 
     // Planned against a version that no longer holds.
     fs::write(&file, policy(30)).expect("the draft");
@@ -198,7 +185,7 @@ async fn versions_are_applied_compared_and_taken_back() {
     );
     let told = run(&mut on(&["rollback", "1", "--reason", "too little"]), 0);
     assert!(told.ends_with("version 3 holds\n"), "{told}");
-    max(50).await;
+    becomes(&client, 50).await;
     let told = run(&mut on(&["history", "--limit", "2"]), 0);
     let lines: Vec<&str> = told.lines().collect();
     assert_eq!(lines.len(), 3, "{told}");

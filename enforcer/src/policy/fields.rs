@@ -148,14 +148,23 @@ pub(super) static TIER: Reference = Reference {
     what: "a tier",
     heading: "Fields of a tier",
     required: &[],
-    fields: &[Field {
-        name: "limit",
-        what: "the limits of its tenants",
-        values: "`[[tier.NAME.limit]]` above each; one with the name of a general limit replaces it",
-        example: "[[tier.pro.limit]]\nname = \"rpm\"\nsubject = \"tenant/*\"\nmeter = \"requests\"\nwindow = \"sliding \
-                  60s\"\nhard = 600",
-        kind: Kind::List(&LIMIT),
-    }],
+    fields: &[
+        Field {
+            name: "limit",
+            what: "the limits of its tenants",
+            values: "`[[tier.NAME.limit]]` above each; one with the name of a general limit replaces it",
+            example: "[[tier.pro.limit]]\nname = \"rpm\"\nsubject = \"tenant/*\"\nmeter = \"requests\"\nwindow = \
+                      \"sliding 60s\"\nhard = 600",
+            kind: Kind::List(&LIMIT),
+        },
+        Field {
+            name: "extends",
+            what: "the tier whose limits it has as well, but for those whose names it has itself",
+            values: "another tier of the policy, which may extend a further one",
+            example: "[tier.free]\n[tier.pro]\nextends = \"free\"",
+            kind: Kind::Name,
+        },
+    ],
 };
 
 pub(super) static TENANT: Reference = Reference {

@@ -200,7 +200,7 @@ fn names_the_nearest_right_field() {
     );
     refuse(
         "[tier.a]\nzone = \"UTC\"",
-        &["2:1: unknown field `zone` of a tier; there are limit"],
+        &["2:1: unknown field `zone` of a tier; there are limit, extends"],
     );
 }
 

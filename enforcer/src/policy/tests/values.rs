@@ -133,6 +133,61 @@ fn refuses_a_tiers_limit_on_a_tenant_of_another() {
     assert!(read(&("default_tier = \"pro\"\n".to_owned() + &one)).is_ok());
 }
 
+/// The limits of `tier`, each with its hard number.
+#[track_caller]
+fn tier_has(text: &str, tier: &str, expected: &[(&str, i128)]) {
+    let policy = read(text).unwrap();
+    let own = policy
+        .limits
+        .iter()
+        .filter(|l| l.tier.as_deref() == Some(tier));
+    let own: Vec<_> = own.map(|l| (l.name.as_str(), l.hard())).collect();
+    assert_eq!(own, expected, "{tier} of {text}");
+}
+
+#[test]
+fn a_tier_has_what_it_extends_but_for_what_it_says_itself() {
+    let one = |tier: &str, name: &str, hard: &str| {
+        let name = format!("\"{name}\"");
+        limit(&[("name", &name), ("hard", hard)])
+            .replace("[[limit]]", &format!("[[tier.{tier}.limit]]"))
+    };
+    let text = one("free", "a", "10")
+        + &one("free", "b", "20")
+        + "[tier.pro]\nextends = \"free\"\n"
+        + &one("pro", "b", "200")
+        + "[tier.max]\nextends = \"pro\"\n";
+    tier_has(&text, "free", &[("a", 10), ("b", 20)]);
+    tier_has(&text, "pro", &[("b", 200), ("a", 10)]);
+    tier_has(&text, "max", &[("b", 200), ("a", 10)]);
+    let general = limit(&[("name", "\"a\"")]) + &text;
+    let policy = read(&general).unwrap();
+    assert_eq!(policy.limits[0].replaced_in, ["free", "max", "pro"]);
+    // A limit on one tenant of a tier that extends this one.
+    let one_tenant = text.replacen("\"tenant/*\"", "\"tenant/acme\"", 1);
+    assert!(read(&(one_tenant + "[tenant.acme]\ntier = \"max\"\n")).is_ok());
+}
+
+#[test]
+fn refuses_tiers_that_extend_themselves() {
+    refuse(
+        "[tier.a]\nextends = \"a\"",
+        &["2:11: tier `a` extends itself: `a` -> `a`; leave one `extends` out"],
+    );
+    refuse(
+        "[tier.a]\nextends = \"b\"\n[tier.b]\nextends = \"c\"\n[tier.c]\nextends = \"b\"\n",
+        &["4:11: tier `b` extends itself: `b` -> `c` -> `b`; leave one `extends` out"],
+    );
+    refuse(
+        "[tier.free]\n[tier.pro]\nextends = \"fre\"",
+        &["3:11: no tier `fre` is declared by `[tier.fre]`; did you mean `free`?"],
+    );
+    refuse(
+        "[tier.a]\nextends = 3",
+        &["2:11: `extends` must be text in quotes, not a whole number"],
+    );
+}
+
 #[test]
 fn only_what_calls_use_can_be_reserved() {
     let strict = limit(&[("mode", "\"strict\"")]);
