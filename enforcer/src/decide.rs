@@ -11,6 +11,7 @@
 //! keeps its id and gets a later `until`, or stands anew if it had ended. In between, a gateway's own count of what it
 //! admits holds the line.
 
+mod command;
 #[cfg(test)]
 mod model;
 mod rules;
@@ -18,15 +19,17 @@ mod rules;
 mod tests;
 mod word;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use schemas::orders::Order;
 use schemas::policy::Policy;
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
 
 use crate::alert::{self, Alert};
-use crate::decision::{Cause, Crossing, Decision, Signal, Verdict, decision_id};
+use crate::decision::{BLOCKED, Cause, Crossing, Decision, Signal, Verdict, decision_id};
+use command::OrderBook;
 use rules::Rules;
 use word::{Heard, Word};
 
@@ -39,6 +42,8 @@ pub(crate) enum Reason {
     Expiry,
     /// The policy changed.
     Policy,
+    /// Somebody ordered it.
+    Command,
     /// Half of the time to live is over.
     Reassert,
     /// This process answers for the subject from now on.
@@ -52,6 +57,10 @@ pub(crate) enum Output {
     /// Nothing stands for the subject any more.
     Lift(Subject, Reason),
     Alert(Alert),
+    /// An order holds from here on.
+    Order(Box<Order>),
+    /// An order holds no more since then.
+    OrderEnded(Box<Order>, Timestamp),
 }
 
 /// What a signal came to.
@@ -72,7 +81,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Decider {
     rules: Rules,
     ttl: Duration,
-    subjects: HashMap<Subject, Standing>,
+    subjects: BTreeMap<Subject, Standing>,
+    book: OrderBook,
     /// When which subject needs [`Decider::advance`] next; one entry for each subject that ever does.
     wakes: BTreeSet<(Timestamp, Subject)>,
     /// The highest number that a decision was given here or taken over with.
@@ -96,7 +106,8 @@ impl Decider {
         Self {
             rules: Rules::new(policy),
             ttl,
-            subjects: HashMap::new(),
+            subjects: BTreeMap::new(),
+            book: OrderBook::default(),
             wakes: BTreeSet::new(),
             seq: 0,
         }
@@ -194,9 +205,8 @@ impl Decider {
 
     /// Obeys another version of the policy from here on.
     pub(crate) fn obey(&mut self, policy: Policy, now: Timestamp, out: &mut Vec<Output>) {
-        self.rules = Rules::new(policy);
-        let mut subjects: Vec<Subject> = self.subjects.keys().cloned().collect();
-        subjects.sort_unstable();
+        self.rules.obey(policy);
+        let subjects: Vec<Subject> = self.subjects.keys().cloned().collect();
         for subject in subjects {
             let said = self.said(&subject);
             self.decide(&subject, now, Reason::Policy, out);
@@ -270,7 +280,7 @@ impl Decider {
             return false;
         };
         standing.words.retain(|_, word| word.advance(now));
-        let due = due(&self.rules, subject, standing);
+        let due = due(&self.rules, subject, standing, now);
         let changed = match (due, &standing.said) {
             (None, None) => false,
             (Some(due), Some(said)) if due.says_the_same_as(said) => false,
@@ -351,14 +361,14 @@ impl Decider {
 
 /// The decision that the words on `subject` make under the policy in force; when and as which it is said is left to
 /// the caller.
-fn due(rules: &Rules, subject: &Subject, standing: &Standing) -> Option<Decision> {
+fn due(rules: &Rules, subject: &Subject, standing: &Standing, now: Timestamp) -> Option<Decision> {
     let evidence = standing
         .words
         .values()
         .filter_map(|word| word.evidence.as_ref());
     let mut causes: Vec<(Cause, u16)> = evidence
         .filter_map(|cause| {
-            let judgement = rules.judge(subject, cause)?;
+            let judgement = rules.judge(subject, cause, now)?;
             let cause = Cause {
                 mode: judgement.mode,
                 ..cause.clone()
@@ -376,6 +386,8 @@ fn due(rules: &Rules, subject: &Subject, standing: &Standing) -> Option<Decision
     });
     let (first, status) = causes.first()?;
     let (verdict, until) = (first.obeyed(), first.reset_at);
+    // Whom a person blocked for good need not ask again.
+    let terminal = first.limit == BLOCKED && until.is_none();
     let status = (Verdict::Allow < verdict).then_some(*status);
     let causes: Vec<Cause> = causes.into_iter().map(|(cause, _)| cause).collect();
     Some(Decision {
@@ -385,7 +397,7 @@ fn due(rules: &Rules, subject: &Subject, standing: &Standing) -> Option<Decision
         causes,
         status,
         until,
-        terminal: false,
+        terminal,
         seq: 0,
         issued_at: Timestamp::MIN,
         ttl_seconds: 0,

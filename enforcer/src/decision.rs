@@ -9,6 +9,9 @@ use uuid::Uuid;
 /// The namespace of decisions' ids.
 const DECISIONS: Uuid = Uuid::from_u128(0x6f1c_62a5_7b0e_4c8d_9a54_02d7_93b1_e8f6);
 
+/// Stands in a cause where others have a limit's name: a person ordered it. No limit can be named like that.
+pub(crate) const BLOCKED: &str = "command/block";
+
 /// The record whose counting caused something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {

@@ -1,7 +1,6 @@
 //! The enforcer's part of the management plane: what stands, what stood and why, and the policy.
 
-mod operations;
-mod policy;
+pub(crate) mod commands;
 mod show;
 
 use std::sync::Arc;

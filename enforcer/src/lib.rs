@@ -8,6 +8,7 @@
 //! - `http`: `/v1/decisions`, `/v1/policy`; `proposal`: a policy on its way from there to the loop. `wire`: records of the log to our own types and back.
 
 mod alert;
+mod command;
 mod config;
 mod decide;
 mod decision;

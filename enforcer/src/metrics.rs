@@ -35,6 +35,8 @@ struct KindLabels {
 #[derive(Clone, Default)]
 pub(crate) struct Metrics {
     signals: Family<OutcomeLabels, Counter>,
+    commands: Family<OutcomeLabels, Counter>,
+    orders: Family<OutcomeLabels, Counter>,
     decisions: Family<DecisionLabels, Counter>,
     lifts: Family<ReasonLabels, Counter>,
     alerts: Family<KindLabels, Counter>,
@@ -54,6 +56,16 @@ impl Metrics {
             "weir_enforcer_signals",
             "Signals taken from the log, by what came of them",
             metrics.signals.clone(),
+        );
+        registry.register(
+            "weir_enforcer_commands",
+            "Commands taken from the log, by what came of them",
+            metrics.commands.clone(),
+        );
+        registry.register(
+            "weir_enforcer_orders",
+            "Orders on single subjects' limits, given and ended",
+            metrics.orders.clone(),
         );
         registry.register(
             "weir_enforcer_decisions",
@@ -109,12 +121,7 @@ impl Metrics {
     }
 
     pub(crate) fn signal(&self, outcome: Outcome) {
-        let outcome = match outcome {
-            Outcome::Decided => "decided",
-            Outcome::Told => "told",
-            Outcome::Stale => "stale",
-            Outcome::Ended => "ended",
-        };
+        let outcome = outcome_name(outcome);
         self.signals.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
@@ -147,7 +154,29 @@ impl Metrics {
                 };
                 self.alerts.get_or_create(&KindLabels { kind }).inc();
             }
+            Output::Order(_) => self.order("given"),
+            Output::OrderEnded(..) => self.order("ended"),
         }
+    }
+
+    fn order(&self, outcome: &'static str) {
+        self.orders.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// What came of a command.
+    pub(crate) fn command(&self, outcome: Outcome) {
+        let outcome = outcome_name(outcome);
+        self.commands
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc();
+    }
+
+    /// A command that nobody can read; it goes to the dead.
+    pub(crate) fn unreadable_command(&self) {
+        let outcome = "unreadable";
+        self.commands
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc();
     }
 
     pub(crate) fn standing(&self, decisions: usize) {
@@ -178,8 +207,8 @@ impl Metrics {
         counter.inc_by(records as u64);
     }
 
-    /// A decision that nobody can read; it stays in the log.
-    pub(crate) fn unreadable_decision(&self) {
+    /// A decision or command that nobody can read; it stays in the log.
+    pub(crate) fn not_recorded(&self) {
         let outcome = "unreadable";
         self.recorded
             .get_or_create(&OutcomeLabels { outcome })
@@ -191,11 +220,21 @@ impl Metrics {
     }
 }
 
+const fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Decided => "decided",
+        Outcome::Told => "told",
+        Outcome::Stale => "stale",
+        Outcome::Ended => "ended",
+    }
+}
+
 fn name(why: Reason) -> &'static str {
     match why {
         Reason::Crossing => "crossing",
         Reason::Expiry => "expiry",
         Reason::Policy => "policy",
+        Reason::Command => "command",
         Reason::Reassert => "reassert",
         Reason::Takeover => "takeover",
     }

@@ -1,14 +1,15 @@
-//! The loop that keeps the history: decisions out of the log, into the store. The store may be away for as long as it
+//! The loop that keeps the history: decisions and commands out of the log, into the store. The store may be away for as long as it
 //! likes: deciding does not wait for it, and the log keeps what is still to be recorded.
 
 use std::time::Duration;
 
-use bus::consumer::{Batch, Consumer, Event, Start, Subscription};
+use bus::consumer::{Batch, Consumer, Event, Partition, Record, Start, Subscription};
 use schemas::time::Timestamp;
-use schemas::topic::DECISIONS;
+use schemas::topic::{COMMANDS, DECISIONS};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::command::Command;
 use crate::service::{Parts, RunError};
 use crate::store::{Entry, StoreError};
 use crate::wire;
@@ -29,7 +30,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 pub(crate) async fn record(parts: &Parts, stop: CancellationToken) -> Result<(), RunError> {
     let mut consumer = parts.bus.consume(Subscription {
         group: GROUP.to_owned(),
-        topics: vec![DECISIONS.spec()],
+        topics: vec![DECISIONS.spec(), COMMANDS.spec()],
         start: Start::Committed,
         batch_records_max: BATCH_RECORDS_MAX,
     })?;
@@ -61,6 +62,21 @@ pub(crate) async fn record(parts: &Parts, stop: CancellationToken) -> Result<(),
     Ok(())
 }
 
+/// What a batch holds.
+enum History {
+    Decisions(Vec<Entry>),
+    Commands(Vec<Command>),
+}
+
+impl History {
+    fn len(&self) -> usize {
+        match self {
+            History::Decisions(entries) => entries.len(),
+            History::Commands(commands) => commands.len(),
+        }
+    }
+}
+
 struct Recorder<'a> {
     parts: &'a Parts,
     forgot_at: Option<Timestamp>,
@@ -70,47 +86,56 @@ impl Recorder<'_> {
     /// Stores a batch, trying until it is stored, then commits its offset.
     async fn take(&mut self, batch: &Batch, consumer: &Consumer) {
         let metrics = &self.parts.metrics;
-        let entries = self.read(batch);
+        let read = match batch.partition.topic == COMMANDS.name() {
+            true => History::Commands(self.read(batch, wire::command)),
+            false => History::Decisions(self.read(batch, wire::entry)),
+        };
         let mut in_trouble = false;
-        while let Err(error) = self.store(&entries).await {
+        while let Err(error) = self.store(&read).await {
             metrics.store_error();
             if !in_trouble {
-                tracing::warn!(%error, "decisions cannot be recorded for now; trying again");
+                tracing::warn!(%error, "the history cannot be recorded for now; trying again");
             }
             in_trouble = true;
             sleep(PAUSE).await;
         }
         if in_trouble {
-            tracing::info!("decisions are recorded again");
+            tracing::info!("the history is recorded again");
         }
-        metrics.recorded(entries.len());
+        metrics.recorded(read.len());
         if let Some(last) = batch.records.last() {
             consumer.commit(batch.partition, last.offset + 1);
         }
     }
 
-    fn read(&self, batch: &Batch) -> Vec<Entry> {
+    /// Reads the records that can be read.
+    fn read<T>(&self, batch: &Batch, read: impl Fn(&Record) -> Result<T, String>) -> Vec<T> {
         let mut entries = Vec::with_capacity(batch.records.len());
         for record in &batch.records {
-            match wire::entry(record) {
+            match read(record) {
                 Ok(entry) => entries.push(entry),
                 Err(reason) => {
-                    let (partition, offset) = (batch.partition.index, record.offset);
+                    let Partition { topic, index } = batch.partition;
+                    let offset = record.offset;
                     tracing::error!(
-                        partition,
+                        topic,
+                        partition = index,
                         offset,
                         reason,
-                        "a decision cannot be read; it is not recorded"
+                        "a record cannot be read; it is not in the history"
                     );
-                    self.parts.metrics.unreadable_decision();
+                    self.parts.metrics.not_recorded();
                 }
             }
         }
         entries
     }
 
-    async fn store(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
-        self.parts.store.record(entries).await?;
+    async fn store(&mut self, read: &History) -> Result<(), StoreError> {
+        match read {
+            History::Decisions(entries) => self.parts.store.record(entries).await?,
+            History::Commands(commands) => self.parts.store.record_commands(commands).await?,
+        }
         let now = self.parts.clock.now();
         if self
             .forgot_at

@@ -1,6 +1,7 @@
-//! The loop that decides: signals, the policy, and the passing of time in; decisions, lifts and alerts out.
+//! The loop that decides: signals, commands, the policy, and the passing of time in; decisions, lifts, orders and alerts
+//! out.
 //!
-//! A signal's offset is committed after all that came of it is acknowledged. What came of several signals that are
+//! A signal's or command's offset is committed after all that came of it is acknowledged. What came of several signals that are
 //! there already is sent together: nothing waits for company, and the log is waited for once.
 
 mod desk;
@@ -8,8 +9,7 @@ mod desk;
 use std::time::Duration;
 
 use bus::consumer::{Event, Start, Subscription};
-use schemas::topic::{POLICIES, SIGNALS};
-use tokio::sync::mpsc;
+use schemas::topic::{COMMANDS, POLICIES, SIGNALS};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +49,7 @@ pub(crate) async fn enforce(
     let mut policies = parts.bus.follow(&POLICIES)?;
     let consumer = parts.bus.consume(Subscription {
         group: GROUP.to_owned(),
-        topics: vec![SIGNALS.spec()],
+        topics: vec![SIGNALS.spec(), COMMANDS.spec()],
         start: Start::Committed,
         batch_records_max: BATCH_RECORDS_MAX,
     })?;

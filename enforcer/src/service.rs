@@ -167,7 +167,7 @@ impl Service {
         })
     }
 
-    /// `/v1/decisions`, `/v1/policy` and what is below them, for the management plane.
+    /// `GET /v1/decisions`, `/v1/decisions/{id}` and `/v1/policy`, and `/v1/commands`, for the management plane.
     pub fn router(&self) -> axum::Router {
         let parts = &self.parts;
         http::router(http::Shared {
@@ -177,6 +177,13 @@ impl Service {
             bus: parts.bus.clone(),
             propose: self.propose.clone(),
         })
+        .merge(http::commands::router(http::commands::Shared {
+            bus: parts.bus.clone(),
+            store: parts.store.clone(),
+            clock: Arc::clone(&parts.clock),
+            board: Arc::clone(&parts.board),
+            recent: Arc::default(),
+        }))
     }
 
     /// Whether signals become decisions: a partition was given to this process, and what stands is known.

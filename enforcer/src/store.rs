@@ -4,6 +4,7 @@
 //! in the log. A transaction begins with a write, so that on SQLite it holds the writer's lock before it reads.
 
 mod body;
+mod command;
 mod list;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use thiserror::Error;
 use crate::decision::Decision;
 
 pub(crate) use body::{Body, CauseBody};
+pub(crate) use command::{Given, GivenCursor, GivenFilter};
 pub(crate) use list::{Cursor, Filter, Listed};
 
 #[derive(Debug, Error)]
@@ -61,7 +63,14 @@ impl Store {
             SqlStr::from_static(include_str!("../migrations/2001_decisions.sql")),
             false,
         );
-        let mut migrator = Migrator::with_migrations(vec![decisions]);
+        let commands = Migration::new(
+            2010,
+            Cow::Borrowed("commands"),
+            MigrationType::Simple,
+            SqlStr::from_static(include_str!("../migrations/2010_commands.sql")),
+            false,
+        );
+        let mut migrator = Migrator::with_migrations(vec![decisions, commands]);
         // Other services keep their tables in the same database.
         migrator.set_ignore_missing(true);
         migrator.run(&pool).await?;

@@ -34,13 +34,21 @@ pub(crate) struct Teller {
 }
 
 impl Teller {
-    /// Decisions, lifts and alerts, in this order.
+    /// Decisions, lifts, alerts and orders, in this order. An order that has ended leaves `weir.policies.v1` last.
     pub(crate) async fn outputs(&self, outputs: &[Output]) -> Result<Told, SendError> {
-        let producer = self.bus.producer();
         let told = self
-            .tell(outputs, |output| {
-                Ok(vec![wire::enqueue(&producer, output)?])
-            })
+            .tell(outputs, |output| wire::enqueue(&self.bus, output))
+            .await?;
+        if told == Told::Stopped {
+            return Ok(told);
+        }
+        let ended = outputs.iter().filter_map(|output| match output {
+            Output::OrderEnded(order, _) => Some(order),
+            _ => None,
+        });
+        let ended: Vec<_> = ended.collect();
+        let told = self
+            .tell(&ended, |order| Ok(vec![wire::end_order(&self.bus, order)?]))
             .await?;
         if told == Told::All {
             outputs.iter().for_each(|output| self.metrics.told(output));

@@ -7,6 +7,7 @@ use bus::follow;
 use bus::producer::{Delivery, Producer};
 use bus::{Bus, BusError, SendError};
 use schemas::codec::Wire as _;
+use schemas::orders::{Order, OrderKey};
 use schemas::policy::{HARD, Policy};
 use schemas::record::{
     self, Amount, Direction, LimitRecord, Marker, PolicyError, PolicyRecord, PolicyVersion,
@@ -21,6 +22,12 @@ use crate::decide::Output;
 use crate::decision::{Cause, Crossing, CspGroup, Decision, Origin, Signal, Verdict};
 use crate::policy::Version;
 use crate::store::{Entry, Said};
+
+mod command;
+mod order;
+
+pub(crate) use command::{command, enqueue_command};
+pub(crate) use order::{end_order, orders};
 
 // === Reading ===
 
@@ -68,6 +75,15 @@ fn crossing(wire: record::Crossing) -> Result<Crossing, String> {
 
 fn version_number(number: i64) -> Result<u64, String> {
     u64::try_from(number).map_err(|_| format!("policy version {number} is below zero"))
+}
+
+/// Where a record lies.
+pub(crate) fn origin_of(record: &Record, partition: Partition) -> Origin {
+    Origin {
+        topic: partition.topic.to_owned(),
+        partition: partition.index,
+        offset: record.offset,
+    }
 }
 
 fn origin(wire: record::Origin) -> Origin {
@@ -187,8 +203,10 @@ pub(crate) async fn versions(bus: &Bus) -> Result<Versions, BusError> {
 pub(crate) enum Followed {
     /// The version that holds from here on.
     Policy(Box<Version>),
-    /// A version that is kept, whether it holds or not.
-    Kept(Box<Version>),
+    /// An order that holds from here on.
+    Order(Box<Order>),
+    /// The order of this key holds no more.
+    OrderEnded(OrderKey),
     /// Everything that was there at the start has been seen.
     CaughtUp,
     Other,
@@ -196,11 +214,17 @@ pub(crate) enum Followed {
 
 pub(crate) fn followed(seen: follow::Followed<PolicyRecord>) -> Followed {
     match seen {
-        follow::Followed::Put { key, value, .. } => match version(value) {
-            Some(version) if key == PolicyVersion::KEY => Followed::Policy(Box::new(version)),
-            Some(version) => Followed::Kept(Box::new(version)),
+        follow::Followed::Put { key, value, .. } if key == PolicyVersion::KEY => version(value)
+            .map_or(Followed::Other, |version| {
+                Followed::Policy(Box::new(version))
+            }),
+        follow::Followed::Put { key, value, .. } => match order::order(&key, &value) {
+            Some(order) => Followed::Order(Box::new(order)),
             None => Followed::Other,
         },
+        follow::Followed::Lifted { key, .. } => {
+            OrderKey::parse(&key).map_or(Followed::Other, Followed::OrderEnded)
+        }
         follow::Followed::CaughtUp => Followed::CaughtUp,
         _ => Followed::Other,
     }
@@ -229,9 +253,10 @@ fn version(record: PolicyRecord) -> Option<Version> {
 
 // === Writing ===
 
-/// Sends one output of deciding.
-pub(crate) fn enqueue(producer: &Producer, output: &Output) -> Result<Delivery, SendError> {
-    match output {
+/// Sends one output of deciding. Of an order that has ended it tells those who count; [`end_order`] is for after that.
+pub(crate) fn enqueue(bus: &Bus, output: &Output) -> Result<Vec<Delivery>, SendError> {
+    let producer = bus.producer();
+    let delivery = match output {
         Output::Put(decision, _) => {
             let key = decision.subject.as_str();
             producer.enqueue(&topic::DECISIONS, key, &decision_record(decision))
@@ -241,7 +266,10 @@ pub(crate) fn enqueue(producer: &Producer, output: &Output) -> Result<Delivery, 
             let key = alert.subject.partition_key();
             producer.enqueue(&topic::ALERTS, &key, &alert_record(alert))
         }
-    }
+        Output::Order(order) => return order::enqueue_order(bus, order),
+        Output::OrderEnded(order, at) => return order::enqueue_ended(bus, order, *at),
+    };
+    Ok(vec![delivery?])
 }
 
 pub(crate) fn decision_record(decision: &Decision) -> record::Decision {

@@ -109,6 +109,7 @@ impl Told {
                 }
                 Output::Lift(..) => prop_assert!(self.stands.take().is_some(), "lifted nothing"),
                 Output::Alert(_) => {}
+                Output::Order(_) | Output::OrderEnded(..) => prop_assert!(false, "nobody ordered"),
             }
         }
         Ok(())

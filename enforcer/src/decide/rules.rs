@@ -2,13 +2,17 @@
 
 use std::collections::HashMap;
 
-use schemas::policy::{Limit, Mode, Policy};
+use schemas::orders::{Held, InForce, Orders};
+use schemas::policy::{Mode, Policy};
 use schemas::subject::Subject;
+use schemas::time::Timestamp;
 
-use crate::decision::Cause;
+use crate::decision::{BLOCKED, Cause};
 
 /// The status of a refusal whose limit names none.
 const TOO_MANY_REQUESTS: u16 = 429;
+/// The status of a refusal that a person ordered.
+const FORBIDDEN: u16 = 403;
 
 /// What the policy in force makes of a crossing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,32 +21,55 @@ pub(super) struct Judgement {
     pub(super) status: u16,
 }
 
-/// A policy with its limits by name.
+/// A policy with its limits by name, and what was ordered since.
 pub(super) struct Rules {
     policy: Policy,
+    pub(super) orders: Orders,
     by_name: HashMap<String, Vec<usize>>,
 }
 
 impl Rules {
     pub(super) fn new(policy: Policy) -> Self {
+        let mut rules = Self {
+            policy: Policy::default(),
+            orders: Orders::default(),
+            by_name: HashMap::new(),
+        };
+        rules.obey(policy);
+        rules
+    }
+
+    /// From here on `policy` is in force. Orders stay.
+    pub(super) fn obey(&mut self, policy: Policy) {
         let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
         for (index, limit) in policy.limits.iter().enumerate() {
             by_name.entry(limit.name.clone()).or_default().push(index);
         }
-        Self { policy, by_name }
+        (self.policy, self.by_name) = (policy, by_name);
     }
 
     /// What becomes of `evidence` for `subject`; `None` where the policy no longer gives it weight: the limit is gone
     /// for this subject, counts something else now, or has a number that the evidence does not reach. A crossing of
     /// a version that is still on its way here speaks for itself.
-    pub(super) fn judge(&self, subject: &Subject, evidence: &Cause) -> Option<Judgement> {
+    pub(super) fn judge(
+        &self,
+        subject: &Subject,
+        evidence: &Cause,
+        now: Timestamp,
+    ) -> Option<Judgement> {
+        if evidence.limit == BLOCKED {
+            return Some(Judgement {
+                mode: Mode::Block,
+                status: FORBIDDEN,
+            });
+        }
         if self.policy.version < evidence.policy_version {
             return Some(Judgement {
                 mode: evidence.mode,
                 status: TOO_MANY_REQUESTS,
             });
         }
-        let limit = self.limit(subject, &evidence.limit)?;
+        let limit = self.held(subject, &evidence.limit, now)?.limit;
         let same = limit.meter == evidence.meter && limit.window == evidence.window;
         (same && limit.hard() <= evidence.used).then_some(Judgement {
             mode: limit.mode,
@@ -50,14 +77,17 @@ impl Rules {
         })
     }
 
-    /// The limit of this name that `subject` falls under.
-    fn limit(&self, subject: &Subject, name: &str) -> Option<&Limit> {
-        let tenant = subject.tenant_id();
+    /// The limit of this name that `subject` falls under, with the numbers that it has there.
+    fn held(&self, subject: &Subject, name: &str, now: Timestamp) -> Option<Held<'_>> {
+        let in_force = InForce {
+            policy: &self.policy,
+            orders: &self.orders,
+            now,
+        };
+        let tier = in_force.tier(subject);
         let named = self.by_name.get(name).into_iter().flatten();
-        named
-            .map(|index| &self.policy.limits[*index])
-            .find(|limit| {
-                limit.pattern.accepts(subject) && self.policy.tier_allows(limit, tenant.as_deref())
-            })
+        let mut limits = named.map(|index| &self.policy.limits[*index]);
+        let limit = limits.find(|limit| limit.pattern.accepts(subject) && limit.holds_in(tier))?;
+        Some(in_force.held(limit, subject))
     }
 }

@@ -96,6 +96,8 @@ fn show(output: &Output) -> String {
             Some(_) => format!("alert {:?} of a decision", alert.kind),
             None => format!("alert {:?}", alert.kind),
         },
+        Output::Order(order) => format!("order {}", order.key()),
+        Output::OrderEnded(order, _) => format!("ended {}", order.key()),
     }
 }
 

@@ -50,6 +50,15 @@ impl Word {
         }
     }
 
+    /// As [`Word::hear`], but the newer crossing stands even where the older one would outlast it.
+    pub(super) fn replace(&mut self, crossing: &Crossing) -> Heard {
+        let heard = self.hear(crossing);
+        if heard == Heard::Changed {
+            self.evidence = Some(evidence(crossing));
+        }
+        heard
+    }
+
     /// Takes a later signal of the same limit and subject.
     pub(super) fn hear(&mut self, crossing: &Crossing) -> Heard {
         if !self.is_older_than(crossing) {

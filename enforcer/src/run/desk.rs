@@ -1,14 +1,12 @@
 //! The loop's own state, and what it does with each input.
 
-mod publish;
-
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use bus::consumer::{Assigned, Batch, Consumer, Event, Partition, Revoked};
+use bus::consumer::{Assigned, Batch, Consumer, Event, Partition, Record, Revoked};
 use futures_util::FutureExt as _;
 use schemas::subject::Subject;
-use schemas::topic::SIGNALS;
+use schemas::topic::{COMMANDS, SIGNALS};
 use tokio_util::sync::CancellationToken;
 
 use crate::decide::{Decider, Output};
@@ -27,6 +25,8 @@ pub(super) struct Desk<'a> {
     parts: &'a Parts,
     pub(super) consumer: Consumer,
     decider: Decider,
+    /// The partitions of signals and commands that it reads.
+    own: BTreeSet<Partition>,
     teller: Teller,
     watch: Watch,
     /// The text of the policy file when it was obeyed last.
@@ -59,6 +59,7 @@ impl<'a> Desk<'a> {
         Self {
             parts,
             consumer,
+            own: BTreeSet::new(),
             teller: Teller {
                 bus: parts.bus.clone(),
                 metrics: parts.metrics.clone(),
@@ -110,12 +111,17 @@ impl<'a> Desk<'a> {
     fn hear(&mut self, batch: &Batch, taken: &mut Taken) {
         let now = self.parts.clock.now();
         let metrics = &self.parts.metrics;
+        let is_command = batch.partition.topic == COMMANDS.name();
         for record in &batch.records {
-            match wire::signal(record) {
-                Ok(signal) => {
+            let heard = match is_command {
+                true => self.obey_command(batch.partition, record, taken),
+                false => wire::signal(record).map(|signal| {
                     let outcome = self.decider.hear(&signal, now, &mut taken.outputs);
                     metrics.signal(outcome);
-                }
+                }),
+            };
+            match heard {
+                Ok(()) => {}
                 Err(reason) => {
                     let Partition { topic, index } = batch.partition;
                     let offset = record.offset;
@@ -124,18 +130,42 @@ impl<'a> Desk<'a> {
                         partition = index,
                         offset,
                         reason,
-                        "a signal cannot be read; it goes to the dead"
+                        "a record cannot be read; it goes to the dead"
                     );
                     taken
                         .dead
                         .push(wire::dead(record, batch.partition, reason, now));
-                    metrics.unreadable_signal();
+                    match is_command {
+                        true => metrics.unreadable_command(),
+                        false => metrics.unreadable_signal(),
+                    }
                 }
             }
         }
         if let Some(last) = batch.records.last() {
             taken.next_offsets.insert(batch.partition, last.offset + 1);
         }
+    }
+
+    fn obey_command(
+        &mut self,
+        partition: Partition,
+        record: &Record,
+        taken: &mut Taken,
+    ) -> Result<(), String> {
+        let command = wire::command(record)?;
+        let (origin, now) = (wire::origin_of(record, partition), self.parts.clock.now());
+        let outcome = self
+            .decider
+            .command(&command, &origin, now, &mut taken.outputs);
+        self.parts.metrics.command(outcome);
+        tracing::info!(
+            command = command.id,
+            kind = command.action.kind(),
+            ?outcome,
+            "a command is obeyed"
+        );
+        Ok(())
     }
 
     /// Tells what came of signals, then commits them.
@@ -163,10 +193,14 @@ impl<'a> Desk<'a> {
 
     /// Learns what stands before the first signal of a partition is read.
     async fn take_over(&mut self, assigned: Assigned) -> Result<Told, RunError> {
-        let standing = tokio::select! {
-            standing = wire::standing(&self.parts.bus) => standing?,
+        let bus = &self.parts.bus;
+        let known = async { tokio::try_join!(wire::standing(bus), wire::orders(bus)) };
+        let (standing, orders) = tokio::select! {
+            known = known => known?,
             () = self.teller.stop.cancelled() => return Ok(Told::Stopped),
         };
+        self.decider.take_orders(orders);
+        self.own.extend(assigned.partitions());
         let ours = standing.into_iter().filter(|decision| {
             let home = self.home(&decision.subject);
             assigned.partitions().contains(&home)
@@ -189,6 +223,7 @@ impl<'a> Desk<'a> {
 
     fn hand_over(&mut self, revoked: Revoked) {
         let theirs = revoked.partitions().to_vec();
+        self.own.retain(|partition| !theirs.contains(partition));
         let bus = &self.parts.bus;
         self.decider
             .release(|subject| theirs.contains(&home(bus, subject)));
@@ -204,7 +239,11 @@ impl<'a> Desk<'a> {
 
     pub(super) async fn tick(&mut self) -> Result<Told, RunError> {
         let mut outputs = Vec::new();
-        self.decider.advance(self.parts.clock.now(), &mut outputs);
+        let now = self.parts.clock.now();
+        let (own, bus) = (&self.own, &self.parts.bus);
+        let is_ours = |subject: &Subject| own.contains(&home(bus, subject));
+        self.decider.end_orders(now, is_ours, &mut outputs);
+        self.decider.advance(now, &mut outputs);
         self.tell(&outputs).await
     }
 
@@ -229,8 +268,26 @@ impl<'a> Desk<'a> {
                     None => Ok(Told::All),
                 }
             }
-            Followed::Other => Ok(Told::All),
+            Followed::Order(order) if !self.is_own(&order.subject) => {
+                let mut outputs = Vec::new();
+                let now = self.parts.clock.now();
+                self.decider.learn(*order, now, &mut outputs);
+                self.tell(&outputs).await
+            }
+            Followed::OrderEnded(key) if !self.is_own(&key.subject) => {
+                let mut outputs = Vec::new();
+                let now = self.parts.clock.now();
+                self.decider.forget(&key, now, &mut outputs);
+                self.tell(&outputs).await
+            }
+            // Own orders are known before the log tells of them, and may have been changed again since.
+            Followed::Order(_) | Followed::OrderEnded(_) | Followed::Other => Ok(Told::All),
         }
+    }
+
+    /// Whether this process answers for `subject`.
+    fn is_own(&self, subject: &Subject) -> bool {
+        self.own.contains(&self.home(subject))
     }
 
     async fn obey(&mut self, version: Version) -> Result<Told, RunError> {

@@ -1,0 +1,72 @@
+//! What people order, as the core knows it.
+
+mod read;
+
+use schemas::orders::Numbers;
+use schemas::subject::Subject;
+use schemas::time::Timestamp;
+
+pub(crate) use read::{Draft, Drafted, is_id, read};
+
+/// A command, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Command {
+    pub(crate) id: String,
+    pub(crate) subject: Subject,
+    pub(crate) at: Timestamp,
+    /// The id of the key it was ordered with.
+    pub(crate) actor: String,
+    pub(crate) reason: String,
+    /// When it ends by itself.
+    pub(crate) until: Option<Timestamp>,
+    pub(crate) action: Action,
+}
+
+/// What is to happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// A limit has other numbers for the subject.
+    Raise { limit: String, numbers: Numbers },
+    /// The subject is in another tier.
+    SetTier { tier: String },
+    /// The subject is refused, whatever it has used.
+    Block,
+    /// A block ends.
+    Unblock,
+    /// What the command of this id changed is as it was before it, unless a later one changed it again.
+    Undo { command: String, what: Undone },
+}
+
+/// What an undone command had changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Undone {
+    Raise { limit: String },
+    SetTier,
+    Block,
+}
+
+pub(crate) const KINDS: [&str; 5] = ["raise", "set_tier", "block", "unblock", "undo"];
+
+impl Action {
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Action::Raise { .. } => "raise",
+            Action::SetTier { .. } => "set_tier",
+            Action::Block => "block",
+            Action::Unblock => "unblock",
+            Action::Undo { .. } => "undo",
+        }
+    }
+
+    /// The limit it is about, by name.
+    pub(crate) fn limit(&self) -> Option<&str> {
+        match self {
+            Action::Raise { limit, .. }
+            | Action::Undo {
+                what: Undone::Raise { limit },
+                ..
+            } => Some(limit),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Commands as they are sent, and what is said of wrong ones.
+
+use serde_json::json;
+
+use super::*;
+
+const POLICY: &str = r#"
+[[limit]]
+name = "tokens-a-minute"
+subject = "tenant/*/user/*"
+meter = "tokens"
+window = "sliding 60s"
+hard = 60000
+
+[[limit]]
+name = "spend"
+subject = "tenant/*"
+meter = "cost"
+window = "calendar day"
+hard = "20 USD"
+
+[[limit]]
+name = "burst"
+subject = "tenant/*"
+meter = "requests"
+window = "bucket 10/s burst 50"
+
+[[tier.pro.limit]]
+name = "rpm"
+subject = "tenant/*"
+meter = "requests"
+window = "sliding 60s"
+hard = 600
+"#;
+
+fn read_now(body: &Value) -> Result<Draft, Vec<FieldError>> {
+    let policy = crate::policy::read(POLICY).unwrap();
+    read(body, &policy, Timestamp::from_seconds(100))
+}
+
+#[track_caller]
+fn check(body: Value, until: Option<i64>, path: &str, expected: Action) {
+    let draft = read_now(&body).unwrap();
+    assert_eq!(draft.until, until.map(Timestamp::from_seconds));
+    let subject = Subject::parse(path).unwrap();
+    let action = expected;
+    assert_eq!(draft.order, Drafted::On { subject, action });
+}
+
+#[track_caller]
+fn check_wrong(body: Value, expected: &[(&str, &str)]) {
+    let wrong = read_now(&body).unwrap_err();
+    let told: Vec<_> = wrong
+        .iter()
+        .map(|w| (w.pointer.as_str(), w.detail.as_str()))
+        .collect();
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+    for ((pointer, detail), (expected, fragment)) in told.iter().zip(expected) {
+        assert_eq!(pointer, expected, "{told:#?}");
+        assert!(detail.contains(fragment), "{detail}");
+    }
+}
+
+fn raise(limit: &str, hard: i128) -> Action {
+    Action::Raise {
+        limit: limit.to_owned(),
+        numbers: Numbers {
+            hard: Some(hard),
+            ..Numbers::default()
+        },
+    }
+}
+
+#[test]
+fn reads_what_is_ordered() {
+    check(
+        json!({"kind": "raise", "subject": "tenant/acme", "limit": "tokens-a-minute", "hard": 120000,
+               "for": "2h", "reason": "launch day"}),
+        Some(7_300),
+        "tenant/acme",
+        raise("tokens-a-minute", 120_000),
+    );
+    check(
+        json!({"kind": "raise", "subject": "tenant/acme", "limit": "spend", "hard": "30 USD", "reason": "r"}),
+        None,
+        "tenant/acme",
+        raise("spend", 30_000_000_000_000),
+    );
+    check(
+        json!({"kind": "set_tier", "subject": "tenant/acme/user/u", "tier": "pro", "reason": "r"}),
+        None,
+        "tenant/acme/user/u",
+        Action::SetTier {
+            tier: "pro".to_owned(),
+        },
+    );
+    check(
+        json!({"kind": "block", "subject": "source/203.0.113.7", "until": "1970-01-01T00:02:00Z", "reason": "r"}),
+        Some(120),
+        "source/203.0.113.7",
+        Action::Block,
+    );
+    let undo =
+        read_now(&json!({"kind": "undo", "command": "c1", "reason": "r", "id": "mine"})).unwrap();
+    assert_eq!(undo.id.as_deref(), Some("mine"));
+    let command = "c1".to_owned();
+    assert_eq!(undo.order, Drafted::Undo { command });
+}
+
+#[test]
+fn says_all_that_is_wrong() {
+    check_wrong(json!([]), &[("", "an object")]);
+    check_wrong(json!({}), &[("/kind", "missing")]);
+    check_wrong(
+        json!({"kind": "rise"}),
+        &[("/kind", "did you mean `raise`?")],
+    );
+    check_wrong(
+        json!({"kind": "raise", "subjct": "tenant/acme"}),
+        &[
+            ("/subjct", "did you mean `subject`?"),
+            ("/reason", "missing"),
+            ("/subject", "missing"),
+            ("/limit", "missing"),
+            ("/hard", "missing"),
+        ],
+    );
+    check_wrong(
+        json!({"kind": "raise", "subject": "tenant/acme", "limit": "tokens-a-minut", "hard": 1, "reason": "r"}),
+        &[("/limit", "did you mean `tokens-a-minute`?")],
+    );
+    check_wrong(
+        json!({"kind": "raise", "subject": "tenant/acme/key/k", "limit": "tokens-a-minute", "hard": 1, "reason": "r"}),
+        &[("/subject", "is on `tenant/*/user/*`")],
+    );
+    check_wrong(
+        json!({"kind": "raise", "subject": "platform", "limit": "spend", "hard": "1 USD", "reason": "r"}),
+        &[("/subject", "not counted")],
+    );
+    check_wrong(
+        json!({"kind": "raise", "subject": "tenant/acme", "limit": "spend", "hard": 3, "reason": " "}),
+        &[("/reason", "say why"), ("/hard", "20 USD")],
+    );
+    check_wrong(
+        json!({"kind": "raise", "subject": "tenant/acme", "limit": "burst", "hard": 51, "reason": "r"}),
+        &[("/hard", "the 50 that")],
+    );
+    check_wrong(
+        json!({"kind": "raise", "subject": "tenant/acme", "limit": "burst", "hard": 0, "mode": "opn", "reason": "r"}),
+        &[("/hard", "above zero"), ("/mode", "did you mean `open`?")],
+    );
+    check_wrong(
+        json!({"kind": "set_tier", "subject": "platform", "tier": "prro", "reason": "r"}),
+        &[("/tier", "did you mean `pro`?"), ("/subject", "tenant/")],
+    );
+    check_wrong(
+        json!({"kind": "block", "subject": "tennant/a", "until": "soon", "reason": "r", "limit": "rpm"}),
+        &[
+            ("/limit", "no such field"),
+            ("/until", "a time"),
+            ("/subject", "did you mean `tenant`?"),
+        ],
+    );
+    check_wrong(
+        json!({"kind": "block", "subject": "tenant/a", "until": "1970-01-01T00:01:40Z", "reason": "r"}),
+        &[("/until", "in the future")],
+    );
+    check_wrong(
+        json!({"kind": "block", "subject": "tenant/a", "for": "2 hours", "reason": "r", "id": "a b"}),
+        &[("/id", "an id has"), ("/for", "no span of time")],
+    );
+}

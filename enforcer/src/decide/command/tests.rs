@@ -1,0 +1,212 @@
+//! What commands do, and what they leave alone.
+
+use std::time::Duration;
+
+use schemas::orders::Numbers;
+
+use super::*;
+use crate::decide::tests::{at, crossing, limit, policy};
+use crate::decision::{Decision, Signal};
+
+/// `rpm` is 100 for each tenant.
+struct Scene {
+    decider: Decider,
+    offset: i64,
+    now: i64,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let policy = policy(1, vec![limit("rpm", Mode::Block)]);
+        Self {
+            decider: Decider::new(policy, Duration::from_secs(300)),
+            offset: 0,
+            now: 1,
+        }
+    }
+
+    /// `KIND SUBJECT [ARGUMENT] [until N]`, named `c` and its place in the log; what is told of it.
+    fn command(&mut self, text: &str) -> String {
+        self.offset += 1;
+        self.again(self.offset, text)
+    }
+
+    fn again(&mut self, offset: i64, text: &str) -> String {
+        let (text, until) = match text.split_once(" until ") {
+            Some((text, until)) => (text, Some(at(until.parse().unwrap()))),
+            None => (text, None),
+        };
+        let words: Vec<&str> = text.split(' ').collect();
+        let raise = |hard: &str| Action::Raise {
+            limit: "rpm".to_owned(),
+            numbers: Numbers {
+                hard: Some(hard.parse().unwrap()),
+                ..Numbers::default()
+            },
+        };
+        let undo = |what| Action::Undo {
+            command: words[2].to_owned(),
+            what,
+        };
+        let action = match words[0] {
+            "raise" => raise(words[2]),
+            "tier" => Action::SetTier {
+                tier: words[2].to_owned(),
+            },
+            "block" => Action::Block,
+            "unblock" => Action::Unblock,
+            "undo-raise" => undo(Undone::Raise {
+                limit: "rpm".to_owned(),
+            }),
+            "undo-block" => undo(Undone::Block),
+            other => panic!("{other}"),
+        };
+        let command = Command {
+            id: format!("c{offset}"),
+            subject: Subject::parse(words[1]).unwrap(),
+            at: at(self.now),
+            actor: "ops".to_owned(),
+            reason: "test".to_owned(),
+            until,
+            action,
+        };
+        let origin = Origin {
+            topic: "weir.commands.v1".to_owned(),
+            partition: 0,
+            offset,
+        };
+        let mut out = Vec::new();
+        self.decider
+            .command(&command, &origin, at(self.now), &mut out);
+        told(&out)
+    }
+
+    fn hear(&mut self, text: &str) -> String {
+        let mut out = Vec::new();
+        let signal = Signal::Crossing(crossing(text));
+        self.decider.hear(&signal, at(self.now), &mut out);
+        told(&out)
+    }
+
+    fn tick(&mut self, now: i64, ours: bool) -> String {
+        self.now = now;
+        let mut out = Vec::new();
+        self.decider.end_orders(at(now), |_| ours, &mut out);
+        self.decider.advance(at(now), &mut out);
+        told(&out)
+    }
+}
+
+fn told(out: &[Output]) -> String {
+    let lines = out.iter().filter_map(|output| match output {
+        Output::Put(decision, _) => Some(said(decision)),
+        Output::Lift(subject, _) => Some(format!("lift {subject}")),
+        Output::Order(order) => Some(format!("order {}", order.key())),
+        Output::OrderEnded(order, at) => Some(format!("end {}@{}", order.command, at.second())),
+        Output::Alert(_) => None,
+    });
+    lines.collect::<Vec<_>>().join("; ")
+}
+
+fn said(decision: &Decision) -> String {
+    let causes: Vec<&str> = decision
+        .causes
+        .iter()
+        .map(|c| c.crossing.as_str())
+        .collect();
+    let status = decision.status.unwrap_or(200);
+    let terminal = if decision.terminal { " terminal" } else { "" };
+    format!("{status} {}{terminal}", causes.join("+"))
+}
+
+const ORDER: &str = "order override/tenant/acme#rpm";
+
+#[test]
+fn a_raise_lifts_what_stood_below_it_until_it_ends() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.hear("rpm+1..60"), "429 rpm1");
+    let lifted = format!("{ORDER}; lift tenant/acme");
+    assert_eq!(scene.command("raise tenant/acme 200 until 30"), lifted);
+    // Said again after a crash: told again, and nothing else.
+    assert_eq!(scene.again(1, "raise tenant/acme 200 until 30"), ORDER);
+    assert_eq!(scene.tick(29, true), "");
+    assert_eq!(scene.tick(30, true), "429 rpm1; end c1@30");
+    assert_eq!(scene.tick(31, true), "");
+    assert_eq!(scene.again(1, "raise tenant/acme 200 until 30"), "");
+}
+
+#[test]
+fn another_tenants_raise_changes_nothing() {
+    let mut scene = Scene::new();
+    scene.hear("rpm+1..60");
+    let other = scene.command("raise tenant/other 200");
+    assert_eq!(other, "order override/tenant/other#rpm");
+    // Nor does one whose path only begins alike.
+    let alike = scene.command("raise tenant/acm 200");
+    assert_eq!(alike, "order override/tenant/acm#rpm");
+}
+
+#[test]
+fn who_does_not_answer_for_a_subject_leaves_its_end_to_others() {
+    let mut scene = Scene::new();
+    scene.command("raise tenant/acme 200 until 30");
+    assert_eq!(scene.tick(30, false), "");
+    assert_eq!(scene.tick(31, true), "end c1@30");
+}
+
+#[test]
+fn an_undone_raise_blocks_again() {
+    let mut scene = Scene::new();
+    scene.hear("rpm+1..60");
+    scene.command("raise tenant/acme 200");
+    assert_eq!(scene.command("undo-raise tenant/acme c9"), "");
+    assert_eq!(
+        scene.command("undo-raise tenant/acme c1"),
+        "429 rpm1; end c1@1"
+    );
+    assert_eq!(scene.again(3, "undo-raise tenant/acme c1"), "");
+}
+
+#[test]
+fn a_later_raise_stands_against_the_undoing_of_an_earlier_one() {
+    let mut scene = Scene::new();
+    scene.command("raise tenant/acme 200");
+    scene.command("raise tenant/acme 300");
+    assert_eq!(scene.again(1, "raise tenant/acme 200"), "");
+    assert_eq!(scene.command("undo-raise tenant/acme c1"), "");
+}
+
+#[test]
+fn a_block_stands_beside_limits_and_above_them() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.command("block tenant/acme"), "403 c1 terminal");
+    assert_eq!(scene.again(1, "block tenant/acme"), "");
+    assert_eq!(scene.hear("rpm+1..60"), "403 c1+rpm1 terminal");
+    assert_eq!(scene.command("unblock tenant/acme"), "429 rpm1");
+    assert_eq!(scene.command("unblock tenant/acme"), "");
+}
+
+#[test]
+fn a_block_ends_in_time_and_a_later_one_takes_its_place() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.command("block tenant/acme until 60"), "403 c1");
+    assert_eq!(scene.command("block tenant/acme until 30"), "403 c2");
+    assert_eq!(scene.command("undo-block tenant/acme c1"), "");
+    assert_eq!(scene.tick(29, true), "");
+    assert_eq!(scene.tick(30, true), "lift tenant/acme");
+    scene.command("block tenant/acme until 60");
+    assert_eq!(
+        scene.command("undo-block tenant/acme c4"),
+        "lift tenant/acme"
+    );
+}
+
+#[test]
+fn a_block_outlasts_a_takeover() {
+    let mut scene = Scene::new();
+    scene.command("block tenant/acme");
+    let standing = scene.decider.said(&Subject::tenant("acme")).unwrap();
+    let mut next = Scene::new();
+    next.decider.take_over(standing, at(5), &mut Vec::new());
+    assert_eq!(next.again(2, "unblock tenant/acme"), "lift tenant/acme");
+}

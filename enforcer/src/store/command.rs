@@ -1,0 +1,189 @@
+//! The commands that were given: the trail of who did what, when and why.
+
+use schemas::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+
+use super::{Store, StoreError, tenant_path};
+use crate::command::{Action, Command, Undone};
+
+/// A command as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) subject: String,
+    pub(crate) at: Timestamp,
+    pub(crate) actor: String,
+    pub(crate) reason: String,
+    pub(crate) body: GivenBody,
+}
+
+/// What its kind takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GivenBody {
+    pub(crate) until: Option<Timestamp>,
+    pub(crate) limit: Option<String>,
+    /// A whole number in decimal digits.
+    pub(crate) hard: Option<String>,
+    pub(crate) mode: Option<String>,
+    pub(crate) tier: Option<String>,
+    /// The command that is undone.
+    pub(crate) command: Option<String>,
+}
+
+impl Given {
+    pub(crate) fn of(command: &Command) -> Self {
+        let mut body = GivenBody {
+            until: command.until,
+            limit: command.action.limit().map(str::to_owned),
+            ..GivenBody::default()
+        };
+        match &command.action {
+            Action::Raise { numbers, .. } => {
+                body.hard = numbers.hard.map(|hard| hard.to_string());
+                let mode = numbers
+                    .mode
+                    .and_then(|mode| serde_json::to_value(mode).ok());
+                body.mode = mode.and_then(|mode| mode.as_str().map(str::to_owned));
+            }
+            Action::SetTier { tier } => body.tier = Some(tier.clone()),
+            Action::Undo { command, .. } => body.command = Some(command.clone()),
+            Action::Block | Action::Unblock => {}
+        }
+        Self {
+            id: command.id.clone(),
+            kind: command.action.kind().to_owned(),
+            subject: command.subject.to_string(),
+            at: command.at,
+            actor: command.actor.clone(),
+            reason: command.reason.clone(),
+            body,
+        }
+    }
+
+    /// What undoing it undoes; `None` where it cannot be undone.
+    pub(crate) fn undone(&self) -> Option<Undone> {
+        match self.kind.as_str() {
+            "raise" => Some(Undone::Raise {
+                limit: self.body.limit.clone()?,
+            }),
+            "set_tier" => Some(Undone::SetTier),
+            "block" => Some(Undone::Block),
+            _ => None,
+        }
+    }
+
+    /// Whether `other` orders the same. A time that was given as a span from now on is another each time.
+    pub(crate) fn orders_the_same_as(&self, other: &Given) -> bool {
+        let timeless = |given: &Given| Given {
+            at: Timestamp::MIN,
+            body: GivenBody {
+                until: None,
+                ..given.body.clone()
+            },
+            ..given.clone()
+        };
+        timeless(self) == timeless(other) && self.body.until.is_some() == other.body.until.is_some()
+    }
+}
+
+/// Where a page of commands ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GivenCursor {
+    pub(crate) at: Timestamp,
+    pub(crate) id: String,
+}
+
+/// Which commands to read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GivenFilter {
+    /// This subject and all below it.
+    pub(crate) subject: Option<String>,
+    /// Only those of this tenant.
+    pub(crate) tenant: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) after: Option<GivenCursor>,
+    pub(crate) limit: usize,
+}
+
+impl Store {
+    /// Takes commands in the order of their partition, all or none.
+    pub(crate) async fn record_commands(&self, commands: &[Command]) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        for command in commands {
+            let given = Given::of(command);
+            sqlx::query(
+                "INSERT INTO enforcer_commands (id, kind, subject, tenant, at_us, actor, reason, body)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING",
+            )
+            .bind(given.id)
+            .bind(given.kind)
+            .bind(given.subject)
+            .bind(tenant_path(command.subject.tenant_id().as_deref()))
+            .bind(given.at.as_micros())
+            .bind(given.actor)
+            .bind(given.reason)
+            .bind(serde_json::to_string(&given.body)?)
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// One page, newest first.
+    pub(crate) async fn commands(&self, filter: &GivenFilter) -> Result<Vec<Given>, StoreError> {
+        let subject = filter.subject.clone().unwrap_or_default();
+        let below = format!("{subject}/");
+        let below_chars = i64::try_from(below.chars().count()).unwrap_or(i64::MAX);
+        let after = filter.after.clone().unwrap_or(GivenCursor {
+            at: Timestamp::MAX,
+            id: String::new(),
+        });
+        // An empty text stands for "any": a parameter that may be null has no type of its own in PostgreSQL.
+        let rows = sqlx::query(
+            "SELECT id, kind, subject, at_us, actor, reason, body FROM enforcer_commands
+             WHERE ($1 = '' OR subject = $1 OR substr(subject, 1, CAST($2 AS INTEGER)) = $3)
+               AND ($4 = '' OR tenant = $4) AND ($5 = '' OR kind = $5)
+               AND (at_us < $6 OR (at_us = $6 AND id < $7))
+             ORDER BY at_us DESC, id DESC LIMIT $8",
+        )
+        .bind(subject)
+        .bind(below_chars)
+        .bind(below)
+        .bind(tenant_path(filter.tenant.as_deref()))
+        .bind(filter.kind.clone().unwrap_or_default())
+        .bind(after.at.as_micros())
+        .bind(after.id)
+        .bind(i64::try_from(filter.limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(given).collect()
+    }
+
+    /// The command of this id.
+    pub(crate) async fn command(&self, id: &str) -> Result<Option<Given>, StoreError> {
+        let row = sqlx::query(
+            "SELECT id, kind, subject, at_us, actor, reason, body FROM enforcer_commands WHERE id = $1",
+        )
+        .bind(id)
+        .fetch_optional(&self.pool)
+        .await?;
+        row.as_ref().map(given).transpose()
+    }
+}
+
+fn given(row: &AnyRow) -> Result<Given, StoreError> {
+    let body: String = row.try_get("body")?;
+    Ok(Given {
+        id: row.try_get("id")?,
+        kind: row.try_get("kind")?,
+        subject: row.try_get("subject")?,
+        at: Timestamp::from_micros(row.try_get("at_us")?),
+        actor: row.try_get("actor")?,
+        reason: row.try_get("reason")?,
+        body: serde_json::from_str(&body)?,
+    })
+}

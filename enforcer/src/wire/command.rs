@@ -1,0 +1,190 @@
+//! Commands to records of `weir.commands.v1` and back.
+
+use std::collections::BTreeMap;
+
+use bus::SendError;
+use bus::consumer::Record;
+use bus::producer::{Delivery, Producer};
+use schemas::codec::Wire as _;
+use schemas::orders::Numbers;
+use schemas::policy::Mode;
+use schemas::record::{self, Amount};
+use schemas::topic;
+use serde_json::Value;
+
+use crate::command::{Action, Command, Undone};
+
+const MODE: &str = "mode";
+const TIER: &str = "tier";
+const COMMAND: &str = "command";
+const KIND: &str = "kind";
+
+/// Reads one record of `weir.commands.v1`; the error says what is wrong with it.
+pub(crate) fn command(record: &Record) -> Result<Command, String> {
+    let value = record.value.as_deref().ok_or("a command without a value")?;
+    let wire = record::Command::decode(value).map_err(|error| error.to_string())?;
+    let action = action(&wire)?;
+    Ok(Command {
+        // PostgreSQL keeps no such character.
+        id: wire.id.replace('\0', ""),
+        subject: wire.subject,
+        at: wire.at,
+        actor: wire.actor.replace('\0', ""),
+        reason: wire.reason.replace('\0', ""),
+        until: wire.until,
+        action,
+    })
+}
+
+fn action(wire: &record::Command) -> Result<Action, String> {
+    let limit = || wire.limit.clone().ok_or("it names no limit");
+    let argument = |name: &str| {
+        let value = wire.arguments.get(name).cloned();
+        value.ok_or(format!("it has no `{name}`"))
+    };
+    Ok(match wire.kind.as_str() {
+        "raise" => Action::Raise {
+            limit: limit()?,
+            numbers: Numbers {
+                hard: wire.amount.map(|amount| amount.0),
+                soft: Vec::new(),
+                mode: wire
+                    .arguments
+                    .get(MODE)
+                    .map(|mode| mode_named(mode))
+                    .transpose()?,
+            },
+        },
+        "set_tier" => Action::SetTier {
+            tier: argument(TIER)?,
+        },
+        "block" => Action::Block,
+        "unblock" => Action::Unblock,
+        "undo" => Action::Undo {
+            command: argument(COMMAND)?,
+            what: match argument(KIND)?.as_str() {
+                "raise" => Undone::Raise { limit: limit()? },
+                "set_tier" => Undone::SetTier,
+                "block" => Undone::Block,
+                other => return Err(format!("a command of kind `{other}` cannot be undone")),
+            },
+        },
+        other => return Err(format!("`{other}` is no kind of command")),
+    })
+}
+
+fn mode_named(name: &str) -> Result<Mode, String> {
+    let mode = serde_json::from_value(Value::from(name));
+    mode.map_err(|_| format!("`{name}` is no mode"))
+}
+
+/// Sends a command to the log.
+pub(crate) fn enqueue_command(
+    producer: &Producer,
+    command: &Command,
+) -> Result<Delivery, SendError> {
+    let key = command.subject.partition_key();
+    producer.enqueue(&topic::COMMANDS, &key, &command_record(command))
+}
+
+fn command_record(command: &Command) -> record::Command {
+    let (mut amount, mut arguments) = (None, BTreeMap::new());
+    let mut argue = |name: &str, value: &str| {
+        arguments.insert(name.to_owned(), value.to_owned());
+    };
+    match &command.action {
+        Action::Raise { numbers, .. } => {
+            amount = numbers.hard.map(Amount);
+            let mode = numbers.mode.map(serde_json::to_value);
+            if let Some(Ok(Value::String(mode))) = mode {
+                argue(MODE, &mode);
+            }
+        }
+        Action::SetTier { tier } => argue(TIER, tier),
+        Action::Block | Action::Unblock => {}
+        Action::Undo { command, what } => {
+            argue(COMMAND, command);
+            argue(
+                KIND,
+                match what {
+                    Undone::Raise { .. } => "raise",
+                    Undone::SetTier => "set_tier",
+                    Undone::Block => "block",
+                },
+            );
+        }
+    }
+    record::Command {
+        id: command.id.clone(),
+        kind: command.action.kind().to_owned(),
+        subject: command.subject.clone(),
+        at: command.at,
+        actor: command.actor.clone(),
+        reason: command.reason.clone(),
+        limit: command.action.limit().map(str::to_owned),
+        amount,
+        until: command.until,
+        arguments,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::subject::Subject;
+    use schemas::time::Timestamp;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(action: Action) {
+        let command = super::Command {
+            id: "c1".to_owned(),
+            subject: Subject::tenant("acme"),
+            at: Timestamp::from_seconds(1),
+            actor: "ops".to_owned(),
+            reason: "why".to_owned(),
+            until: Some(Timestamp::from_seconds(2)),
+            action,
+        };
+        let mut bytes = Vec::new();
+        command_record(&command).encode(&mut bytes).unwrap();
+        let record = Record {
+            offset: 0,
+            appended_at: Timestamp::default(),
+            key: None,
+            value: Some(bytes.into()),
+            headers: Vec::new(),
+        };
+        assert_eq!(super::command(&record), Ok(command));
+    }
+
+    #[test]
+    fn commands_are_read_as_they_were_written() {
+        let limit = || "rpm".to_owned();
+        let id = || "c0".to_owned();
+        let numbers = Numbers {
+            hard: Some(i128::MAX),
+            soft: Vec::new(),
+            mode: Some(Mode::Open),
+        };
+        check(Action::Raise {
+            limit: limit(),
+            numbers,
+        });
+        check(Action::SetTier {
+            tier: "pro".to_owned(),
+        });
+        check(Action::Block);
+        check(Action::Unblock);
+        for what in [
+            Undone::Raise { limit: limit() },
+            Undone::SetTier,
+            Undone::Block,
+        ] {
+            check(Action::Undo {
+                command: id(),
+                what,
+            });
+        }
+    }
+}
