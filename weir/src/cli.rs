@@ -11,6 +11,7 @@ use crate::process::{Parts, run};
 use crate::telemetry;
 
 mod aggregator;
+mod command;
 mod key;
 mod log;
 mod policy;
@@ -52,6 +53,9 @@ enum Command {
     /// Look at a policy file before it is used, apply it, and go back to an older one
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Raise a limit for a subject, move it to a tier, block and unblock it; list who ordered what
+    #[command(subcommand)]
+    Command(command::CommandCommand),
     /// Look at the log, put dead records back, move the log to Kafka and back
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -144,6 +148,7 @@ impl Cli {
             Command::Gateway(args) => service(args, Parts::gateway()).await,
             Command::Key(command) => command.run().await,
             Command::Policy(command) => return command.run().await,
+            Command::Command(command) => command.run().await,
             Command::Log(command) => command.run().await,
         };
         done.map(|()| ExitCode::SUCCESS)

@@ -10,7 +10,7 @@ use schemas::policy::Policy;
 use super::{log, say};
 
 mod change;
-mod client;
+pub(super) mod client;
 mod look;
 mod simulate;
 mod test;

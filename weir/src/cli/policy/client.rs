@@ -1,4 +1,4 @@
-//! The policy's part of the management plane, as a command uses it.
+//! The management plane, as a command uses it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,7 +21,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 
 /// Which running Weir, and as whom.
 #[derive(Debug, Args)]
-pub(super) struct Server {
+pub(in crate::cli) struct Server {
     /// Management plane of a running Weir; without it, that of the one that holds --data
     #[arg(long, value_name = "URL", env = "WEIR_MANAGEMENT")]
     management: Option<String>,
@@ -39,7 +39,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn client(&self) -> anyhow::Result<Client> {
+    pub(in crate::cli) fn client(&self) -> anyhow::Result<Client> {
         // Another provider may be the process's default already; either serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let base = match &self.management {
@@ -72,7 +72,7 @@ fn token_of(data: &Path) -> anyhow::Result<String> {
     Ok(credentials.operator_token)
 }
 
-pub(super) struct Client {
+pub(in crate::cli) struct Client {
     http: reqwest::Client,
     base: String,
     token: String,
@@ -110,8 +110,16 @@ impl Client {
         self.get(&path_of(version)).await
     }
 
-    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+    pub(in crate::cli) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         let answer = self.answer(self.request(Method::GET, path)).await?;
+        Ok(answer.json().await?)
+    }
+
+    /// Sends `body`, and gives what is answered.
+    pub(in crate::cli) async fn send(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let answer = self
+            .answer(self.request(Method::POST, path).json(body))
+            .await?;
         Ok(answer.json().await?)
     }
 

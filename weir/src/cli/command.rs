@@ -1,0 +1,209 @@
+//! `weir command`: orders to a running Weir, and who gave which.
+
+use clap::{Args, Subcommand};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Map, Value};
+
+use super::policy::client::Server;
+use super::say;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CommandCommand {
+    /// Give a limit other numbers for one subject; what was used stays used
+    Raise {
+        /// Such as tenant/acme or tenant/acme/user/u_9
+        subject: String,
+        /// The limit, by its name in the policy
+        #[arg(long, value_name = "NAME")]
+        limit: String,
+        /// The number from which on calls are refused, such as 120000 or "30 USD"
+        #[arg(long, value_name = "NUMBER", required_unless_present = "mode")]
+        hard: Option<String>,
+        /// Another mode: open records, block refuses
+        #[arg(long)]
+        mode: Option<String>,
+        #[command(flatten)]
+        end: End,
+        #[command(flatten)]
+        given: Given,
+    },
+    /// Put a tenant, or one user or key of it, into a tier
+    SetTier {
+        /// Such as tenant/acme or tenant/acme/user/u_9
+        subject: String,
+        /// A tier of the policy
+        tier: String,
+        #[command(flatten)]
+        end: End,
+        #[command(flatten)]
+        given: Given,
+    },
+    /// Refuse everything of a subject, until a time or until it is unblocked
+    Block {
+        /// Such as tenant/acme/key/k_1 or source/203.0.113.7
+        subject: String,
+        #[command(flatten)]
+        end: End,
+        #[command(flatten)]
+        given: Given,
+    },
+    /// End a block
+    Unblock {
+        /// As it was blocked
+        subject: String,
+        #[command(flatten)]
+        given: Given,
+    },
+    /// Take back what a raise, set-tier or block changed
+    Undo {
+        /// The command's id
+        command: String,
+        #[command(flatten)]
+        given: Given,
+    },
+    /// List commands, newest first: who ordered what, when and why
+    List {
+        /// Only those on this subject and all below it
+        #[arg(long)]
+        subject: Option<String>,
+        /// Only those of this kind
+        #[arg(long)]
+        kind: Option<String>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
+/// When it ends by itself.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(super) struct End {
+    /// How long, such as 90m, 2h or 7d; without an end it holds until it is undone
+    #[arg(long = "for", value_name = "SPAN")]
+    span: Option<String>,
+    /// Until when, such as 2026-12-24T18:00:00Z
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+}
+
+/// What each command is given with.
+#[derive(Debug, Args)]
+pub(super) struct Given {
+    /// Why, in a few words: kept for those who ask later
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// An id of your own: sent again with the same id, it is one command
+    #[arg(long)]
+    id: Option<String>,
+    #[command(flatten)]
+    server: Server,
+}
+
+impl CommandCommand {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let none = End {
+            span: None,
+            until: None,
+        };
+        let text = |value: String| Some(Value::from(value));
+        let (kind, fields, end, given) = match self {
+            Self::Raise {
+                subject,
+                limit,
+                hard,
+                mode,
+                end,
+                given,
+            } => {
+                let fields = vec![
+                    ("subject", text(subject)),
+                    ("limit", text(limit)),
+                    ("hard", hard.map(number)),
+                    ("mode", mode.map(Value::from)),
+                ];
+                ("raise", fields, end, given)
+            }
+            Self::SetTier {
+                subject,
+                tier,
+                end,
+                given,
+            } => {
+                let fields = vec![("subject", text(subject)), ("tier", text(tier))];
+                ("set_tier", fields, end, given)
+            }
+            Self::Block {
+                subject,
+                end,
+                given,
+            } => ("block", vec![("subject", text(subject))], end, given),
+            Self::Unblock { subject, given } => {
+                ("unblock", vec![("subject", text(subject))], none, given)
+            }
+            Self::Undo { command, given } => {
+                ("undo", vec![("command", text(command))], none, given)
+            }
+            Self::List {
+                subject,
+                kind,
+                limit,
+                server,
+            } => return list(&server, subject, kind, limit).await,
+        };
+        give(kind, fields, end, given).await
+    }
+}
+
+/// A whole number as one, anything else as the text it is.
+fn number(text: String) -> Value {
+    match text.parse::<i64>() {
+        Ok(number) => number.into(),
+        Err(_) => text.into(),
+    }
+}
+
+async fn give(
+    kind: &str,
+    fields: Vec<(&str, Option<Value>)>,
+    end: End,
+    given: Given,
+) -> anyhow::Result<()> {
+    let rest = [
+        ("kind", Some(kind.into())),
+        ("for", end.span.map(Value::from)),
+        ("until", end.until.map(Value::from)),
+        ("reason", Some(given.reason.into())),
+        ("id", given.id.map(Value::from)),
+    ];
+    let fields = fields.into_iter().chain(rest);
+    let body: Map<String, Value> = fields
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect();
+    let client = given.server.client()?;
+    let answer = client.send("/v1/commands", &Value::Object(body)).await?;
+    say(&answer.to_string())
+}
+
+/// One command a line, as JSON.
+async fn list(
+    server: &Server,
+    subject: Option<String>,
+    kind: Option<String>,
+    limit: usize,
+) -> anyhow::Result<()> {
+    let mut path = format!("/v1/commands?limit={limit}");
+    for (name, value) in [("subject", subject), ("kind", kind)] {
+        if let Some(value) = value {
+            let value = utf8_percent_encode(&value, NON_ALPHANUMERIC);
+            path.push_str(&format!("&{name}={value}"));
+        }
+    }
+    let commands = server.client()?.get(&path).await?;
+    for command in commands.as_array().into_iter().flatten() {
+        say(&command.to_string())?;
+    }
+    Ok(())
+}
