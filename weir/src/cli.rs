@@ -54,8 +54,8 @@ enum Command {
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Raise a limit for a subject, move it to a tier, block and unblock it; list who ordered what
-    #[command(subcommand)]
-    Command(command::CommandCommand),
+    #[command(subcommand, name = "command")]
+    Order(command::CommandCommand),
     /// Look at the log, put dead records back, move the log to Kafka and back
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -148,7 +148,7 @@ impl Cli {
             Command::Gateway(args) => service(args, Parts::gateway()).await,
             Command::Key(command) => command.run().await,
             Command::Policy(command) => return command.run().await,
-            Command::Command(command) => command.run().await,
+            Command::Order(command) => command.run().await,
             Command::Log(command) => command.run().await,
         };
         done.map(|()| ExitCode::SUCCESS)
