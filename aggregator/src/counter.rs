@@ -42,12 +42,27 @@ impl Standing {
     }
 
     /// The levels that stand, and those that do not, lowest first.
-    fn split<'p>(&self, limits: &'p [Limit]) -> (&'p [Level], &'p [Level]) {
+    fn split<'p>(&self, limits: Limits<'p>) -> (&'p [Level], &'p [Level]) {
         self.limit(limits).levels.split_at(self.levels as usize)
     }
 
-    fn limit<'p>(&self, limits: &'p [Limit]) -> &'p Limit {
-        &limits[self.limit as usize]
+    fn limit<'p>(&self, limits: Limits<'p>) -> &'p Limit {
+        limits.at(self.limit as usize)
+    }
+}
+
+/// All limits of the policy, some of them with other numbers.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits<'p> {
+    pub(crate) all: &'p [Limit],
+    /// Those with other numbers, by their places among all.
+    pub(crate) own: &'p [(usize, Limit)],
+}
+
+impl<'p> Limits<'p> {
+    fn at(self, place: usize) -> &'p Limit {
+        let own = self.own.iter().find(|(own, _)| *own == place);
+        own.map_or_else(|| &self.all[place], |(_, limit)| limit)
     }
 }
 
@@ -56,8 +71,7 @@ impl Standing {
 pub(crate) struct Rules<'p> {
     /// The window's.
     pub(crate) series: u32,
-    /// All limits of the policy.
-    pub(crate) limits: &'p [Limit],
+    pub(crate) limits: Limits<'p>,
     /// Those that hold for the window, by their places among all.
     pub(crate) places: &'p [usize],
     /// The lowest of their levels: below it none stands.
@@ -68,8 +82,8 @@ pub(crate) struct Rules<'p> {
 /// A change of policy, for one window.
 #[derive(Clone, Copy)]
 pub(crate) struct Reform<'p> {
-    /// All limits of the old policy.
-    pub(crate) old: &'p [Limit],
+    /// The limits before.
+    pub(crate) old: Limits<'p>,
     pub(crate) new: Rules<'p>,
     /// From when on the new policy holds.
     pub(crate) at: Timestamp,
@@ -285,7 +299,7 @@ impl Counter {
         let sum = self.windows.sum_by(number, new.terms, passed);
         let stood: Vec<(&Limit, &Level)> = self.standing_levels(new.series, old).collect();
         for (limit, level) in stood.iter().rev().copied() {
-            let here = new.places.iter().map(|&place| &new.limits[place]);
+            let here = new.places.iter().map(|&place| new.limits.at(place));
             let kept = here.filter(|now| now.name == limit.name).find_map(|now| {
                 let level = now.levels.iter().find(|l| l.name == level.name)?;
                 Some((now, level))
@@ -326,7 +340,7 @@ impl Counter {
     fn standing_levels<'p>(
         &self,
         series: u32,
-        limits: &'p [Limit],
+        limits: Limits<'p>,
     ) -> impl Iterator<Item = (&'p Limit, &'p Level)> {
         self.standings_of(series).flat_map(move |standing| {
             let limit = standing.limit(limits);

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod bound;
+mod orders;
 mod scopes;
 mod sizes;
 mod sketches;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use schemas::orders::{Order, Orders};
 use schemas::partition::partition_of;
 use schemas::policy::{Policy, Stream};
 use schemas::time::Timestamp;
@@ -130,17 +132,18 @@ pub(crate) struct Engine {
 impl Engine {
     /// A shard at the beginning of its log.
     pub(crate) fn new(shard: ShardId, settings: Settings) -> Self {
-        Self::restore(shard, settings, Policy::default(), State::default())
+        let (policy, orders) = (Policy::default(), Orders::default());
+        Self::restore(shard, settings, (policy, orders), State::default())
     }
 
-    /// A shard as it was when `state` was saved, under the policy that held.
+    /// A shard as it was when `state` was saved, under the policy and the orders that held.
     pub(crate) fn restore(
         shard: ShardId,
         settings: Settings,
-        policy: Policy,
+        (policy, orders): (Policy, Orders),
         mut state: State,
     ) -> Self {
-        let plan = Plan::new(policy, shard.kind, &mut state.series);
+        let plan = Plan::new(policy, orders, shard.kind, &mut state.series);
         state.room.set_bound(settings.state_bytes_max);
         for (name, owner) in &mut state.owners {
             owner.complete(Status::new(&plan, name, shard.has_tenants()));
@@ -186,6 +189,10 @@ impl Engine {
             Input::Partial(partial) => self.take_partial(place, &partial, out),
             Input::Policy { policy, at } => {
                 self.change_policy(*policy, at, place.offset, out);
+                Outcome::Marker
+            }
+            Input::Order { order, ended, at } => {
+                self.change_order((*order, ended), at, place.offset, out);
                 Outcome::Marker
             }
             Input::Tick => Outcome::Marker,
@@ -251,6 +258,11 @@ impl Engine {
         &self.plan.policy
     }
 
+    /// The orders that hold, in an order that is always the same.
+    pub(crate) fn orders(&self) -> Vec<&Order> {
+        self.plan.orders()
+    }
+
     pub(crate) fn state(&self) -> &State {
         &self.state
     }
@@ -302,6 +314,7 @@ impl Engine {
         let mut teller = Teller {
             plan: &self.plan,
             tier: self.plan.tier(status.tier),
+            status,
             zone: status.zone,
             owner: event.tenant,
             is_tenant: true,
@@ -360,6 +373,7 @@ impl Engine {
             let mut teller = Teller {
                 plan: &self.plan,
                 tier: self.plan.tier(status.tier),
+                status,
                 zone: status.zone,
                 owner: &name,
                 is_tenant: self.shard.has_tenants(),
@@ -389,54 +403,6 @@ impl Engine {
             self.state.due.insert((next, name.clone()));
         }
         owner.due_at = next;
-    }
-
-    /// Replaces the policy. One that is not newer than the one that holds changes nothing: markers are written at
-    /// least once.
-    fn change_policy(&mut self, policy: Policy, at: Timestamp, offset: i64, out: &mut Vec<Output>) {
-        if policy.version <= self.plan.policy.version {
-            return;
-        }
-        // A day that is over may not be over in the tenant's new zone: whether it counts there must not depend on when
-        // it was last dropped what is over.
-        self.forget();
-        let plan = Plan::new(policy, self.shard.kind, &mut self.state.series);
-        let old = std::mem::replace(&mut self.plan, plan);
-        let (now, lateness) = (self.state.now, self.settings.patience.lateness);
-        let mut names: Vec<Arc<str>> = self.state.owners.keys().cloned().collect();
-        names.sort();
-        for name in &names {
-            let is_tenant = self.shard.has_tenants();
-            let status = Status::new(&self.plan, name, is_tenant);
-            let owner = self.state.owners.get_mut(name).expect("it was listed");
-            let mut teller = Teller {
-                plan: &self.plan,
-                tier: self.plan.tier(status.tier),
-                zone: status.zone,
-                owner: name,
-                is_tenant,
-                passed: owner.passed(now, lateness),
-                offset,
-                event: None,
-                out,
-                room: &mut self.state.room,
-            };
-            owner.reform(&old, status, at, &mut teller);
-            self.schedule(name);
-        }
-        // What ends here was counted: whether it is told must not depend on when the batch ends.
-        self.state.contributions.flush(out);
-        let feeds = &self.plan.feeds;
-        self.state
-            .contributions
-            .retain(|scope, meter, slice_seconds| {
-                feeds.iter().any(|feed| {
-                    feed.meter == *meter
-                        && feed.slice_seconds == slice_seconds
-                        && feed.patterns.iter().any(|pattern| pattern.accepts(scope))
-                })
-            });
-        self.backfill(&old, offset, out);
     }
 }
 
@@ -481,7 +447,7 @@ fn count_event(
                 floor,
                 amount: |group: &Group| event.amounts.of(&group.meter),
             };
-            owner.add(&family.groups, deposit, teller);
+            owner.add(teller.groups(path, family), deposit, teller);
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemas::orders::Order;
 use schemas::policy::{Meter, Mode, Policy, Window};
 use schemas::subject::{Dimension, Identity, Subject};
 use schemas::time::Timestamp;
@@ -33,6 +34,12 @@ pub(crate) enum Input<'a> {
     /// The policy that holds from here on, made at `at`.
     Policy {
         policy: Box<Policy>,
+        at: Timestamp,
+    },
+    /// An order that holds from here on, or holds no more, since `at`.
+    Order {
+        order: Box<Order>,
+        ended: bool,
         at: Timestamp,
     },
     /// Says by its append time that time goes on.

@@ -359,7 +359,9 @@ pub(crate) fn usage_engine(partition: i32, partitions: i32) -> Engine {
 pub(crate) fn reborn(engine: Engine) -> Engine {
     let bytes = postcard::to_allocvec(engine.state()).unwrap();
     let state = postcard::from_bytes(&bytes).unwrap();
-    Engine::restore(engine.shard(), settings(), engine.policy().clone(), state)
+    let orders = engine.orders().into_iter().cloned().collect();
+    let held = (engine.policy().clone(), orders);
+    Engine::restore(engine.shard(), settings(), held, state)
 }
 
 /// A call of `tenant`'s `user` that used `tokens`.

@@ -14,18 +14,19 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono_tz::Tz;
+use schemas::subject::Subject;
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::counter::{Change, Counter, Reform};
-use crate::plan::{Group, Member, Plan};
+use crate::plan::{Group, Member, Plan, Replaced, Tier};
 use crate::rollup::MINUTE_SECONDS;
 use crate::sketch::Hours;
 use crate::window::Amount;
-use kept::{Kept, earlier, root};
+use kept::{Kept, earlier};
 use subjects::{Entry, Subjects};
 
-pub(crate) use kept::{Passed, Teller};
+pub(crate) use kept::{Passed, Teller, root};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Owner {
@@ -65,6 +66,8 @@ pub(crate) struct Status {
     /// Place of its tier in the plan.
     pub(crate) tier: u32,
     pub(crate) zone: Tz,
+    /// Whether something in it has a tier of its own.
+    pub(crate) has_narrow: bool,
     /// Length of the path that all its subjects begin with.
     root_bytes: u32,
 }
@@ -73,11 +76,12 @@ impl Status {
     /// Of the owner `name`.
     pub(crate) fn new(plan: &Plan, name: &str, is_tenant: bool) -> Self {
         let tenant = is_tenant.then_some(name);
-        let root_bytes = root(name, is_tenant).len();
+        let root = root(name, is_tenant);
         Self {
-            tier: plan.tier_of(tenant),
+            tier: plan.tier_of(name, is_tenant),
             zone: plan.policy.zone(tenant),
-            root_bytes: u32::try_from(root_bytes).expect("an id is far shorter than 4 GiB"),
+            has_narrow: plan.has_narrow(&root),
+            root_bytes: u32::try_from(root.len()).expect("an id is far shorter than 4 GiB"),
         }
     }
 }
@@ -101,6 +105,27 @@ pub(crate) struct Deposit<'a, A> {
     pub(crate) floor: Timestamp,
     /// How much for a group.
     pub(crate) amount: A,
+}
+
+/// What held before a change.
+#[derive(Clone, Copy)]
+pub(crate) struct Before<'p> {
+    pub(crate) plan: &'p Plan,
+    /// What the change has put into other tiers, where the plan is the same.
+    pub(crate) replaced: &'p Replaced,
+}
+
+impl<'p> Before<'p> {
+    /// The tier by which a subject of an owner with this path and status went.
+    fn tier(self, root: &str, name: &str, status: Status) -> &'p Tier {
+        match status.has_narrow {
+            false => self.plan.tier(status.tier),
+            true => {
+                let path = format!("{root}{name}");
+                self.plan.tier_before(&path, status.tier, self.replaced)
+            }
+        }
+    }
 }
 
 impl Owner {
@@ -322,7 +347,8 @@ impl Owner {
             (fall.at, fall.series, name)
         });
         for Fall { place, series, .. } in due {
-            let member = teller.tier.member(series);
+            let tier = teller.tier_of(self.subjects.get(place).name.as_str());
+            let member = tier.member(series);
             let rules = teller
                 .plan
                 .rules(member.expect("its series is counted"), teller.zone);
@@ -351,17 +377,26 @@ impl Owner {
         ))
     }
 
-    /// Puts every window under a new plan (the teller's) that holds from `at`, in the order of series and subject.
+    /// Puts windows under a new plan (the teller's) that holds from `at`, in the order of series and subject: of all its
+    /// subjects, or of those that lie in one.
     pub(crate) fn reform(
         &mut self,
-        old: &Plan,
-        status: Status,
+        old: Before<'_>,
+        inside: Option<&Subject>,
         at: Timestamp,
         teller: &mut Teller<'_>,
     ) {
         let passed = teller.passed.by();
-        let before = std::mem::replace(&mut self.status, status);
-        let windows = self.subjects.iter().flat_map(|(place, entry)| {
+        let before = std::mem::replace(&mut self.status, teller.status);
+        let root = root(teller.owner, teller.is_tenant);
+        let is_inside = |name: &str| {
+            let inside = inside.map_or("", |subject| &subject.as_str()[root.len()..]);
+            name.strip_prefix(inside)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let subjects = self.subjects.iter();
+        let subjects = subjects.filter(|(_, entry)| is_inside(entry.name.as_str()));
+        let windows = subjects.flat_map(|(place, entry)| {
             let series = entry
                 .counters()
                 .iter()
@@ -376,12 +411,14 @@ impl Owner {
         for (series, place) in windows {
             let entry = self.subjects.get_mut(place);
             let mut changes = Vec::new();
-            match teller.tier.member(series) {
+            let tier = old.tier(&root, entry.name.as_str(), before);
+            let stood = tier.member(series).expect("it was counted before");
+            match teller.tier_of(entry.name.as_str()).member(series) {
                 Some(member) => {
                     let rules = teller.plan.rules(member, teller.zone);
                     let (name, kept) = entry.named(series);
                     let reform = Reform {
-                        old: &old.policy.limits,
+                        old: old.plan.limits_of(stood),
                         new: rules,
                         at,
                         passed,
@@ -391,8 +428,7 @@ impl Owner {
                     reschedule(&mut self.falls, place, (kept, series), next);
                 }
                 None => {
-                    let member = old.tier(before.tier).member(series);
-                    let rules = old.rules(member.expect("it was counted before"), before.zone);
+                    let rules = old.plan.rules(stood, before.zone);
                     let (name, kept) = entry.named(series);
                     kept.counter.retire(rules, (at, passed), &mut changes);
                     teller.tell(name, changes);

@@ -4,14 +4,20 @@
 //! window for each subject. So a limit that gets other numbers, another name or another tier keeps what was counted.
 //! Series with the same pattern and meter get the same amounts: they form a *group*.
 
-use std::collections::BTreeMap;
+mod orders;
+
+use std::collections::{BTreeSet, HashMap};
 
 use chrono_tz::Tz;
+use schemas::orders::Orders;
 use schemas::policy::{Limit, Meter, Policy, Stream, Window};
-use schemas::subject::Pattern;
+use schemas::subject::{Pattern, Subject};
 
-use crate::counter::Rules;
+use crate::counter::{Limits, Rules};
+use crate::owner::root;
 use crate::window::{Terms, rank};
+
+pub(crate) use orders::{Replaced, lies_in};
 
 /// What a shard's records are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +65,8 @@ pub(crate) struct Member {
     pub(crate) series: u32,
     window: Window,
     limits: Vec<usize>,
+    /// Those of them that have other numbers here, by their places.
+    own: Vec<(usize, Limit)>,
     /// The lowest level of these limits.
     lowest: i128,
 }
@@ -76,6 +84,13 @@ impl Tier {
         let groups = self.families.iter().flat_map(|family| &family.groups);
         let mut members = groups.flat_map(|group| &group.members);
         members.find(|member| member.series == id)
+    }
+
+    /// What it counts of the subjects that this pattern names.
+    pub(crate) fn groups(&self, pattern: &Pattern) -> &[Group] {
+        let mut families = self.families.iter();
+        let family = families.find(|family| family.pattern == *pattern);
+        family.map_or(&[], |family| &family.groups)
     }
 }
 
@@ -125,6 +140,11 @@ impl Group {
         })
     }
 
+    /// Whether it gets the amounts that `other` gets.
+    pub(crate) fn is_as(&self, other: &Group) -> bool {
+        self.meter == other.meter && self.slice_seconds == other.slice_seconds
+    }
+
     /// Whether sums of this meter and width of slices are what its members count.
     pub(crate) fn takes(&self, meter: &Meter, slice_seconds: u32) -> bool {
         self.meter == *meter && self.slice_seconds == Some(slice_seconds)
@@ -145,8 +165,13 @@ pub(crate) struct Plan {
     pub(crate) policy: Policy,
     /// What this shard has counters for.
     series: Vec<Series>,
-    /// One for each tier that a tenant is in, or none.
+    /// One for each tier that a tenant is in, or none; and those of single subjects.
     tiers: Vec<Tier>,
+    /// How many are of the policy: those before the ones of single subjects.
+    named: usize,
+    own: orders::Own,
+    /// Whether sums come in slices, as other shards have made them.
+    is_of_partials: bool,
     /// The window of each series, at the place of its id.
     windows: Vec<Option<Window>>,
     /// What this shard passes on.
@@ -157,9 +182,12 @@ pub(crate) struct Plan {
 pub(crate) type SeriesIds = Vec<String>;
 
 impl Plan {
-    /// The plan of `policy` for a shard of `kind`. A series not met before gets its id from `ids`.
-    pub(crate) fn new(policy: Policy, kind: Kind, ids: &mut SeriesIds) -> Self {
-        let mut plan = Self::default();
+    /// The plan of `policy` and `orders` for a shard of `kind`. A series not met before gets its id from `ids`.
+    pub(crate) fn new(policy: Policy, orders: Orders, kind: Kind, ids: &mut SeriesIds) -> Self {
+        let mut plan = Self {
+            is_of_partials: kind == Kind::Partials,
+            ..Self::default()
+        };
         for (place, limit) in policy.limits.iter().enumerate() {
             match (kind, limit.pattern.is_wider_than_tenant()) {
                 (Kind::Events(stream), _) if limit.meter.stream() != stream => {}
@@ -175,47 +203,57 @@ impl Plan {
         for series in &plan.series {
             plan.windows[series.id as usize] = Some(series.window);
         }
-        plan.add_tiers(kind);
+        plan.add_tiers();
+        plan.take_orders(orders);
         plan
     }
 
-    fn add_tiers(&mut self, kind: Kind) {
+    fn add_tiers(&mut self) {
         let policy = &self.policy;
         // For each tier one who is in it: a scope wider than a tenant, a tenant of no tier of its own, and any other.
         let tenants = policy.tenants.keys().map(|tenant| Some(tenant.as_str()));
-        let mut tiers: BTreeMap<Option<&str>, Option<&str>> = BTreeMap::new();
-        for tenant in [None, Some("")].into_iter().chain(tenants) {
-            let tier = tenant.and_then(|tenant| policy.tier(tenant));
-            tiers.entry(tier).or_insert(tenant);
-        }
-        let tier = |(name, tenant): (Option<&str>, Option<&str>)| Tier {
+        let tenants = [None, Some("")].into_iter().chain(tenants);
+        let names = tenants.map(|tenant| tenant.and_then(|tenant| policy.tier(tenant)));
+        let names: BTreeSet<Option<&str>> = names.collect();
+        let tier = |name: Option<&str>| Tier {
             name: name.map(str::to_owned),
-            families: self.families(kind, tenant),
+            families: self.families(name, &HashMap::new(), None),
         };
-        self.tiers = tiers.into_iter().map(tier).collect();
+        self.tiers = names.into_iter().map(tier).collect();
+        self.named = self.tiers.len();
     }
 
-    /// What is counted for one who is in the tier of `tenant`.
-    fn families(&self, kind: Kind, tenant: Option<&str>) -> Vec<Family> {
+    /// What is counted for one who is in a tier and has some limits, by their places, with other numbers. With a
+    /// subject: only for what lies in that.
+    fn families(
+        &self,
+        tier: Option<&str>,
+        own: &HashMap<usize, Limit>,
+        inside: Option<&Subject>,
+    ) -> Vec<Family> {
         let mut families: Vec<Family> = Vec::new();
-        for series in &self.series {
-            let limit = |place: &usize| &self.policy.limits[*place];
-            let holds = |place: &usize| self.policy.tier_allows(limit(place), tenant);
+        let is_inside = |series: &&Series| inside.is_none_or(|s| series.pattern.is_in(s));
+        for series in self.series.iter().filter(is_inside) {
+            let limit = |place: &usize| own.get(place).unwrap_or(&self.policy.limits[*place]);
+            let holds = |place: &usize| limit(place).holds_in(tier);
             let limits: Vec<usize> = series.limits.iter().copied().filter(holds).collect();
             let levels = limits.iter().flat_map(|place| &limit(place).levels);
             let Some(lowest) = levels.map(|level| level.threshold).min() else {
                 continue;
             };
+            let changed = limits
+                .iter()
+                .filter_map(|place| Some((*place, own.get(place)?.clone())));
             let member = Member {
                 series: series.id,
                 window: series.window,
+                own: changed.collect(),
                 limits,
                 lowest,
             };
-            let slice_seconds = match kind {
-                Kind::Events(_) => None,
-                Kind::Partials => Some(feed_slice_seconds(series.window)),
-            };
+            let slice_seconds = self
+                .is_of_partials
+                .then(|| feed_slice_seconds(series.window));
             let place = families.iter().position(|f| f.pattern == series.pattern);
             let place = place.unwrap_or_else(|| {
                 families.push(Family {
@@ -271,10 +309,17 @@ impl Plan {
         }
     }
 
-    /// Which of its tiers a tenant is in; `None` for a scope wider than one.
-    pub(crate) fn tier_of(&self, tenant: Option<&str>) -> u32 {
+    /// Which of its tiers an owner is in: a tenant, or a scope wider than one.
+    pub(crate) fn tier_of(&self, name: &str, is_tenant: bool) -> u32 {
+        let own = self.own_place(&root(name, is_tenant));
+        own.unwrap_or_else(|| self.named_tier_of(is_tenant.then_some(name)))
+    }
+
+    /// Which of the policy's tiers a tenant is in; `None` for a scope wider than one.
+    pub(crate) fn named_tier_of(&self, tenant: Option<&str>) -> u32 {
         let name = tenant.and_then(|tenant| self.policy.tier(tenant));
-        let place = self.tiers.iter().position(|t| t.name.as_deref() == name);
+        let mut named = self.tiers[..self.named].iter();
+        let place = named.position(|t| t.name.as_deref() == name);
         let place = place.expect("every tier that a tenant is in was listed");
         u32::try_from(place).expect("fewer than 2^32 tiers are in a policy")
     }
@@ -292,13 +337,21 @@ impl Plan {
     pub(crate) fn rules<'p>(&'p self, member: &'p Member, zone: Tz) -> Rules<'p> {
         Rules {
             series: member.series,
-            limits: &self.policy.limits,
+            limits: self.limits_of(member),
             places: &member.limits,
             lowest: member.lowest,
             terms: Terms {
                 window: member.window,
                 zone,
             },
+        }
+    }
+
+    /// All limits, as they are for a member.
+    pub(crate) fn limits_of<'p>(&'p self, member: &'p Member) -> Limits<'p> {
+        Limits {
+            all: &self.policy.limits,
+            own: &member.own,
         }
     }
 

@@ -13,6 +13,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use bus::{Partition, Record};
+use schemas::orders::Orders;
 use schemas::policy::Policy;
 use schemas::record::{Crossing, Signal};
 use schemas::time::Timestamp;
@@ -97,7 +98,12 @@ struct Shard {
 impl Shard {
     fn new(shard: ShardId, settings: Settings, policy: &Policy) -> Self {
         Self {
-            engine: Engine::restore(shard, settings, policy.clone(), State::default()),
+            engine: Engine::restore(
+                shard,
+                settings,
+                (policy.clone(), Orders::default()),
+                State::default(),
+            ),
             next: 0,
             records: 0,
         }

@@ -202,6 +202,11 @@ impl Orders {
     }
 
     #[must_use]
+    pub fn has_any_on(&self, subject: &Subject) -> bool {
+        self.by_subject.contains_key(subject)
+    }
+
+    #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }

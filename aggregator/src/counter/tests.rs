@@ -8,6 +8,14 @@ use schemas::time::Timestamp;
 use super::*;
 use crate::model::{NaiveCounter, Told, cases, policy, told};
 
+/// All limits, as the policy has them.
+fn all(policy: &Policy) -> Limits<'_> {
+    Limits {
+        all: &policy.limits,
+        own: &[],
+    }
+}
+
 fn seconds(text: &str) -> Timestamp {
     let micros = text.parse::<f64>().unwrap() * 1e6;
     Timestamp::from_micros(micros.round() as i64)
@@ -55,7 +63,7 @@ impl Case {
         let limit = &self.policy.limits[number];
         Rules {
             series: number as u32,
-            limits: &self.policy.limits,
+            limits: all(&self.policy),
             places: &[&[0], &[1], &[2], &[3], &[4], &[5], &[6]][number][..],
             lowest: limit.levels[0].threshold,
             terms: Terms {
@@ -301,7 +309,7 @@ fn check_reform(script: &str, from: &str, to: &str, expected: &[&str]) {
     }
     let mut changes = Vec::new();
     let reform = Reform {
-        old: &old.policy.limits,
+        old: all(&old.policy),
         new: new.rules(),
         at: Timestamp::from_seconds(100),
         passed: Timestamp::from_seconds(0),

@@ -33,8 +33,9 @@ fn engine(state_bytes_max: usize) -> Engine {
 fn reborn(engine: &Engine) -> Engine {
     let bytes = postcard::to_allocvec(engine.state()).unwrap();
     let state = postcard::from_bytes(&bytes).unwrap();
-    let policy = engine.policy().clone();
-    Engine::restore(engine.shard(), engine.settings, policy, state)
+    let orders = engine.orders().into_iter().cloned().collect();
+    let held = (engine.policy().clone(), orders);
+    Engine::restore(engine.shard(), engine.settings, held, state)
 }
 
 #[derive(Clone, Debug)]

@@ -79,6 +79,7 @@ impl Engine {
         let mut teller = Teller {
             plan: &self.plan,
             tier: self.plan.tier(status.tier),
+            status,
             zone: status.zone,
             owner: name,
             is_tenant: false,
@@ -107,7 +108,7 @@ impl Engine {
     /// Gives series that are new here what the parts of their scopes already hold: the shards of events may have
     /// learned of them before this one.
     pub(super) fn backfill(&mut self, old: &Plan, offset: i64, out: &mut Vec<Output>) {
-        let tier = self.plan.tier(self.plan.tier_of(None));
+        let tier = self.plan.tier(self.plan.named_tier_of(None));
         let (now, lateness) = (self.state.now, self.settings.patience.lateness);
         let mut touched = BTreeSet::new();
         let groups = tier.families.iter().flat_map(|family| {
@@ -126,7 +127,8 @@ impl Engine {
                 let status = owner.status();
                 let mut teller = Teller {
                     plan: &self.plan,
-                    tier,
+                    tier: self.plan.tier(status.tier),
+                    status,
                     zone: status.zone,
                     owner: scope.as_str(),
                     is_tenant: false,
@@ -136,6 +138,11 @@ impl Engine {
                     out,
                     room: &mut self.state.room,
                 };
+                // With the numbers that were ordered for the scope.
+                let mut own = teller.tier.groups(&family.pattern).iter();
+                let own = own.find(|own| own.is_as(&group));
+                let own = own.and_then(|own| own.part(|member| !old.counts(member.series)));
+                let group = own.as_ref().unwrap_or(&group);
                 for (at, sum) in sums {
                     let deposit = Deposit {
                         subject: scope.as_str(),
@@ -143,7 +150,7 @@ impl Engine {
                         floor: Timestamp::MIN,
                         amount: |_: &Group| sum,
                     };
-                    owner.add(std::slice::from_ref(&group), deposit, &mut teller);
+                    owner.add(std::slice::from_ref(group), deposit, &mut teller);
                 }
                 touched.insert(scope);
             }

@@ -1,22 +1,25 @@
 //! Whole engines against a naive one, made of lists and loops that forget nothing: random events of several tenants,
-//! out of order, late, twice and from clocks that are wrong by minutes or decades; changes of limits, tiers and zones;
-//! silence of seconds or days, append times that go back, sums told at any moment, and restarts from a snapshot at any
+//! out of order, late, twice and from clocks that are wrong by minutes or decades; changes of limits, tiers and zones,
+//! and orders on tenants and their users; silence of seconds or days, append times that go back, sums told at any moment, and restarts from a snapshot at any
 //! point.
 
 mod ops;
+mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use schemas::orders::{InForce, Order, Orders};
 use schemas::policy::{HARD, Limit, Policy};
 use schemas::subject::{Identity, Subject};
 
 use super::*;
 use crate::counter::Direction;
-use crate::event::{Amounts, Crossing};
+use crate::event::Amounts;
 use crate::model::{MINUTE, NaiveCounter, Told, cases, policy, reborn, settings, usage_engine};
 use crate::window::Terms;
 use ops::{Op, POLICIES, TENANTS, USERS, op};
+use store::Store;
 
 #[derive(Default)]
 struct Tenant {
@@ -57,6 +60,7 @@ impl Tenant {
 #[derive(Default)]
 struct Naive {
     policy: Policy,
+    orders: Orders,
     /// When each event was taken for new, by tenant and id.
     seen: BTreeMap<(usize, u8), Timestamp>,
     tenants: BTreeMap<&'static str, Tenant>,
@@ -75,11 +79,21 @@ fn series(limit: &Limit) -> String {
     format!("{} {} {}", limit.pattern, limit.meter.name(), limit.window)
 }
 
-/// The limits that look at the counter of `name` for `tenant`.
-fn limits_of<'p>(policy: &'p Policy, name: &str, tenant: &str) -> Vec<&'p Limit> {
-    let here = policy.limits.iter().filter(|limit| series(limit) == name);
-    here.filter(|limit| policy.tier_allows(limit, Some(tenant)))
-        .collect()
+/// The limits that look at the counter of `name` for `subject`, with their numbers there.
+fn limits_of(policy: &Policy, orders: &Orders, name: &str, subject: &Subject) -> Vec<Limit> {
+    let in_force = InForce {
+        policy,
+        orders,
+        now: Timestamp::MIN,
+    };
+    let limits = in_force
+        .limits_on(subject)
+        .map(|held| held.limit.into_owned());
+    limits.filter(|limit| series(limit) == name).collect()
+}
+
+fn refs(limits: &[Limit]) -> Vec<&Limit> {
+    limits.iter().collect()
 }
 
 type Crossings = Vec<(Subject, Told)>;
@@ -143,9 +157,13 @@ impl Naive {
             ..Amounts::default()
         };
         let mut done = BTreeSet::new();
-        for (limit, subject) in self.policy.limits_of(&identity) {
+        for limit in &self.policy.limits {
+            let Some(subject) = limit.pattern.subject_of(&identity) else {
+                continue;
+            };
+            let limits = limits_of(&self.policy, &self.orders, &series(limit), &subject);
             let amount = amounts.of(&limit.meter);
-            if amount == 0 || !done.insert(series(limit)) {
+            if amount == 0 || limits.is_empty() || !done.insert(series(limit)) {
                 continue;
             }
             let terms = Terms {
@@ -155,8 +173,7 @@ impl Naive {
             let counter = self.counters.entry((series(limit), subject.clone()));
             let counter = counter.or_insert_with(|| NaiveCounter::new(terms, at));
             let mut told = Vec::new();
-            let limits = limits_of(&self.policy, &series(limit), name);
-            counter.add(&limits, at, amount, &mut told);
+            counter.add(&refs(&limits), at, amount, &mut told);
             out.extend(told.into_iter().map(|told| (subject.clone(), told)));
         }
         self.pass(now, Some(name), out);
@@ -172,7 +189,8 @@ impl Naive {
             }
             let by = self.tenants[tenant.as_str()].passed(now);
             let mut told = Vec::new();
-            counter.fall(&limits_of(&self.policy, name, &tenant), by, &mut told);
+            let limits = limits_of(&self.policy, &self.orders, name, subject);
+            counter.fall(&refs(&limits), by, &mut told);
             out.extend(told.into_iter().map(|told| (subject.clone(), told)));
         }
     }
@@ -185,7 +203,7 @@ impl Naive {
             let tenant = subject.tenant_id().unwrap();
             let passed = self.tenants[tenant.as_str()].passed(now);
             let clock = passed.plus(settings().patience.lateness);
-            for limit in limits_of(&self.policy, name, &tenant) {
+            for limit in limits_of(&self.policy, &self.orders, name, subject) {
                 if counter
                     .standing
                     .contains(&(limit.name.clone(), HARD.to_owned()))
@@ -200,15 +218,15 @@ impl Naive {
 
     fn reform(&mut self, new: Policy, (at, now): (Timestamp, Timestamp), out: &mut Crossings) {
         let old = std::mem::replace(&mut self.policy, new);
-        let (new, tenants) = (&self.policy, &self.tenants);
+        let (new, tenants, orders) = (&self.policy, &self.tenants, &self.orders);
         self.counters.retain(|(name, subject), counter| {
             let tenant = subject.tenant_id().unwrap();
             if counter.is_over(tenants[tenant.as_str()].floor(now)) {
                 return false;
             }
             let (before, after) = (
-                limits_of(&old, name, &tenant),
-                limits_of(new, name, &tenant),
+                limits_of(&old, orders, name, subject),
+                limits_of(new, orders, name, subject),
             );
             let mut told = Vec::new();
             // What is dropped ends in the zone in which it was counted.
@@ -217,19 +235,51 @@ impl Naive {
                 false => new.zone(Some(&tenant)),
             };
             let passed = tenants[tenant.as_str()].passed(now);
-            counter.reform((&before, &after), zone, (at, passed), &mut told);
+            counter.reform(
+                (&refs(&before), &refs(&after)),
+                zone,
+                (at, passed),
+                &mut told,
+            );
             out.extend(told.into_iter().map(|told| (subject.clone(), told)));
             !after.is_empty()
         });
     }
-}
 
-fn told(crossing: &Crossing) -> (Subject, Told) {
-    let c = crossing.clone();
-    (
-        c.subject,
-        (c.limit, c.level, c.direction, c.at, c.sum, c.falls_at),
-    )
+    /// Obeys an order, or obeys it no more.
+    fn order(
+        &mut self,
+        (order, ended): (Order, bool),
+        (at, now): (Timestamp, Timestamp),
+        out: &mut Crossings,
+    ) {
+        let old = self.orders.clone();
+        let about = order.subject.clone();
+        match ended {
+            true => drop(self.orders.end(&order.key(), order.seq)),
+            false => drop(self.orders.put(order)),
+        }
+        if self.orders == old {
+            return;
+        }
+        let (policy, new, tenants) = (&self.policy, &self.orders, &self.tenants);
+        self.counters.retain(|(name, subject), counter| {
+            if !subject.path_and_above().any(|path| path == about.as_str()) {
+                return true;
+            }
+            let tenant = &tenants[subject.tenant_id().unwrap().as_str()];
+            if counter.is_over(tenant.floor(now)) {
+                return false;
+            }
+            let before = limits_of(policy, &old, name, subject);
+            let after = limits_of(policy, new, name, subject);
+            let (zone, mut told) = (counter.terms.zone, Vec::new());
+            let when = (at, tenant.passed(now));
+            counter.reform((&refs(&before), &refs(&after)), zone, when, &mut told);
+            out.extend(told.into_iter().map(|told| (subject.clone(), told)));
+            !after.is_empty()
+        });
+    }
 }
 
 /// In an order that does not depend on which counter was looked at first.
@@ -248,57 +298,6 @@ fn sorted(mut crossings: Crossings) -> Crossings {
     crossings
 }
 
-/// What the engine's rollups told last of each second: events and tokens.
-#[derive(Default)]
-struct Store {
-    seconds: BTreeMap<(String, String, i64), (i64, i128)>,
-    /// When each hard level that stands falls, by subject and limit, as was told last.
-    until: BTreeMap<(Subject, String), Timestamp>,
-    /// Requests of users by tenant and hour.
-    requests: BTreeMap<(String, i64), BTreeMap<String, u128>>,
-}
-
-impl Store {
-    fn note(&mut self, crossing: &Crossing) {
-        if crossing.level == HARD {
-            let key = (crossing.subject.clone(), crossing.limit.clone());
-            match crossing.falls_at {
-                Some(falls_at) => self.until.insert(key, falls_at),
-                None => self.until.remove(&key),
-            };
-        }
-    }
-
-    fn apply(&mut self, out: &mut Vec<Output>) -> Crossings {
-        let mut crossings = Vec::new();
-        for output in out.drain(..) {
-            match output {
-                Output::Crossing(crossing) => {
-                    self.note(&crossing);
-                    crossings.push(told(&crossing));
-                }
-                Output::Rollup(rollup) => {
-                    for (second, sums) in rollup.seconds {
-                        let user = rollup.dims.ids()[1].unwrap().to_owned();
-                        let second = rollup.minute.second() + i64::from(second);
-                        let key = (rollup.dims.tenant().to_owned(), user.clone(), second);
-                        self.seconds.insert(key, (sums.events, sums.input_tokens));
-                    }
-                }
-                Output::Ranking(ranking) => {
-                    let entries = ranking.ranked.entries.into_iter();
-                    let users = entries.map(|entry| (entry.id, entry.count)).collect();
-                    let key = (ranking.tenant, hour(ranking.hour));
-                    self.requests.insert(key, users);
-                }
-                Output::Prolonged(prolonged) => self.note(&prolonged.crossing),
-                other => panic!("{other:?} was not asked for"),
-            }
-        }
-        crossings
-    }
-}
-
 /// An engine and its reference, side by side.
 struct Pair {
     engine: Engine,
@@ -309,6 +308,7 @@ struct Pair {
     clock: Timestamp,
     now: Timestamp,
     version: i64,
+    orders: i64,
 }
 
 impl Pair {
@@ -321,12 +321,15 @@ impl Pair {
             clock: Timestamp::parse("2018-02-17T23:30:00Z").unwrap(),
             now: Timestamp::MIN,
             version: 0,
+            orders: 0,
         }
     }
 
     fn play(&mut self, offset: i64, op: &Op) -> Result<(), TestCaseError> {
         match op {
-            Op::Call { .. } | Op::Policy(_) | Op::Tick => return self.record(offset, op),
+            Op::Call { .. } | Op::Policy(_) | Op::Order { .. } | Op::Tick => {
+                return self.record(offset, op);
+            }
             Op::Silence { seconds } => {
                 self.clock = self.clock.plus(Duration::from_secs(*seconds));
             }
@@ -382,6 +385,16 @@ impl Pair {
                     .step(place, Input::Policy { policy, at }, out)
                     .unwrap();
                 (found, Outcome::Marker)
+            }
+            Op::Order { .. } => {
+                self.orders += 1;
+                let (order, ended) = (op.order(self.orders), op.ends());
+                let when = (appended_at, now);
+                self.naive
+                    .order((order.clone(), ended), when, &mut expected);
+                let (order, at) = (Box::new(order), appended_at);
+                let input = Input::Order { order, ended, at };
+                (engine.step(place, input, out).unwrap(), Outcome::Marker)
             }
             _ => (
                 engine.step(place, Input::Tick, out).unwrap(),

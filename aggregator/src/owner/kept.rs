@@ -8,9 +8,10 @@ use schemas::subject::Subject;
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Status;
 use crate::counter::{Change, Counter, Direction, Rules};
 use crate::event::{Crossing, Output, Prolonged};
-use crate::plan::{Plan, Tier};
+use crate::plan::{Family, Group, Plan, Tier};
 use crate::room::Room;
 
 /// A level that falls later than was told by less than this is not told again: a bucket's fall moves with every event.
@@ -94,6 +95,8 @@ pub(crate) struct Teller<'a> {
     pub(crate) plan: &'a Plan,
     /// The owner's.
     pub(crate) tier: &'a Tier,
+    /// What the plan says of the owner.
+    pub(crate) status: Status,
     /// The zone of the owner's calendars.
     pub(crate) zone: Tz,
     /// The owner's name.
@@ -117,7 +120,29 @@ pub(crate) fn root(owner: &str, is_tenant: bool) -> String {
     }
 }
 
-impl Teller<'_> {
+impl<'a> Teller<'a> {
+    /// The tier by which the owner's subject of this name goes.
+    pub(super) fn tier_of(&self, name: &str) -> &'a Tier {
+        match self.status.has_narrow {
+            false => self.tier,
+            true => {
+                let path = root(self.owner, self.is_tenant) + name;
+                self.plan.tier_at(&path, self.status.tier)
+            }
+        }
+    }
+
+    /// What is counted for the subject of this path, which the pattern of a family of the owner's names.
+    pub(crate) fn groups(&self, path: &str, family: &'a Family) -> &'a [Group] {
+        match self.status.has_narrow {
+            false => &family.groups,
+            true => {
+                let tier = self.plan.tier_at(path, self.status.tier);
+                tier.groups(&family.pattern)
+            }
+        }
+    }
+
     /// The owner's subject of this name.
     fn subject(&self, name: &str) -> Subject {
         let path = root(self.owner, self.is_tenant) + name;

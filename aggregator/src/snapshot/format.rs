@@ -4,8 +4,9 @@
 use std::io;
 
 use bus::Partition;
+use schemas::orders::{Order, Orders};
 use schemas::policy::Policy;
-use schemas::record::{PolicyError, PolicyVersion};
+use schemas::record::{self, OrderError, PolicyError, PolicyVersion};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -14,7 +15,7 @@ use crate::wire;
 
 const MAGIC: [u8; 8] = *b"WEIRSNAP";
 /// Of the layout: any change of what is encoded makes it another one.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 pub(super) const HEADER_BYTES: usize = MAGIC.len() + 4 + 4 + 8;
 
 /// Why one snapshot is not used.
@@ -32,6 +33,8 @@ pub(super) enum Damage {
     Contents(#[from] postcard::Error),
     #[error("its policy cannot be obeyed: {0}")]
     Policy(#[from] PolicyError),
+    #[error(transparent)]
+    Order(#[from] OrderError),
     #[error("it is of another partition, or of a topic with another number of them")]
     Foreign,
 }
@@ -43,6 +46,7 @@ struct Saved<'a> {
     partitions: i32,
     /// Absent before the first policy.
     policy: Option<PolicyVersion>,
+    orders: Vec<record::Order>,
     state: &'a State,
 }
 
@@ -52,6 +56,7 @@ struct Loaded {
     partition: i32,
     partitions: i32,
     policy: Option<PolicyVersion>,
+    orders: Vec<record::Order>,
     state: State,
 }
 
@@ -63,6 +68,11 @@ pub(crate) fn encode(partition: Partition, engine: &Engine) -> Result<Vec<u8>, p
         partition: partition.index,
         partitions: engine.shard().partitions,
         policy: (policy.version != 0).then(|| wire::policy_to_record(policy)),
+        orders: engine
+            .orders()
+            .into_iter()
+            .map(record::Order::from)
+            .collect(),
         state: engine.state(),
     };
     let mut bytes = postcard::to_extend(&saved, vec![0; HEADER_BYTES])?;
@@ -103,5 +113,12 @@ pub(super) fn decode(
         Some(version) => Policy::try_from(version)?,
         None => Policy::default(),
     };
-    Ok(Engine::restore(shard, settings, policy, loaded.state))
+    let orders = loaded.orders.iter().map(Order::try_from);
+    let orders: Orders = orders.collect::<Result<_, _>>()?;
+    Ok(Engine::restore(
+        shard,
+        settings,
+        (policy, orders),
+        loaded.state,
+    ))
 }

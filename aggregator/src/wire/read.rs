@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use schemas::cloudevents::{self, ReadError, Rules};
 use schemas::codec::{DecodeError, Wire, decode_usage};
+use schemas::orders::Order;
 use schemas::partition::partition_of;
 use schemas::policy::{Policy, Stream};
 use schemas::record::{
-    Auth, AuthRecord, Csp, CspRecord, Marker, Outcome, Partial, PartialRecord, PolicyError,
-    PolicyVersion, Recorded, UsageRef,
+    Auth, AuthRecord, Csp, CspRecord, Marker, OrderError, Outcome, Partial, PartialRecord,
+    PolicyError, PolicyVersion, Recorded, UsageRef,
 };
 use schemas::subject::Identity;
+use schemas::time::Timestamp;
 use thiserror::Error;
 
 use super::{MOVED_FROM, check};
@@ -41,6 +43,8 @@ pub(crate) enum Unreadable {
     WrongTopic,
     #[error("a policy that cannot be obeyed: {0}")]
     Policy(#[from] PolicyError),
+    #[error(transparent)]
+    Order(#[from] OrderError),
     #[error("it was moved here already, and yet belongs to partition {0}")]
     MovedAgain(i32),
 }
@@ -59,6 +63,11 @@ pub(crate) enum Read<'a> {
     Policy {
         policy: Box<Policy>,
         version: Box<PolicyVersion>,
+    },
+    Order {
+        order: Box<Order>,
+        ended: bool,
+        at: Timestamp,
     },
     Tick,
 }
@@ -179,6 +188,13 @@ fn read_csp(csp: Csp) -> Result<Read<'static>, Unreadable> {
 }
 
 fn read_marker(marker: Marker) -> Result<Read<'static>, Unreadable> {
+    if let Some(record) = marker.order {
+        return Ok(Read::Order {
+            order: Box::new(Order::try_from(&*record)?),
+            ended: record.ended,
+            at: record.at,
+        });
+    }
     let Some(version) = marker.policy else {
         return Ok(Read::Tick);
     };
@@ -198,7 +214,7 @@ impl Read<'_> {
             Self::Auth(auth) => Some(&auth.tenant),
             Self::Csp(csp) => Some(&csp.tenant),
             Self::Partial(partial) => Some(partial.scope.as_str()),
-            Self::Policy { .. } | Self::Tick => None,
+            Self::Policy { .. } | Self::Order { .. } | Self::Tick => None,
         }
     }
 
@@ -220,6 +236,11 @@ impl Read<'_> {
             Self::Policy { policy, version } => Input::Policy {
                 policy: policy.clone(),
                 at: version.at,
+            },
+            Self::Order { order, ended, at } => Input::Order {
+                order: order.clone(),
+                ended: *ended,
+                at: *at,
             },
             Self::Tick => Input::Tick,
         }

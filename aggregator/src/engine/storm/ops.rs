@@ -2,6 +2,9 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
+use schemas::orders::{Change, Numbers, Order};
+use schemas::subject::Subject;
+use schemas::time::Timestamp;
 
 pub(super) const POLICIES: [&str; 12] = [
     "",
@@ -71,6 +74,12 @@ pub(super) enum Op {
         tokens: i64,
     },
     Policy(usize),
+    /// An order on a subject about a limit, or about its tier; it ends where there is no number.
+    Order {
+        subject: &'static str,
+        limit: Option<&'static str>,
+        number: Option<u8>,
+    },
     Tick,
     /// So much append time passes.
     Silence {
@@ -83,6 +92,63 @@ pub(super) enum Op {
     Restart,
     Forget,
     Flush,
+}
+
+impl Op {
+    /// The order of this number.
+    pub(super) fn order(&self, seq: i64) -> Order {
+        let Op::Order {
+            subject,
+            limit,
+            number,
+        } = *self
+        else {
+            panic!("{self:?} is no order");
+        };
+        let number = number.unwrap_or(1);
+        let change = match limit {
+            None if number.is_multiple_of(3) => Change::Tier("none".to_owned()),
+            None => Change::Tier("gold".to_owned()),
+            Some(limit) => Change::Numbers {
+                limit: limit.to_owned(),
+                numbers: Numbers {
+                    hard: Some(number.into()),
+                    ..Numbers::default()
+                },
+            },
+        };
+        Order {
+            command: format!("c{seq}"),
+            seq,
+            subject: Subject::parse(subject).unwrap(),
+            at: Timestamp::from_seconds(0),
+            until: None,
+            change,
+        }
+    }
+
+    /// Whether it is an order's end.
+    pub(super) fn ends(&self) -> bool {
+        matches!(self, Op::Order { number: None, .. })
+    }
+}
+
+fn order() -> impl Strategy<Value = Op> {
+    let subjects = vec![
+        "tenant/t1",
+        "tenant/t2",
+        "tenant/t1/user/u1",
+        "tenant/t1/user/u2",
+        "tenant/t2/user/u1",
+    ];
+    let limits = vec!["a", "b", "c", "d", "e", "g", "i", "j", "k", "m"];
+    let limit = prop::option::weighted(0.75, select(limits));
+    let number = prop::option::weighted(0.8, 1..40_u8);
+    (select(subjects), limit, number).prop_map(|(subject, limit, number)| Op::Order {
+        subject,
+        limit,
+        number,
+    })
 }
 
 /// Where an event's time lies behind its append time by what is decided at exactly there, or by decades.
@@ -116,6 +182,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         20 => call,
         1 => (0..POLICIES.len()).prop_map(Op::Policy),
+        2 => order(),
         2 => Just(Op::Tick),
         4 => (0..5_u64).prop_map(|seconds| Op::Silence { seconds }),
         1 => (0..2_000_u64).prop_map(|seconds| Op::Silence { seconds }),

@@ -7,7 +7,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng};
 use schemas::policy::Window;
 
 use super::*;
-use crate::counter::{Counter, Rules};
+use crate::counter::{Counter, Limits, Rules};
 use crate::window::{Amount, Terms};
 
 /// Random schedules for each kind of window; `make soak` asks for more.
@@ -118,7 +118,10 @@ fn rules(policy: &Policy) -> Rules<'_> {
     let limit = &policy.limits[0];
     Rules {
         series: 0,
-        limits: &policy.limits,
+        limits: Limits {
+            all: &policy.limits,
+            own: &[],
+        },
         places: &[0],
         lowest: limit.levels[0].threshold,
         terms: Terms {

@@ -1,0 +1,263 @@
+//! Commands: what an operator orders is in effect at every gateway and with those who count, outlasts a crash, ends on
+//! time, and is nobody else's.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::client::{Client, send};
+use tests::events::{now, usage};
+use tests::eventually;
+use tests::scene::{Log, Scene, Store};
+use tests::weir::{Options, Weir, command};
+
+const POLICY: &str = r#"
+[[limit]]
+name = "tokens"
+subject = "tenant/*"
+meter = "tokens"
+window = "sliding 10m"
+hard = 1000
+
+[[limit]]
+name = "each"
+subject = "tenant/*/user/*"
+meter = "tokens"
+window = "sliding 10m"
+hard = 500
+
+[[tier.pro.limit]]
+name = "tokens"
+subject = "tenant/*"
+meter = "tokens"
+window = "sliding 10m"
+hard = 5000
+"#;
+const SOON: Duration = Duration::from_secs(60);
+/// Raises whose way to both gateways is measured.
+const RAISES: i64 = 40;
+
+async fn order(client: &Client, command: &Value) -> String {
+    let request = client
+        .management(Method::POST, "/v1/commands")
+        .json(command);
+    let answer = send(request).await.expect("an answer");
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    answer.json()["id"].as_str().expect("an id").to_owned()
+}
+
+async fn raise(client: &Client, tenant: &str, hard: i64) -> String {
+    let subject = format!("tenant/{tenant}");
+    let command = json!({ "kind": "raise", "subject": subject, "limit": "tokens", "hard": hard, "reason": "test" });
+    order(client, &command).await
+}
+
+async fn undo(client: &Client, id: &str) {
+    let command = json!({ "kind": "undo", "command": id, "reason": "test" });
+    order(client, &command).await;
+}
+
+async fn use_tokens(client: &Client, tenant: &str, data: Value) {
+    client.post(&[usage(tenant, &data)]).await;
+}
+
+/// Waits until every gateway answers so for a request of this identity.
+async fn become_at(gateways: &[Client], identity: &Value, verdict: &str) {
+    for gateway in gateways {
+        eventually(&format!("{identity}: {verdict}"), SOON, async || {
+            let answer = gateway.check(identity).await;
+            match answer["verdict"] == verdict {
+                true => Ok(()),
+                false => Err(answer.to_string()),
+            }
+        })
+        .await;
+    }
+}
+
+async fn becomes(gateways: &[Client], tenant: &str, verdict: &str) {
+    become_at(
+        gateways,
+        &json!({ "tenant": tenant, "consume": {} }),
+        verdict,
+    )
+    .await;
+}
+
+/// A second gateway, in a process of its own.
+async fn beside(weir: &Weir) -> Weir {
+    let options = Options {
+        command: "gateway",
+        ..Options::up("")
+    };
+    Weir::start(options.on(Some(weir.bootstrap()))).await
+}
+
+async fn check(log: Log) {
+    let mut scene = Scene::start(log, Store::Sqlite, Options::up(POLICY)).await;
+    let gateway = beside(&scene.weir).await;
+    let client = scene.weir.client();
+    let both = [client.clone(), scene.weir.client_at(&gateway)];
+    for tenant in ["acme", "other", "tiered", "short"] {
+        use_tokens(&client, tenant, json!({ "input_tokens": 1200 })).await;
+        becomes(&both, tenant, "block").await;
+    }
+
+    // A raise admits again, and those who count know of it: the new number is crossed where it is.
+    let first = raise(&client, "acme", 2000).await;
+    becomes(&both, "acme", "allow").await;
+    use_tokens(&client, "acme", json!({ "input_tokens": 900 })).await;
+    becomes(&both, "acme", "block").await;
+    let query = [("subject", "tenant/acme"), ("limit", "tokens")];
+    let crossed = client.list("/v1/signals", &query).await;
+    assert!(
+        crossed.iter().any(|c| c["max"] == 2000 && c["sum"] == 2100),
+        "{crossed:#?}"
+    );
+
+    // One user's is no other's.
+    let user = |user: &str| json!({ "tenant": "users", "user": user, "consume": {} });
+    for id in ["u1", "u2"] {
+        let data = json!({ "user": id, "input_tokens": 490 });
+        use_tokens(&client, "users", data).await;
+    }
+    let cut = json!({ "kind": "raise", "subject": "tenant/users/user/u1", "limit": "each", "hard": 400, "reason": "test" });
+    order(&client, &cut).await;
+    become_at(&both, &user("u1"), "block").await;
+    become_at(&both, &user("u2"), "allow").await;
+
+    // A tier, and one that ends by itself.
+    let tier =
+        json!({ "kind": "set_tier", "subject": "tenant/tiered", "tier": "pro", "reason": "test" });
+    order(&client, &tier).await;
+    becomes(&both, "tiered", "allow").await;
+    let short = json!({ "kind": "raise", "subject": "tenant/short", "limit": "tokens", "hard": 9000, "for": "3s",
+                        "reason": "test" });
+    order(&client, &short).await;
+    becomes(&both, "short", "allow").await;
+    becomes(&both, "short", "block").await;
+    becomes(&both, "other", "block").await;
+
+    // After a crash all is as it was.
+    drop(gateway);
+    scene.weir.kill9();
+    scene.weir.start_again().await;
+    let client = scene.weir.client();
+    let both = [client.clone()];
+    becomes(&both, "acme", "block").await;
+    becomes(&both, "tiered", "allow").await;
+    become_at(&both, &user("u1"), "block").await;
+    undo(&client, &first).await;
+    let second = raise(&client, "acme", 3000).await;
+    becomes(&both, "acme", "allow").await;
+    undo(&client, &second).await;
+    becomes(&both, "acme", "block").await;
+    becomes(&both, "other", "block").await;
+
+    let trail = client
+        .list("/v1/commands", &[("subject", "tenant/acme")])
+        .await;
+    let kinds: Vec<&Value> = trail.iter().map(|command| &command["kind"]).collect();
+    assert_eq!(kinds, ["undo", "raise", "undo", "raise"]);
+}
+
+#[tokio::test]
+async fn orders_are_obeyed_everywhere_on_the_embedded_log() {
+    check(Log::Embedded).await;
+}
+
+#[tokio::test]
+async fn orders_are_obeyed_everywhere_on_kafka() {
+    check(Log::Kafka).await;
+}
+
+#[tokio::test]
+async fn a_block_refuses_until_it_is_lifted() {
+    let weir = Weir::start(Options::up(POLICY)).await;
+    let client = weir.client();
+    let gateways = [client.clone()];
+    becomes(&gateways, "acme", "allow").await;
+    let block = json!({ "kind": "block", "subject": "tenant/acme", "reason": "abuse" });
+    order(&client, &block).await;
+    becomes(&gateways, "acme", "block").await;
+    let refused = client.forward_auth("acme").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (403, None));
+    becomes(&gateways, "acm", "allow").await;
+    let unblock = json!({ "kind": "unblock", "subject": "tenant/acme", "reason": "a mistake" });
+    order(&client, &unblock).await;
+    becomes(&gateways, "acme", "allow").await;
+}
+
+#[tokio::test]
+async fn the_way_of_a_raise_to_every_gateway_is_short() {
+    let weir = Weir::start(Options::up(POLICY)).await;
+    let gateway = beside(&weir).await;
+    let client = weir.client();
+    let both = [client.clone(), weir.client_at(&gateway)];
+    // A number that nothing is used of is not told: something is.
+    let charge = json!({ "tenant": "acme", "consume": { "tokens": 1 } });
+    for gateway in &both {
+        gateway.check(&charge).await;
+    }
+    let look = json!({ "tenant": "acme", "consume": {} });
+    let mut took = Vec::new();
+    for n in 0..RAISES {
+        let hard = 2000 + n;
+        let since = now();
+        raise(&client, "acme", hard).await;
+        for gateway in &both {
+            while gateway.check(&look).await["limits"][0]["max"] != hard {
+                assert!(now().since(since) < SOON, "{hard} never came");
+            }
+        }
+        took.push(now().since(since));
+    }
+    took.sort();
+    let at = |percent: usize| took[(took.len() - 1) * percent / 100];
+    println!(
+        "from POST /v1/commands to both gateways, {RAISES} raises: p50 {:?}, p99 {:?} (goal: 250 ms)",
+        at(50),
+        at(99)
+    );
+}
+
+#[tokio::test]
+async fn the_command_line_orders_and_lists() {
+    let weir = Weir::start(Options::up(POLICY)).await;
+    let run = |arguments: &[&str]| {
+        let mut command = command("command");
+        command
+            .args(arguments)
+            .arg("--data")
+            .arg(weir.data_folder());
+        let done = command.output();
+        let done = done.expect("weir runs");
+        let told = [done.stdout, done.stderr].concat();
+        (
+            done.status.success(),
+            String::from_utf8_lossy(&told).into_owned(),
+        )
+    };
+    let launch = [
+        "--limit",
+        "tokens",
+        "--hard",
+        "9000",
+        "--for",
+        "2h",
+        "--reason",
+        "launch day",
+    ];
+    let (good, told) = run(&[&["raise", "tenant/acme"][..], &launch].concat());
+    assert!(good && told.contains("\"hard\":9000"), "{told}");
+    let (good, told) = run(&["set-tier", "tenant/acme", "prro", "--reason", "r"]);
+    assert!(!good && told.contains("did you mean `pro`?"), "{told}");
+    eventually("the trail", SOON, async || {
+        let (_, told) = run(&["list", "--subject", "tenant/acme"]);
+        match told.contains("launch day") {
+            true => Ok(()),
+            false => Err(told),
+        }
+    })
+    .await;
+}
