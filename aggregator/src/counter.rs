@@ -60,6 +60,12 @@ pub(crate) struct Limits<'p> {
 }
 
 impl<'p> Limits<'p> {
+    /// As the policy has them.
+    #[cfg(test)]
+    pub(crate) fn of(all: &'p [Limit]) -> Self {
+        Self { all, own: &[] }
+    }
+
     fn at(self, place: usize) -> &'p Limit {
         let own = self.own.iter().find(|(own, _)| *own == place);
         own.map_or_else(|| &self.all[place], |(_, limit)| limit)

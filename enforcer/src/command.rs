@@ -45,6 +45,7 @@ pub(crate) enum Undone {
     Block,
 }
 
+/// All kinds, by their names.
 pub(crate) const KINDS: [&str; 5] = ["raise", "set_tier", "block", "unblock", "undo"];
 
 impl Action {

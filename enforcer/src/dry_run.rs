@@ -61,10 +61,12 @@ impl DryRun {
     }
 
     fn tell(&mut self, said: &mut Vec<Said>) {
-        said.extend(self.out.drain(..).map(|output| match output {
-            Output::Put(decision, _) => Said::Put(Box::new(wire::decision_record(&decision))),
-            Output::Lift(subject, _) => Said::Lift(subject),
-            Output::Alert(alert) => Said::Alert(Box::new(wire::alert_record(&alert))),
+        said.extend(self.out.drain(..).filter_map(|output| match output {
+            Output::Put(decision, _) => Some(Said::Put(Box::new(wire::decision_record(&decision)))),
+            Output::Lift(subject, _) => Some(Said::Lift(subject)),
+            Output::Alert(alert) => Some(Said::Alert(Box::new(wire::alert_record(&alert)))),
+            // Nobody gives commands in a dry run.
+            Output::Order(_) | Output::OrderEnded(..) => None,
         }));
     }
 }

@@ -1,6 +1,8 @@
 //! The enforcer's part of the management plane: what stands, what stood and why, and the policy.
 
 pub(crate) mod commands;
+mod operations;
+mod policy;
 mod show;
 
 use std::sync::Arc;

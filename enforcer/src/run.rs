@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bus::consumer::{Event, Start, Subscription};
 use schemas::topic::{COMMANDS, POLICIES, SIGNALS};
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 

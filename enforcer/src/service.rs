@@ -167,7 +167,7 @@ impl Service {
         })
     }
 
-    /// `GET /v1/decisions`, `/v1/decisions/{id}` and `/v1/policy`, and `/v1/commands`, for the management plane.
+    /// `/v1/decisions`, `/v1/commands`, `/v1/policy` and what is below them, for the management plane.
     pub fn router(&self) -> axum::Router {
         let parts = &self.parts;
         http::router(http::Shared {

@@ -203,6 +203,8 @@ pub(crate) async fn versions(bus: &Bus) -> Result<Versions, BusError> {
 pub(crate) enum Followed {
     /// The version that holds from here on.
     Policy(Box<Version>),
+    /// A version that is kept, whether it holds or not.
+    Kept(Box<Version>),
     /// An order that holds from here on.
     Order(Box<Order>),
     /// The order of this key holds no more.
@@ -214,17 +216,20 @@ pub(crate) enum Followed {
 
 pub(crate) fn followed(seen: follow::Followed<PolicyRecord>) -> Followed {
     match seen {
-        follow::Followed::Put { key, value, .. } if key == PolicyVersion::KEY => version(value)
-            .map_or(Followed::Other, |version| {
-                Followed::Policy(Box::new(version))
-            }),
-        follow::Followed::Put { key, value, .. } => match order::order(&key, &value) {
-            Some(order) => Followed::Order(Box::new(order)),
-            None => Followed::Other,
-        },
+        follow::Followed::Put { key, value, .. } if OrderKey::parse(&key).is_some() => {
+            match order::order(&key, &value) {
+                Some(order) => Followed::Order(Box::new(order)),
+                None => Followed::Other,
+            }
+        }
         follow::Followed::Lifted { key, .. } => {
             OrderKey::parse(&key).map_or(Followed::Other, Followed::OrderEnded)
         }
+        follow::Followed::Put { key, value, .. } => match version(value) {
+            Some(version) if key == PolicyVersion::KEY => Followed::Policy(Box::new(version)),
+            Some(version) => Followed::Kept(Box::new(version)),
+            None => Followed::Other,
+        },
         follow::Followed::CaughtUp => Followed::CaughtUp,
         _ => Followed::Other,
     }

@@ -5,6 +5,7 @@ mod authorization;
 mod bad_input;
 mod bus;
 mod cluster;
+mod commands;
 mod conformance;
 mod crash;
 mod crash_log;

@@ -8,14 +8,6 @@ use schemas::time::Timestamp;
 use super::*;
 use crate::model::{NaiveCounter, Told, cases, policy, told};
 
-/// All limits, as the policy has them.
-fn all(policy: &Policy) -> Limits<'_> {
-    Limits {
-        all: &policy.limits,
-        own: &[],
-    }
-}
-
 fn seconds(text: &str) -> Timestamp {
     let micros = text.parse::<f64>().unwrap() * 1e6;
     Timestamp::from_micros(micros.round() as i64)
@@ -63,7 +55,7 @@ impl Case {
         let limit = &self.policy.limits[number];
         Rules {
             series: number as u32,
-            limits: all(&self.policy),
+            limits: Limits::of(&self.policy.limits),
             places: &[&[0], &[1], &[2], &[3], &[4], &[5], &[6]][number][..],
             lowest: limit.levels[0].threshold,
             terms: Terms {
@@ -309,7 +301,7 @@ fn check_reform(script: &str, from: &str, to: &str, expected: &[&str]) {
     }
     let mut changes = Vec::new();
     let reform = Reform {
-        old: all(&old.policy),
+        old: Limits::of(&old.policy.limits),
         new: new.rules(),
         at: Timestamp::from_seconds(100),
         passed: Timestamp::from_seconds(0),

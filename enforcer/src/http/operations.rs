@@ -5,6 +5,8 @@ use schemas::api::{
     SUBJECT,
 };
 
+use crate::command::KINDS;
+
 /// All of them.
 pub const OPERATIONS: &[Operation] = &[
     Operation::get(
@@ -38,6 +40,52 @@ pub const OPERATIONS: &[Operation] = &[
     .refusing(&[
         Answer::problem(404, "There is none of this id that the caller may see"),
         AWAY,
+    ]),
+    Operation::get(
+        "/v1/commands",
+        "What was ordered, by whom, when and why, newest first",
+        READERS,
+    )
+    .with(&[
+        SUBJECT,
+        Parameter::query(
+            "kind",
+            Kind::OneOf(&KINDS),
+            "Only commands of this kind",
+            "raise",
+        ),
+        LIMIT,
+        AFTER,
+    ])
+    .answering(LISTED)
+    .refusing(&[AWAY]),
+    Operation::get(
+        "/v1/commands",
+        "Orders something about one subject, and answers with it once the log has it",
+        OPERATORS,
+    )
+    .with(&[Parameter::query(
+        "Idempotency-Key",
+        Kind::Text,
+        "The sender's own id for the command, as `id` in the body: sent again, it is still one",
+        "launch-1",
+    )
+    .in_header()])
+    .taking(
+        "POST",
+        Some(Body {
+            media_types: JSON,
+            what: "`{\"kind\": \"raise\", \"subject\": \"tenant/acme\", \"limit\": \"tokens-a-minute\", \"hard\": 120000, \"for\": \"2h\", \"reason\": \"…\"}`",
+        }),
+    )
+    .answering(&[Answer::json(201, "The command, with its id")])
+    .refusing(&[
+        Answer::problem(409, "Another command has this id"),
+        Answer::problem(
+            422,
+            "Nothing that can be ordered; `errors` says what is wrong, and where",
+        ),
+        LOG_AWAY,
     ]),
     Operation::get(
         "/v1/policy",

@@ -1,5 +1,7 @@
 //! The loop's own state, and what it does with each input.
 
+mod publish;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 

@@ -180,15 +180,31 @@ pub(crate) fn clock() -> SharedClock {
     Arc::new(SystemClock)
 }
 
-fn caller(tenant: Option<&str>) -> Caller {
-    let role = match tenant {
-        Some(_) => Role::Tenant,
-        None => Role::Operator,
-    };
+/// Somebody of this role, who speaks for `tenant` or for all.
+pub(crate) fn caller(role: Role, tenant: Option<&str>) -> Caller {
     Caller {
-        key_id: "k".to_owned(),
+        key_id: "operator-1".to_owned(),
         role,
         tenant: tenant.map(str::to_owned),
+    }
+}
+
+/// What the management plane answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name);
+        value.map_or("", |value| value.to_str().unwrap())
     }
 }
 
@@ -215,8 +231,14 @@ impl Enforcer {
 
     /// What somebody who speaks for `tenant` (none: for all) is answered.
     pub(crate) async fn get_as(&self, path: &str, tenant: Option<&str>) -> (u16, Value) {
+        let role = if tenant.is_some() {
+            Role::Tenant
+        } else {
+            Role::Operator
+        };
         let request = Request::get(path).body(Body::empty()).unwrap();
-        self.ask(caller(tenant), request).await
+        let answer = self.send(request, caller(role, tenant)).await;
+        (answer.status, answer.json())
     }
 
     /// What somebody who speaks for `tenant` is answered who sends `body`.
@@ -226,11 +248,17 @@ impl Enforcer {
         tenant: Option<&str>,
         body: &Value,
     ) -> (u16, Value) {
+        let role = if tenant.is_some() {
+            Role::Tenant
+        } else {
+            Role::Operator
+        };
         let request = Request::post(path).body(Body::from(body.to_string()));
-        self.ask(caller(tenant), request.unwrap()).await
+        let answer = self.send(request.unwrap(), caller(role, tenant)).await;
+        (answer.status, answer.json())
     }
 
-    async fn ask(&self, caller: Caller, request: Request<Body>) -> (u16, Value) {
+    pub(crate) async fn send(&self, request: Request<Body>, caller: Caller) -> Answer {
         let router = self.router.clone().layer(Extension(caller));
         let response = router.oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();

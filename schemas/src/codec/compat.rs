@@ -1,6 +1,8 @@
 //! Whatever was ever written can be read: `samples/NAME.txt` holds records as they were written, one a line
 //! (`full` with every optional field, `bare` with none; bytes in hex). Lines are added and never changed.
 
+mod orders;
+
 use std::fmt::Debug;
 use std::path::Path;
 
@@ -14,6 +16,7 @@ use crate::policy::{Meter, Mode, Period, Stale, Window};
 use crate::record::*;
 use crate::subject::Subject;
 use crate::time::Timestamp;
+use orders::{bare_order, marker, order};
 
 /// The samples of a record as label and bytes, oldest first.
 fn samples(record: &str) -> Vec<(String, Vec<u8>)> {
@@ -223,38 +226,6 @@ fn policy() -> PolicyVersion {
     }
 }
 
-fn order() -> Order {
-    Order {
-        until: Some(at(60)),
-        limit: text("tokens-a-minute"),
-        hard: Some(Amount(120_000)),
-        soft: vec![SoftLevel {
-            name: "80%".to_owned(),
-            threshold: Amount(96_000),
-        }],
-        mode: text("open"),
-        tier: text("pro"),
-        ended: true,
-        ..bare_order()
-    }
-}
-
-fn bare_order() -> Order {
-    Order {
-        command: "c_1".to_owned(),
-        seq: 17,
-        subject: tenant(),
-        at: at(0),
-        until: None,
-        limit: None,
-        hard: None,
-        soft: Vec::new(),
-        mode: None,
-        tier: None,
-        ended: false,
-    }
-}
-
 #[test]
 fn policies() {
     let bare = PolicyVersion {
@@ -265,14 +236,9 @@ fn policies() {
         ..policy()
     };
     check(policy(), bare);
-    let marker = |policy, tick, order| Marker {
-        policy,
-        tick,
-        order,
-    };
     check(order(), bare_order());
     check(
-        marker(Some(policy()), Some(at(0)), Some(Box::new(order()))),
+        marker(Some(policy()), Some(at(0)), Some(order())),
         marker(None, None, None),
     );
     let partitions = [("weir.usage.v1".to_owned(), 12)].into();

@@ -118,10 +118,7 @@ fn rules(policy: &Policy) -> Rules<'_> {
     let limit = &policy.limits[0];
     Rules {
         series: 0,
-        limits: Limits {
-            all: &policy.limits,
-            own: &[],
-        },
+        limits: Limits::of(&policy.limits),
         places: &[0],
         lowest: limit.levels[0].threshold,
         terms: Terms {

@@ -129,10 +129,9 @@ fn marker(what: &What, version: i64, now: Timestamp) -> Marker {
         }
         _ => None,
     };
-    let tick = policy.is_none().then_some(now);
     Marker {
+        tick: policy.is_none().then_some(now),
         policy,
-        tick,
         order: None,
     }
 }
@@ -429,11 +428,7 @@ fn agree(
 /// The log of partials that comes of what a shard of events said, under a policy from the start.
 fn partials_log(said: &[Said]) -> Vec<Record> {
     let now = Timestamp::parse(START).unwrap();
-    let marker = Marker {
-        policy: Some(wire::policy_to_record(&policy(1, POLICIES[1]))),
-        tick: None,
-        order: None,
-    };
+    let marker = marker(&What::Policy(1), 1, now);
     let marker = recorded(schemas::record::PartialRecord::Marker(marker));
     let sums = said.iter().filter(|said| said.about.starts_with("partial"));
     let values = std::iter::once(marker).chain(sums.map(|said| said.bytes.clone()));

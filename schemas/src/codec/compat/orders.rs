@@ -1,0 +1,49 @@
+//! Samples of orders.
+
+use super::{at, tenant, text};
+use crate::record::{Amount, Marker, Order, PolicyVersion, SoftLevel};
+use crate::time::Timestamp;
+
+pub(super) fn order() -> Order {
+    Order {
+        until: Some(at(60)),
+        limit: text("tokens-a-minute"),
+        hard: Some(Amount(120_000)),
+        soft: vec![SoftLevel {
+            name: "80%".to_owned(),
+            threshold: Amount(96_000),
+        }],
+        mode: text("open"),
+        tier: text("pro"),
+        ended: true,
+        ..bare_order()
+    }
+}
+
+pub(super) fn bare_order() -> Order {
+    Order {
+        command: "c_1".to_owned(),
+        seq: 17,
+        subject: tenant(),
+        at: at(0),
+        until: None,
+        limit: None,
+        hard: None,
+        soft: Vec::new(),
+        mode: None,
+        tier: None,
+        ended: false,
+    }
+}
+
+pub(super) fn marker(
+    policy: Option<PolicyVersion>,
+    tick: Option<Timestamp>,
+    order: Option<Order>,
+) -> Marker {
+    Marker {
+        policy,
+        tick,
+        order: order.map(Box::new),
+    }
+}
