@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::consumer::{Consumer, Settings, Subscription};
 use crate::error::BusError;
 use crate::follow::{Followed, Follower, Following};
+use crate::inspect::Inspector;
 use crate::layout::{self, Partitions};
 use crate::metrics::Metrics;
 use crate::producer::{Client, Producer};
@@ -137,6 +138,14 @@ impl Bus {
     pub async fn read_all<V: Wire>(&self, topic: &Topic<V>) -> Result<Vec<(String, V)>, BusError> {
         let all = collect(self.follow(topic)?, topic.name()).await?;
         Ok(all.into_iter().collect())
+    }
+
+    /// A look at the log as a whole, for a service that reads back what was.
+    ///
+    /// # Errors
+    /// When the log does not answer within `ready_within`.
+    pub async fn inspect(&self) -> Result<Inspector, BusError> {
+        Inspector::connect(self.shared.config.clone()).await
     }
 
     /// What the bus counts; see [`Metrics::register`].

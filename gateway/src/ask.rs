@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use http::HeaderMap;
 use schemas::address::parse_source;
@@ -22,6 +23,11 @@ use crate::request::{Ask, Consume};
 /// Units of a user's own that one request may use.
 const UNITS_MAX: usize = 16;
 
+/// How long a reservation holds, unless it says so.
+const TTL_SECONDS: u64 = 60;
+/// The longest that one may hold: what nobody commits is not there for others for so long.
+pub const TTL_SECONDS_MAX: u64 = 3_600;
+
 const COUNT: u64 = COUNT_MAX as u64;
 const COST: i128 = COST_USD_MAX as i128 * PICO_PER_USD;
 
@@ -36,13 +42,62 @@ pub enum BadAsk {
 
 /// Reads the body of `POST /v1/check`.
 pub fn from_json(body: &[u8]) -> Result<Ask, BadAsk> {
-    let members: Members<'_> =
-        serde_json::from_slice(body).map_err(|error| BadAsk::NotJson(error.to_string()))?;
-    let mut reader = Reader::default();
-    for (name, raw) in &members.0 {
+    read(body, Reader::default()).map(|reader| reader.ask)
+}
+
+/// Reads the body of `POST /v1/reservations`: a check with an `estimate` of what it will consume, which is one request
+/// unless it says otherwise, and for how long to hold it.
+pub fn reservation_from_json(body: &[u8]) -> Result<(Ask, Duration), BadAsk> {
+    let reader = Reader {
+        amounts: "estimate",
+        ..Reader::default()
+    };
+    let mut reader = read(body, reader)?;
+    if reader.ask.id(Dimension::Tenant).is_none() {
+        reader.wrong("/tenant", "is missing: what is reserved is a tenant's");
+        return Err(BadAsk::Fields(reader.errors));
+    }
+    reader.ask.consume.requests.get_or_insert(1);
+    let ttl = reader.ttl_s.unwrap_or(TTL_SECONDS);
+    Ok((reader.ask, Duration::from_secs(ttl)))
+}
+
+/// Reads the body of a commit: under `actual` what was consumed, as far as it is not as estimated. Empty: all of it is.
+pub fn actual_from_json(body: &[u8]) -> Result<Consume, BadAsk> {
+    if body.is_empty() {
+        return Ok(Consume::default());
+    }
+    let mut reader = Reader {
+        amounts: "actual",
+        ..Reader::default()
+    };
+    reader.ask.consume = Consume::default();
+    for (name, raw) in &members(body)?.0 {
+        match name.as_ref() {
+            "actual" => reader.consume(raw),
+            _ => reader.wrong(
+                &format!("/{}", escape(name)),
+                "is no field of a commit: use actual",
+            ),
+        }
+    }
+    if reader.errors.is_empty() {
+        Ok(reader.ask.consume)
+    } else {
+        Err(BadAsk::Fields(reader.errors))
+    }
+}
+
+fn members(body: &[u8]) -> Result<Members<'_>, BadAsk> {
+    serde_json::from_slice(body).map_err(|error| BadAsk::NotJson(error.to_string()))
+}
+
+fn read(body: &[u8], mut reader: Reader) -> Result<Reader, BadAsk> {
+    for (name, raw) in &members(body)?.0 {
         let pointer = format!("/{}", escape(name));
         match name.as_ref() {
-            "consume" => reader.consume(raw),
+            name if name == reader.amounts => reader.consume(raw),
+            "ttl_s" if reader.amounts == "estimate" => reader.ttl(raw),
             name => match reader.text(&pointer, raw) {
                 Some(text) => reader.field(name, &pointer, &text),
                 None => reader.check_name(name, &pointer),
@@ -68,13 +123,26 @@ pub fn from_headers(headers: &HeaderMap) -> Result<Ask, BadAsk> {
             Err(_) => reader.wrong(&header, "must be UTF-8"),
         }
     }
-    reader.finish("x-weir-tenant")
+    reader.finish("x-weir-tenant").map(|reader| reader.ask)
 }
 
-#[derive(Default)]
 struct Reader {
     ask: Ask,
+    /// The member that says how much.
+    amounts: &'static str,
+    ttl_s: Option<u64>,
     errors: Vec<FieldError>,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self {
+            ask: Ask::default(),
+            amounts: "consume",
+            ttl_s: None,
+            errors: Vec::new(),
+        }
+    }
 }
 
 impl Reader {
@@ -95,7 +163,10 @@ impl Reader {
         let names = Dimension::ALL.map(Dimension::name).join(", ");
         self.wrong(
             pointer,
-            format!("is no field of a check: use {names}, tier, consume, request_id"),
+            format!(
+                "is no field of a check: use {names}, tier, {}, request_id",
+                self.amounts
+            ),
         );
     }
 
@@ -153,13 +224,13 @@ impl Reader {
     fn consume(&mut self, raw: &RawValue) {
         let Ok(members) = serde_json::from_str::<Members<'_>>(raw.get()) else {
             return self.wrong(
-                "/consume",
+                &format!("/{}", self.amounts),
                 "must be an object of meters, such as {\"requests\":1}",
             );
         };
         let mut consume = Consume::default();
         for (name, raw) in &members.0 {
-            let pointer = format!("/consume/{}", escape(name));
+            let pointer = format!("/{}/{}", self.amounts, escape(name));
             let slot = match name.as_ref() {
                 "requests" => &mut consume.requests,
                 "input_tokens" => &mut consume.input_tokens,
@@ -183,6 +254,17 @@ impl Reader {
         }
         self.check_tokens(&consume);
         self.ask.consume = consume;
+    }
+
+    fn ttl(&mut self, raw: &RawValue) {
+        let seconds = raw.get().parse().ok();
+        self.ttl_s = seconds.filter(|seconds| (1..=TTL_SECONDS_MAX).contains(seconds));
+        if self.ttl_s.is_none() {
+            self.wrong(
+                "/ttl_s",
+                format!("must be a whole number from 1 to {TTL_SECONDS_MAX}"),
+            );
+        }
     }
 
     fn unit(&mut self, consume: &mut Consume, name: &str, pointer: &str, raw: &RawValue) {
@@ -239,13 +321,13 @@ impl Reader {
         let parts = consume.input_tokens.unwrap_or(0) + consume.output_tokens.unwrap_or(0);
         if consume.tokens.is_some_and(|tokens| tokens < parts) {
             self.wrong(
-                "/consume/tokens",
+                &format!("/{}/tokens", self.amounts),
                 "is less than input_tokens and output_tokens together",
             );
         }
     }
 
-    fn finish(mut self, pointer: &str) -> Result<Ask, BadAsk> {
+    fn finish(mut self, pointer: &str) -> Result<Self, BadAsk> {
         let known = Dimension::ALL.iter().any(|d| self.ask.id(*d).is_some());
         if self.errors.is_empty() && !known {
             self.wrong(
@@ -254,7 +336,7 @@ impl Reader {
             );
         }
         if self.errors.is_empty() {
-            Ok(self.ask)
+            Ok(self)
         } else {
             Err(BadAsk::Fields(self.errors))
         }

@@ -24,8 +24,7 @@ pub use answer::{Answer, CauseOf, LimitOf, Why, seconds_until};
 pub use freshness::{Feed, Freshness};
 
 use crate::cache::{self, Applied, Cache, Cause, Shapes, Standing};
-use crate::hash::Hasher;
-use crate::orders::{Book, Ordered};
+use crate::hash::{Hasher, Hashes};
 use crate::plan::{Plan, Planned};
 use crate::request::Request;
 use crate::window::{self, Intent, Item, Tally, Windows};
@@ -47,6 +46,26 @@ struct Known {
     ordered: Ordered,
     shapes: Shapes,
     shapes_version: u64,
+}
+
+/// What a judgement is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The request is made now.
+    Check,
+    /// Room is to be held for it; it counts when it is committed.
+    Reserve,
+}
+
+/// What the ledger said of a request's limits in mode `strict`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// What the items of the answer say: it fits, or not.
+    Fits,
+    /// It fits, and is spent.
+    Counts,
+    /// It does not answer.
+    Nothing,
 }
 
 /// What holds at one moment; an [`Answer`] refers to it.
@@ -182,14 +201,26 @@ impl Gate {
         });
     }
 
-    /// Judges `request`, and counts it if it is admitted and uses anything.
+    /// Judges `request`, and counts it if it is admitted and uses anything. Without a ledger: limits in mode `strict`
+    /// refuse. [`Gate::judge`] is for those who have one.
     pub fn check<'v>(&self, view: &'v View, request: &Request<'_>, now: Timestamp) -> Answer<'v> {
-        let Known {
-            plan,
-            ordered,
-            shapes,
-            ..
-        } = &**view.known;
+        let mut answer = self.judge(view, request, now, Purpose::Check);
+        if !answer.strict.is_empty() {
+            self.conclude(&mut answer, Told::Nothing, now);
+        }
+        answer
+    }
+
+    /// Judges `request` by all but its limits in mode `strict`. Where there are none, and for a check, that is all and
+    /// the request is counted; else [`Gate::conclude`] ends it with what their ledger says.
+    pub fn judge<'v>(
+        &self,
+        view: &'v View,
+        request: &Request<'_>,
+        now: Timestamp,
+        purpose: Purpose,
+    ) -> Answer<'v> {
+        let Known { plan, shapes, .. } = &**view.known;
         let wanted = plan.dimensions.with(shapes.dimensions);
         let hashes = self.hasher.identity(&request.identity, wanted);
         let mut answer = Answer::new(view.stale);
@@ -197,38 +228,62 @@ impl Gate {
             let obeyed = self.obeyed(view, &standing, now);
             answer.stand(standing, obeyed);
         });
-        let only_looks = request.consume.is_empty();
-        let (identity, tier) = (&request.identity, request.tier);
-        let limits = plan.limits_of(identity, tier, &hashes, (ordered, now));
-        for (planned, subject) in limits {
-            if view.stale.is_some() && planned.limit.stale == Stale::Closed {
-                answer.close(planned);
-            }
-            let amount = request.consume.amount(&planned.limit.meter);
-            let amount = amount.or(only_looks.then_some(0));
-            if let Some(amount) = amount.filter(|_| planned.counts_requests) {
-                let zone = zone(plan, planned, &request.identity);
-                answer.counted.push(Item {
-                    key: subject.wrapping_add(planned.hash),
-                    limit: planned,
-                    amount,
-                    refuses: planned.limit.mode == Mode::Block,
-                    zone,
-                    full: false,
-                    tally: Tally::default(),
-                });
-            }
-        }
-        let intent = if answer.is_refused() || only_looks {
+        sort_out(plan, view.stale.is_some(), request, &hashes, &mut answer);
+        let whole = answer.strict.is_empty() && purpose == Purpose::Check;
+        let intent = if answer.is_refused() || request.consume.is_empty() || !whole {
             Intent::Look
         } else {
             Intent::Charge
         };
         let admitted = self.windows.take(&mut answer.counted, now, intent);
         answer.charged = admitted && intent == Intent::Charge;
-        if !answer.charged {
+        if whole && !answer.charged {
             answer.settle(now);
         }
+        answer
+    }
+
+    /// Ends a judgement by what the ledger said of its strict limits. What they admitted is counted under all others
+    /// as well, also where others have filled one meanwhile.
+    pub fn conclude(&self, answer: &mut Answer<'_>, told: Told, now: Timestamp) {
+        match told {
+            Told::Fits => {}
+            Told::Counts => self.charge(answer, now),
+            Told::Nothing => answer.close_strict(),
+        }
+        answer.settle(now);
+    }
+
+    /// Counts the request under its limits, whatever they say: it was admitted, or has happened.
+    pub fn charge(&self, answer: &mut Answer<'_>, now: Timestamp) {
+        for item in &mut answer.counted {
+            item.refuses = false;
+        }
+        self.windows.take(&mut answer.counted, now, Intent::Charge);
+        answer.charged = true;
+    }
+
+    /// Whether any limit is in mode `strict`.
+    #[must_use]
+    pub fn has_strict(&self, view: &View) -> bool {
+        view.known.plan.has_strict()
+    }
+
+    /// The earliest moment of which something may count at `now` under any limit in mode `strict`.
+    #[must_use]
+    pub fn strict_reaches_to(&self, view: &View, now: Timestamp) -> Option<Timestamp> {
+        let plan = &view.known.plan;
+        plan.strict()
+            .map(|planned| planned.rule.reaches_to(Tz::UTC, now))
+            .min()
+    }
+
+    /// What `request` adds to its limits in mode `strict`, and nothing else of it.
+    pub fn strict_of<'v>(&self, view: &'v View, request: &Request<'_>) -> Answer<'v> {
+        let plan = &view.known.plan;
+        let hashes = self.hasher.identity(&request.identity, plan.dimensions);
+        let mut answer = Answer::new(None);
+        sort_out(plan, false, request, &hashes, &mut answer);
         answer
     }
 
@@ -252,6 +307,41 @@ impl Gate {
         Obeyed {
             refuses: standing.verdict.refuses() && !left_open,
             overdue,
+        }
+    }
+}
+
+/// The limits that `request` falls under, each with what it adds there.
+fn sort_out<'v>(
+    plan: &'v Plan,
+    stale: bool,
+    request: &Request<'_>,
+    hashes: &Hashes,
+    answer: &mut Answer<'v>,
+) {
+    let only_looks = request.consume.is_empty();
+    for (planned, subject) in plan.limits_of(&request.identity, request.tier, hashes) {
+        let strict = planned.limit.mode == Mode::Strict;
+        if stale && planned.limit.stale == Stale::Closed {
+            answer.close(planned);
+        }
+        let amount = request.consume.amount(&planned.limit.meter);
+        let amount = amount.or(only_looks.then_some(0));
+        if let Some(amount) = amount.filter(|_| planned.counts_requests) {
+            let item = Item {
+                key: subject.wrapping_add(planned.hash),
+                limit: planned,
+                amount,
+                refuses: planned.limit.mode.refuses(),
+                zone: zone(plan, planned, &request.identity),
+                full: false,
+                tally: Tally::default(),
+            };
+            if strict {
+                answer.strict.push(item);
+            } else {
+                answer.counted.push(item);
+            }
         }
     }
 }

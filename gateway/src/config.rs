@@ -24,6 +24,12 @@ pub struct Config {
     pub reports_in_flight_max: usize,
     /// The largest body of a check.
     pub body_bytes_max: usize,
+    /// Accounts of strict limits, one for each limit and subject, that may hold something at a time; beyond that
+    /// nothing is admitted under new ones.
+    pub strict_accounts_max: usize,
+    /// Reservations that may be outstanding, or remembered after they have ended; the oldest of these are forgotten
+    /// first, and with none left nothing new is reserved.
+    pub reservations_max: usize,
     /// Where standing decisions are mirrored for gateways that read Redis: `redis://host:6379/0`. Absent: nowhere.
     pub redis_url: Option<String>,
 }
@@ -39,6 +45,8 @@ impl Default for Config {
             reports_queued_max: 65_536,
             reports_in_flight_max: 4_096,
             body_bytes_max: 64 << 10,
+            strict_accounts_max: 1 << 20,
+            reservations_max: 1 << 20,
             redis_url: None,
         }
     }
@@ -66,6 +74,8 @@ impl Config {
             ("reports_queued_max", self.reports_queued_max),
             ("reports_in_flight_max", self.reports_in_flight_max),
             ("body_bytes_max", self.body_bytes_max),
+            ("strict_accounts_max", self.strict_accounts_max),
+            ("reservations_max", self.reservations_max),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::Zero(name));

@@ -1,16 +1,20 @@
 //! The gateway as a service holds it: asks the gate, remembers, counts and reports.
 
+mod strict;
+
 use std::sync::Arc;
 
 use bus::clock::SharedClock;
 use uuid::Uuid;
 
 use crate::check::{Answer, Gate};
+use crate::home::Home;
 use crate::metrics::Metrics;
 use crate::recent::Recent;
 use crate::reply::Reply;
 use crate::reports::{Kind, Refused, Report, Reports};
 use crate::request::{Ask, Consume};
+pub use strict::{Committed, Held, NotHeld};
 
 /// Answers requests. A clone is the same gateway.
 #[derive(Clone)]
@@ -22,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) recent: Recent<Arc<Reply>>,
     pub(crate) reports: Reports,
     pub(crate) metrics: Metrics,
+    pub(crate) ledger: Home,
 }
 
 impl Handle {
@@ -39,6 +44,9 @@ impl Handle {
     /// counted again.
     #[must_use]
     pub fn decide(&self, mut ask: Ask) -> Arc<Reply> {
+        if let Some(reply) = self.spend(&ask) {
+            return reply;
+        }
         let Some(request_id) = ask.request_id.take() else {
             return self.judge(ask, Uuid::now_v7().to_string());
         };
@@ -71,11 +79,15 @@ impl Handle {
                 ask,
                 kind,
             };
-            if let Some(dropped) = self.0.reports.push(report) {
-                self.0.metrics.report_dropped(&dropped.kind);
-            }
+            self.report(report);
         }
         Arc::new(reply)
+    }
+
+    fn report(&self, report: Report) {
+        if let Some(dropped) = self.0.reports.push(report) {
+            self.0.metrics.report_dropped(&dropped.kind);
+        }
     }
 }
 

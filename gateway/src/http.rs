@@ -2,10 +2,12 @@
 
 mod operations;
 mod refusal;
+mod reservations;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
@@ -13,7 +15,7 @@ use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
-use axum::routing::{any, get, post};
+use axum::routing::{any, delete, get, post};
 use axum::{Json, Router};
 use parking_lot::RwLock;
 use schemas::access::{Caller, Denied, KeyRing};
@@ -42,6 +44,8 @@ const TRUE_STATUS: HeaderName = HeaderName::from_static("x-weir-status");
 pub(crate) struct App {
     pub(crate) handle: Handle,
     pub(crate) keys: Arc<RwLock<KeyRing>>,
+    /// How long a commit waits for the log.
+    pub(crate) logged_within: Duration,
 }
 
 pub(crate) fn router(app: App, body_bytes_max: usize) -> Router {
@@ -49,6 +53,9 @@ pub(crate) fn router(app: App, body_bytes_max: usize) -> Router {
         .route("/v1/check", post(check))
         .route("/v1/forward-auth", any(forward_auth))
         .route("/v1/key", get(key))
+        .route("/v1/reservations", post(reservations::reserve))
+        .route("/v1/reservations/{id}", delete(reservations::release))
+        .route("/v1/reservations/{id}/commit", post(reservations::commit))
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .with_state(app)
 }

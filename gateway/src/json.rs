@@ -2,10 +2,12 @@
 
 use schemas::money::format_usd;
 use schemas::policy::Meter;
+use schemas::time::Timestamp;
 use serde::Serialize;
 
 use crate::cache::Standing;
 use crate::check::CauseOf;
+use crate::ledger::{Commit, Ending, Late};
 use crate::reply::Reply;
 
 /// The largest whole number below which all are exact in a double.
@@ -14,27 +16,80 @@ const EXACT_MAX: i128 = 1 << 53;
 /// The answer of `POST /v1/check`.
 #[must_use]
 pub fn answer(reply: &Reply) -> Vec<u8> {
+    to_vec(&Answer::of(reply))
+}
+
+/// The answer of `POST /v1/reservations` that holds something.
+#[must_use]
+pub fn held(id: &str, expires_at: Timestamp, reply: &Reply) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Answer<'a> {
-        verdict: &'static str,
-        status: u16,
-        retry_after_s: Option<u64>,
-        request_id: &'a str,
-        decision: Option<&'a str>,
-        causes: Vec<Cause<'a>>,
-        limits: Vec<Limit<'a>>,
-        stale: bool,
+    struct Held<'a> {
+        id: &'a str,
+        expires_at: String,
+        #[serde(flatten)]
+        answer: Answer<'a>,
     }
-    to_vec(&Answer {
-        verdict: reply.verdict.name(),
-        status: reply.status,
-        retry_after_s: reply.retry_after_s,
-        request_id: &reply.request_id,
-        decision: reply.decision.as_deref(),
-        causes: reply.causes.iter().map(cause).collect(),
-        limits: reply.limits.iter().map(limit).collect(),
-        stale: reply.stale_s.is_some(),
+    to_vec(&Held {
+        id,
+        expires_at: expires_at.to_string(),
+        answer: Answer::of(reply),
     })
+}
+
+/// How a reservation has ended.
+#[must_use]
+pub fn ended(id: &str, ending: Ending) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Ended<'a> {
+        id: &'a str,
+        state: &'static str,
+        /// Why nothing was held for the commit any more.
+        late: Option<&'static str>,
+        /// More was spent than was reserved.
+        over: bool,
+    }
+    let (state, commit) = match ending {
+        Ending::Committed(commit) => ("committed", commit),
+        Ending::Released => ("released", Commit::default()),
+        Ending::Expired => ("expired", Commit::default()),
+    };
+    to_vec(&Ended {
+        id,
+        state,
+        late: commit.late.map(|late| match late {
+            Late::Released => "released",
+            Late::Expired => "expired",
+            Late::Unknown => "unknown",
+        }),
+        over: commit.over,
+    })
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    verdict: &'static str,
+    status: u16,
+    retry_after_s: Option<u64>,
+    request_id: &'a str,
+    decision: Option<&'a str>,
+    causes: Vec<Cause<'a>>,
+    limits: Vec<Limit<'a>>,
+    stale: bool,
+}
+
+impl<'a> Answer<'a> {
+    fn of(reply: &'a Reply) -> Self {
+        Self {
+            verdict: reply.verdict.name(),
+            status: reply.status,
+            retry_after_s: reply.retry_after_s,
+            request_id: &reply.request_id,
+            decision: reply.decision.as_deref(),
+            causes: reply.causes.iter().map(cause).collect(),
+            limits: reply.limits.iter().map(limit).collect(),
+            stale: reply.stale_s.is_some(),
+        }
+    }
 }
 
 /// A refusal as problem details (RFC 9457), with what a client can act on.
@@ -192,7 +247,6 @@ fn to_vec(value: &impl Serialize) -> Vec<u8> {
 mod tests {
     use schemas::policy::Mode;
     use schemas::subject::Subject;
-    use schemas::time::Timestamp;
     use serde_json::{Value, json};
 
     use super::*;

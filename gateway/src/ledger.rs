@@ -10,6 +10,7 @@
 //! Memory is bounded, and a bound never forgets what counts: reservations that have ended are forgotten first, the
 //! oldest before all; with nothing left to forget, nothing new is reserved ([`Outcome::Full`]).
 
+mod account;
 #[cfg(test)]
 mod model;
 pub mod restore;
@@ -20,32 +21,15 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use chrono_tz::Tz;
 use hashbrown::HashMap;
 use schemas::time::Timestamp;
 
-use crate::window::counter::{self, Counter};
-use crate::window::{Rule, Tally};
+pub use account::Line;
 
-/// After this a refused request may try again where only what is outstanding stands in its way: that ends at any time.
-const OUTSTANDING_RETRY: Duration = Duration::from_secs(1);
+use account::Account;
 
 /// Tells one reservation from another.
 pub type Id = u128;
-
-/// One account that a request falls under: a limit's, for one subject.
-#[derive(Clone, Debug)]
-pub struct Line {
-    pub key: u128,
-    pub rule: Rule,
-    /// The tenant's, for calendar windows.
-    pub zone: Tz,
-    pub amount: u64,
-    /// Out: what is used and outstanding, and when there is room for the request, or for more than now.
-    pub tally: Tally,
-    /// Out: whether the request does not fit.
-    pub full: bool,
-}
 
 /// How a reservation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,12 +89,6 @@ pub struct Counts {
     pub accounts: usize,
     pub outstanding: usize,
     pub expired: u64,
-}
-
-#[derive(Debug)]
-struct Account {
-    counter: Counter,
-    outstanding: u128,
 }
 
 #[derive(Debug)]
@@ -264,11 +242,11 @@ impl Ledger {
 
     /// Counts what was spent at `at`, before this ledger was: in the order of time, as far as that is known.
     pub(crate) fn restore(&mut self, line: &Line, at: Timestamp) {
-        let account = self.accounts.entry(line.key).or_insert_with(|| Account {
-            counter: Counter::new(line.key as u64, &line.rule, at, line.zone),
-            outstanding: 0,
-        });
-        account.counter.take(&line.rule, charging(line), at);
+        let account = self
+            .accounts
+            .entry(line.key)
+            .or_insert_with(|| Account::new(line, at));
+        account.charge(line, at);
     }
 
     /// Remembers that `id` was committed, and says whether that is news: else it is counted already.
@@ -306,8 +284,7 @@ impl Ledger {
         let Some(account) = self.accounts.get_mut(&line.key) else {
             return (0, 0);
         };
-        let taken = account.counter.take(&line.rule, looking(line), now);
-        (taken.tally.used, account.outstanding)
+        (account.look(line, now).used, account.outstanding)
     }
 
     fn known(&self, id: Id) -> Option<Outcome> {
@@ -335,18 +312,16 @@ impl Ledger {
 
     fn account(&mut self, line: &Line) -> &mut Account {
         let now = self.now;
-        self.accounts.entry(line.key).or_insert_with(|| Account {
-            counter: Counter::new(line.key as u64, &line.rule, now, line.zone),
-            outstanding: 0,
-        })
+        self.accounts
+            .entry(line.key)
+            .or_insert_with(|| Account::new(line, now))
     }
 
     fn count(&mut self, lines: &mut [Line]) {
         let now = self.now;
         for line in lines {
             let account = self.account(line);
-            let taken = account.counter.take(&line.rule, charging(line), now);
-            line.tally = taken.tally;
+            line.tally = account.charge(line, now);
             line.tally.used += account.outstanding;
         }
     }
@@ -440,62 +415,5 @@ impl Ledger {
         {
             self.forget_oldest();
         }
-    }
-}
-
-// === impl Account ===
-
-impl Account {
-    fn is_idle(&self, second: i64) -> bool {
-        self.outstanding == 0 && i64::from(self.counter.idle_at()) <= second
-    }
-}
-
-// === impl Line ===
-
-impl Line {
-    /// Fills in what `account` says at `now`.
-    fn weigh(&mut self, account: Option<&mut Account>, now: Timestamp) {
-        let hard = self.rule.hard();
-        let amount = u128::from(self.amount);
-        let Some(account) = account else {
-            self.tally = Tally::default();
-            // What never fits waits for nothing.
-            self.full = hard < amount;
-            return;
-        };
-        let taken = account.counter.take(&self.rule, looking(self), now);
-        let used = taken.tally.used;
-        let taken_up = used + account.outstanding;
-        // Asked for nothing, it says whether anything would fit.
-        self.full = hard < taken_up + amount.max(1);
-        let frees_at = match hard.checked_sub(amount.max(1)) {
-            _ if !self.full => taken.tally.frees_at,
-            None => None,
-            Some(room) if used <= room => Some(now.plus(OUTSTANDING_RETRY)),
-            Some(room) => account.counter.falls_to(&self.rule, room),
-        };
-        self.tally = Tally {
-            used: taken_up,
-            frees_at,
-        };
-    }
-}
-
-fn looking(line: &Line) -> counter::Ask {
-    counter::Ask {
-        amount: 0,
-        refuses: false,
-        charges: false,
-        zone: line.zone,
-    }
-}
-
-fn charging(line: &Line) -> counter::Ask {
-    counter::Ask {
-        amount: line.amount,
-        refuses: false,
-        charges: true,
-        zone: line.zone,
     }
 }

@@ -7,6 +7,8 @@
 //!   answering with [`json`] and [`headers`].
 //! - [`handle`]: one gateway, shared by all of them: remembers admissions by request id ([`recent`]) and leaves what
 //!   it judged to be reported ([`reports`]).
+//! - [`ledger`]: what is reserved and spent under limits in mode `strict`, with [`reservation`]s that say by their ids
+//!   what they hold.
 //! - `run`: follows decisions and policy from the log into memory, and reports. `redis`: mirrors decisions.
 //!
 //! [`DryRun`] is that core alone, for those who try a policy out.
@@ -21,6 +23,7 @@ mod dry_run;
 pub mod handle;
 pub mod hash;
 pub mod headers;
+mod home;
 mod http;
 pub mod json;
 pub mod layer;
@@ -33,6 +36,7 @@ mod redis;
 pub mod reply;
 pub mod reports;
 pub mod request;
+pub mod reservation;
 mod run;
 pub mod window;
 mod wire;

@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 use schemas::time::Timestamp;
 
 use crate::cache::Verdict;
+use crate::ledger::Commit;
 use crate::reply::Reply;
 use crate::reports::Kind;
 
@@ -20,6 +21,11 @@ struct VerdictLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabel {
     kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -46,6 +52,9 @@ pub(crate) struct Metrics {
     pub(crate) reports_tenantless: Counter,
     pub(crate) reports_queued: Gauge,
     pub(crate) mirror_failures: Counter,
+    reservations: Family<OutcomeLabel, Counter>,
+    pub(crate) reservations_outstanding: Gauge,
+    pub(crate) ledger_accounts: Gauge,
 }
 
 impl Metrics {
@@ -77,12 +86,34 @@ impl Metrics {
             reports_tenantless: Counter::default(),
             reports_queued: Gauge::default(),
             mirror_failures: Counter::default(),
+            reservations: Family::default(),
+            reservations_outstanding: Gauge::default(),
+            ledger_accounts: Gauge::default(),
         };
         registry.register("weir_gateway_checks", "Requests judged, by verdict", checks);
         metrics.register_checks(registry);
         metrics.register_state(registry);
         metrics.register_reports(registry);
+        metrics.register_ledger(registry);
         metrics
+    }
+
+    fn register_ledger(&self, registry: &mut Registry) {
+        registry.register(
+            "weir_gateway_reservations",
+            "Reservations by what became of them: reserved, repeated, refused, committed, released, expired; and of those committed the late (ended before) and the over (more than the estimate)",
+            self.reservations.clone(),
+        );
+        registry.register(
+            "weir_gateway_reservations_outstanding",
+            "Reservations that hold something",
+            self.reservations_outstanding.clone(),
+        );
+        registry.register(
+            "weir_gateway_ledger_accounts",
+            "Accounts of strict limits in memory",
+            self.ledger_accounts.clone(),
+        );
     }
 
     fn register_checks(&self, registry: &mut Registry) {
@@ -171,6 +202,29 @@ impl Metrics {
         }
     }
 
+    pub(crate) fn reservation(&self, outcome: &'static str) {
+        self.reservations_by(outcome, 1);
+    }
+
+    pub(crate) fn reservations_by(&self, outcome: &'static str, count: u64) {
+        let outcome = OutcomeLabel { outcome };
+        self.reservations.get_or_create(&outcome).inc_by(count);
+    }
+
+    pub(crate) fn reserved(&self, repeated: bool) {
+        self.reservation(if repeated { "repeated" } else { "reserved" });
+    }
+
+    pub(crate) fn committed(&self, commit: Commit) {
+        self.reservation("committed");
+        if commit.late.is_some() {
+            self.reservation("late");
+        }
+        if commit.over {
+            self.reservation("over");
+        }
+    }
+
     pub(crate) fn bad_request(&self, reason: &'static str) {
         self.bad_requests
             .get_or_create(&ReasonLabel { reason })
@@ -199,7 +253,7 @@ impl Metrics {
 fn label(kind: &Kind) -> KindLabel {
     KindLabel {
         kind: match kind {
-            Kind::Admitted => "usage",
+            Kind::Admitted | Kind::Spent { .. } => "usage",
             Kind::Refused(_) => "refusal",
         },
     }

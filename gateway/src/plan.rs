@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use schemas::policy::{Limit, Policy, Stream};
+use schemas::policy::{Limit, Mode, Policy, Stream};
 use schemas::subject::{Dimension, Identity};
 use schemas::time::Timestamp;
 
@@ -72,13 +72,20 @@ impl Plan {
         &self.policy
     }
 
-    pub(crate) fn limits(&self) -> &[Planned] {
-        &self.limits
+    /// Limits in mode `strict`.
+    pub fn strict(&self) -> impl Iterator<Item = &Planned> {
+        let limits = self.limits.iter();
+        limits.filter(|planned| planned.limit.mode == Mode::Strict)
     }
 
-    /// The limits that a request falls under, by what was ordered, with the hash of its subject there. `tier` stands in
-    /// for what the policy says of its tenant; an order for its subject goes before it.
-    pub(crate) fn limits_of<'p>(
+    #[must_use]
+    pub fn has_strict(&self) -> bool {
+        self.strict().next().is_some()
+    }
+
+    /// The limits that a request falls under, with the hash of its subject there. `tier` stands in for what the
+    /// policy says of its tenant.
+    pub fn limits_of<'p>(
         &'p self,
         identity: &Identity<'_>,
         tier: Option<&str>,
@@ -142,7 +149,7 @@ fn accepts(planned: &Planned, identity: &Identity<'_>) -> bool {
 pub(crate) mod tests {
     use std::collections::BTreeMap;
 
-    use schemas::policy::{HARD, Level, Mode, Stale, TenantSettings};
+    use schemas::policy::{HARD, Level, Stale, TenantSettings};
     use schemas::subject::Pattern;
 
     use super::*;

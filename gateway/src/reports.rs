@@ -2,6 +2,8 @@
 //! here. While the log is away reports pile up to a bound; beyond that the oldest go, and are counted.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use schemas::subject::Subject;
@@ -24,8 +26,52 @@ pub struct Report {
 pub enum Kind {
     /// Counted, and to be told as usage.
     Admitted,
+    /// Counted under limits in mode `strict`, and to be told as usage that settles a reservation.
+    Spent {
+        /// The reservation's name, one for each.
+        reservation: String,
+        receipt: Receipt,
+    },
     Refused(Refused),
 }
+
+/// Says when the log has a report. A clone waits for the same.
+#[derive(Clone, Debug, Default)]
+pub struct Receipt(Arc<Given>);
+
+#[derive(Debug, Default)]
+struct Given {
+    given: AtomicBool,
+    some: Notify,
+}
+
+impl Receipt {
+    /// The log has it.
+    pub(crate) fn give(&self) {
+        self.0.given.store(true, Ordering::Release);
+        self.0.some.notify_waiters();
+    }
+
+    /// Resolves when the log has it. May be dropped while waiting.
+    pub async fn given(&self) {
+        loop {
+            let some = self.0.some.notified();
+            if self.0.given.load(Ordering::Acquire) {
+                return;
+            }
+            some.await;
+        }
+    }
+}
+
+/// Whether they are of one report.
+impl PartialEq for Receipt {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Receipt {}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {

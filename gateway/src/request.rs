@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use schemas::policy::Meter;
 use schemas::subject::{Dimension, Identity};
+use serde::{Deserialize, Serialize};
 
 /// What a request will use, by meter. A meter that is absent is not spoken of: limits on it are not judged here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Consume {
     pub requests: Option<u64>,
     pub input_tokens: Option<u64>,
@@ -28,6 +30,27 @@ impl Consume {
         cost: None,
         units: BTreeMap::new(),
     };
+
+    /// What was really used, where `actual` speaks of it, and otherwise this.
+    #[must_use]
+    pub fn corrected(&self, actual: &Consume) -> Consume {
+        let tokens = [actual.tokens, actual.input_tokens, actual.output_tokens];
+        let of_tokens = if tokens.iter().any(Option::is_some) {
+            actual
+        } else {
+            self
+        };
+        let mut units = self.units.clone();
+        units.extend(actual.units.clone());
+        Consume {
+            requests: actual.requests.or(self.requests),
+            input_tokens: of_tokens.input_tokens,
+            output_tokens: of_tokens.output_tokens,
+            tokens: of_tokens.tokens,
+            cost: actual.cost.or(self.cost),
+            units,
+        }
+    }
 
     /// Whether it uses nothing, and so only looks.
     #[must_use]
@@ -168,6 +191,30 @@ mod tests {
         check(&all, "images", None);
         check(&all, "failures", None);
         assert!(Consume::default().is_empty() && !all.is_empty());
+    }
+
+    #[test]
+    fn what_was_really_used_stands_in_for_the_estimate() {
+        let estimate = Consume {
+            requests: Some(1),
+            tokens: Some(500),
+            cost: Some(9),
+            units: BTreeMap::from([("pages".to_owned(), 2), ("images".to_owned(), 1)]),
+            ..Consume::default()
+        };
+        let actual = Consume {
+            input_tokens: Some(100),
+            output_tokens: Some(30),
+            units: BTreeMap::from([("pages".to_owned(), 3)]),
+            ..Consume::default()
+        };
+        let both = estimate.corrected(&actual);
+        check(&both, "requests", Some(1));
+        check(&both, "tokens", Some(130));
+        check(&both, "cost", Some(9));
+        check(&both, "pages", Some(3));
+        check(&both, "images", Some(1));
+        assert_eq!(estimate.corrected(&Consume::default()), estimate);
     }
 
     #[test]

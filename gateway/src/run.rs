@@ -1,8 +1,10 @@
 //! The service: follows decisions and policy into memory, and reports what was judged.
 //!
 //! After a restart the own windows are empty: what this gateway admitted before is known to the aggregator, whose
-//! decision still blocks what had crossed its limit, and no more than one limit's worth can pass twice.
+//! decision still blocks what had crossed its limit, and no more than one limit's worth can pass twice. Only the ledger
+//! of strict limits is read back from the log (`rebuild`).
 
+mod rebuild;
 mod sender;
 #[cfg(test)]
 mod tests;
@@ -27,7 +29,9 @@ use crate::cache::Applied;
 use crate::check::{Feed, Freshness, Gate};
 use crate::config::{Config, ConfigError};
 use crate::handle::{Handle, Shared};
+use crate::home::Home;
 use crate::http;
+use crate::ledger::Bounds;
 use crate::metrics::{Metrics, level};
 use crate::recent::Recent;
 use crate::redis::{Changes, Mirror};
@@ -37,6 +41,8 @@ use sender::{Sender, Sent};
 
 /// How often memory is tidied and gauges are set.
 const TICK: Duration = Duration::from_millis(250);
+/// How long a commit waits until the log has it.
+const LOGGED_WITHIN: Duration = Duration::from_secs(5);
 /// Parts of each table that are tidied at a tick: all of them within four seconds.
 const SHARDS_A_TICK: usize = 4;
 
@@ -101,6 +107,11 @@ impl Service {
             recent: Recent::new(config.remember_requests_max, remembered),
             reports: Reports::new(config.reports_queued_max),
             metrics: Metrics::register(registry),
+            ledger: Home::new(Bounds {
+                accounts_max: config.strict_accounts_max,
+                reservations_max: config.reservations_max,
+                remembered,
+            }),
         });
         let mirror = config
             .redis_url
@@ -129,14 +140,18 @@ impl Service {
         let app = http::App {
             handle: self.handle.clone(),
             keys: Arc::clone(&self.keys),
+            logged_within: LOGGED_WITHIN,
         };
         http::router(app, self.config.body_bytes_max)
     }
 
-    /// Ready once decisions and policy were read to their ends.
+    /// Ready once decisions and policy were read to their ends, and what was spent under strict limits is known.
     pub fn readiness(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let handle = self.handle.clone();
-        move || handle.shared().gate.freshness.is_ready()
+        move || {
+            let shared = handle.shared();
+            shared.gate.freshness.is_ready() && shared.ledger.is_complete()
+        }
     }
 
     /// Follows and reports until `shutdown`, then waits a little for reports to be acknowledged.
@@ -149,6 +164,9 @@ impl Service {
             None => Either::Right(future::pending()),
         };
         tokio::pin!(mirror);
+        let rebuild = rebuild::rebuild(&self.handle, &self.bus);
+        tokio::pin!(rebuild);
+        let mut rebuilt = false;
         let mut state = Loop::new(&self, &changes);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -162,6 +180,10 @@ impl Service {
                 Some(sent) = state.sender.sent() => Event::Sent(sent),
                 () = work => Event::Send,
                 () = &mut mirror => Event::Tick,
+                () = &mut rebuild, if !rebuilt => {
+                    rebuilt = true;
+                    Event::Tick
+                }
             };
             state.step(event)?;
         }
@@ -204,6 +226,7 @@ struct Loop<'a> {
     /// Ticks so far.
     ticks: usize,
     dropped_before: u64,
+    expired_before: u64,
 }
 
 impl<'a> Loop<'a> {
@@ -216,6 +239,7 @@ impl<'a> Loop<'a> {
             sender: Sender::new(&service.handle, service.bus.producer(), &service.config),
             ticks: 0,
             dropped_before: 0,
+            expired_before: 0,
         }
     }
 
@@ -369,10 +393,26 @@ impl<'a> Loop<'a> {
         metrics
             .reports_queued
             .set(level(self.handle.shared().reports.len()));
+        self.tidy_ledger(now);
         let stale = gate.freshness.stale_for(now).map_or(0, |age| age.as_secs());
         metrics
             .stale_seconds
             .set(i64::try_from(stale).unwrap_or(i64::MAX));
+    }
+}
+
+impl Loop<'_> {
+    fn tidy_ledger(&mut self, now: Timestamp) {
+        let shared = self.handle.shared();
+        shared.ledger.sweep(now);
+        let counts = shared.ledger.counts();
+        let metrics = &shared.metrics;
+        metrics.reservations_by("expired", counts.expired - self.expired_before);
+        self.expired_before = counts.expired;
+        metrics
+            .reservations_outstanding
+            .set(level(counts.outstanding));
+        metrics.ledger_accounts.set(level(counts.accounts));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use schemas::orders::{Order, OrderKey};
+use schemas::codec::Wire;
 use schemas::policy::Policy;
 use schemas::record::{self, OrderError, PolicyError, PolicyVersion, Recorded, UsageRecord};
 use schemas::subject::{Dimension, Subject, SubjectError};
@@ -13,6 +13,7 @@ use thiserror::Error;
 pub(crate) use schemas::record::{Decision, PolicyRecord};
 
 use crate::cache::{Cause, Standing, Verdict};
+use crate::ledger::Id;
 use crate::reports::{Kind, Refused, Report};
 use crate::request::{Ask, Consume};
 
@@ -144,9 +145,50 @@ pub(crate) fn is_policy(key: &str) -> bool {
     key == PolicyVersion::KEY
 }
 
-/// Which order has stood under `key`, if any.
-pub(crate) fn order_key(key: &str) -> Option<OrderKey> {
-    OrderKey::parse(key)
+/// The source of the events that settle reservations.
+const RESERVATIONS: &str = "weir-reservations";
+
+/// What one event spent under limits in mode `strict`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Spent {
+    pub(crate) id: Id,
+    pub(crate) at: Timestamp,
+    pub(crate) ask: Ask,
+}
+
+/// A value of `weir.usage.v1` that settles a reservation of a gateway's.
+pub(crate) fn spent(value: &[u8]) -> Option<Spent> {
+    let Ok(Recorded::Event(usage)) = <UsageRecord as Wire>::decode(value) else {
+        return None;
+    };
+    if usage.event_source != RESERVATIONS {
+        return None;
+    }
+    let name = usage.reservation.as_deref()?;
+    let id = name.split_once('-').map_or(name, |(id, _)| id);
+    let count = |amount: i64| Some(u64::try_from(amount).unwrap_or(0));
+    let consume = Consume {
+        requests: count(usage.requests),
+        input_tokens: count(usage.input_tokens),
+        output_tokens: count(usage.output_tokens),
+        tokens: None,
+        cost: count(usage.cost),
+        units: usage
+            .units
+            .iter()
+            .map(|(name, amount)| (name.clone(), u64::try_from(*amount).unwrap_or(0)))
+            .collect(),
+    };
+    let identity = usage.identity();
+    let mut ask = Ask::default().using(consume);
+    for dimension in Dimension::ALL {
+        ask.set(dimension, identity.get(dimension).map(str::to_owned));
+    }
+    Some(Spent {
+        id: Id::from_str_radix(id, 16).ok()?,
+        at: usage.at,
+        ask,
+    })
 }
 
 /// A report, as the record that tells it and the key that it goes by.
@@ -160,7 +202,7 @@ pub(crate) enum Outgoing {
 pub(crate) fn outgoing(gateway: &str, report: &Report) -> Option<Outgoing> {
     let tenant = report.ask.id(Dimension::Tenant);
     match &report.kind {
-        Kind::Admitted => {
+        Kind::Admitted | Kind::Spent { .. } => {
             let tenant = tenant?;
             let usage = Recorded::Event(usage(gateway, tenant, report));
             Some(Outgoing::Usage(tenant.to_owned(), Box::new(usage)))
@@ -177,9 +219,22 @@ fn usage(gateway: &str, tenant: &str, report: &Report) -> record::Usage {
     let own = |dimension| id(&report.ask, dimension);
     let consume = &report.ask.consume;
     let (input_tokens, output_tokens) = tokens(consume);
+    // Whichever gateway it is committed at, and however often: one event.
+    let (event_source, event_id, reservation) = match &report.kind {
+        Kind::Spent { reservation, .. } => (
+            RESERVATIONS.to_owned(),
+            reservation.clone(),
+            Some(reservation.clone()),
+        ),
+        _ => {
+            let source = format!("weir-gateway/{gateway}");
+            (source, report.request_id.clone(), None)
+        }
+    };
     record::Usage {
-        event_source: format!("weir-gateway/{gateway}"),
-        event_id: report.request_id.clone(),
+        event_source,
+        event_id,
+        reservation,
         tenant: tenant.to_owned(),
         at: report.at,
         received_at: report.at,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use schemas::policy::{Meter, Mode, Window};
+use schemas::policy::{Meter, Mode, Stale, Window};
 use schemas::subject::{Identity, Subject};
 use schemas::time::Timestamp;
 use smallvec::SmallVec;
@@ -48,6 +48,8 @@ pub struct Answer<'v> {
     standings: SmallVec<[Arc<Standing>; 1]>,
     /// What the gateway's own windows say.
     pub(super) counted: SmallVec<[Item<'v, Planned>; 2]>,
+    /// What a ledger is to say, and says.
+    pub(crate) strict: SmallVec<[Item<'v, Planned>; 1]>,
     /// Latest end of all refusals.
     ends_at: Option<Timestamp>,
     retry_after_s: Option<u64>,
@@ -91,6 +93,7 @@ impl<'v> Answer<'v> {
             closed: None,
             standings: SmallVec::new(),
             counted: SmallVec::new(),
+            strict: SmallVec::new(),
             ends_at: None,
             retry_after_s: None,
             stale,
@@ -122,19 +125,41 @@ impl<'v> Answer<'v> {
         self.ruling.is_some() || self.closed.is_some()
     }
 
+    /// Whether nothing refuses so far, so that a ledger is to be asked.
+    pub(crate) fn goes_on(&self) -> bool {
+        let fits = |item: &Item<'_, Planned>| !(item.full && item.refuses);
+        !self.is_refused() && self.counted.iter().all(fits)
+    }
+
+    /// The ledger has admitted it: what it is full of is the request's own.
+    pub(crate) fn strict_fit(&mut self) {
+        for item in &mut self.strict {
+            item.full = false;
+        }
+    }
+
+    /// The ledger does not answer: its limits refuse, but for those that would rather stay open then.
+    pub(super) fn close_strict(&mut self) {
+        let mut closed = self.strict.iter();
+        if let Some(item) = closed.find(|item| item.limit.limit.stale != Stale::Open) {
+            self.close(item.limit);
+        }
+    }
+
     /// Everything has been told.
     pub(super) fn settle(&mut self, now: Timestamp) {
-        for n in 0..self.counted.len() {
-            let item = &self.counted[n];
-            if item.full && item.refuses {
-                let ruling = Ruling {
-                    verdict: Verdict::Block,
-                    status: item.limit.limit.status.unwrap_or(TOO_MANY_REQUESTS),
-                    ends_at: item.tally.frees_at.unwrap_or(Timestamp::MAX),
-                    why: Why::Window(item.limit),
-                };
-                self.refuse(ruling);
-            }
+        let refusing: SmallVec<[Ruling<'v>; 1]> = self
+            .own()
+            .filter(|item| item.full && item.refuses)
+            .map(|item| Ruling {
+                verdict: Verdict::Block,
+                status: item.limit.limit.status.unwrap_or(TOO_MANY_REQUESTS),
+                ends_at: item.tally.frees_at.unwrap_or(Timestamp::MAX),
+                why: Why::Window(item.limit),
+            })
+            .collect();
+        for ruling in refusing {
+            self.refuse(ruling);
         }
         if let (None, Some(planned)) = (&self.ruling, self.closed) {
             self.refuse(Ruling {
@@ -146,6 +171,11 @@ impl<'v> Answer<'v> {
         }
         let ends_at = self.ends_at.filter(|at| *at != Timestamp::MAX);
         self.retry_after_s = ends_at.map(|at| seconds_until(at, now).max(1));
+    }
+
+    /// What was counted here or in the ledger.
+    fn own(&self) -> impl Iterator<Item = &Item<'v, Planned>> {
+        self.counted.iter().chain(&self.strict)
     }
 
     fn refuse(&mut self, ruling: Ruling<'v>) {
@@ -237,7 +267,7 @@ impl Answer<'_> {
                 policy_version: cause.policy_version,
             }));
         }
-        for counted in self.counted.iter().filter(|counted| counted.full) {
+        for counted in self.own().filter(|counted| counted.full) {
             let limit = &counted.limit.limit;
             let Some(subject) = limit.pattern.subject_of(identity) else {
                 continue;
@@ -270,7 +300,7 @@ impl Answer<'_> {
     /// What is left of the limits of `identity` that were counted here, and of those that a decision refuses for.
     #[must_use]
     pub fn limits(&self, identity: &Identity<'_>) -> Vec<LimitOf> {
-        let counted = self.counted.iter().filter(|counted| {
+        let counted = self.own().filter(|counted| {
             // Used elsewhere, perhaps: what was never counted here is not known to be free.
             counted.limit.limit.meter == Meter::Requests || counted.tally.used != 0
         });

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::rejection::BytesRejection;
-use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemas::access::Denied;
@@ -10,6 +10,8 @@ use schemas::problem::Problem;
 use thiserror::Error;
 
 use crate::ask::BadAsk;
+use crate::ledger::Ending;
+use crate::reservation::BadReservation;
 
 #[derive(Debug, Error)]
 pub(crate) enum Refusal {
@@ -27,6 +29,24 @@ pub(crate) enum Refusal {
     DenyStatus(String),
     #[error(transparent)]
     Ask(#[from] BadAsk),
+    #[error(transparent)]
+    Reservation(#[from] BadReservation),
+    #[error("the reservation of this request_id {}: reserve under another one", ended(*.0))]
+    Ended(Ending),
+    #[error("nobody knows this reservation any more: it has ended, or a restart has forgotten it")]
+    Unknown,
+    #[error(
+        "counted here, and not yet in the log, which does not answer: commit again, it counts once"
+    )]
+    NotLogged,
+}
+
+fn ended(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Committed(_) => "was committed",
+        Ending::Released => "was released",
+        Ending::Expired => "has expired",
+    }
 }
 
 impl Refusal {
@@ -44,7 +64,12 @@ impl Refusal {
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BrokenBody(_) | Self::Ask(BadAsk::NotJson(_)) => StatusCode::BAD_REQUEST,
-            Self::DenyStatus(_) | Self::Ask(BadAsk::Fields(_)) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::DenyStatus(_) | Self::Ask(BadAsk::Fields(_)) | Self::Reservation(_) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Self::Ended(_) => StatusCode::CONFLICT,
+            Self::Unknown => StatusCode::NOT_FOUND,
+            Self::NotLogged => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -54,7 +79,11 @@ impl Refusal {
             Self::Denied(_) | Self::OtherTenant { .. } => "denied",
             Self::MediaType(_) => "media_type",
             Self::TooLarge => "too_large",
-            Self::BrokenBody(_) | Self::DenyStatus(_) | Self::Ask(_) => "bad_input",
+            Self::BrokenBody(_) | Self::DenyStatus(_) | Self::Ask(_) | Self::Reservation(_) => {
+                "bad_input"
+            }
+            Self::Ended(_) | Self::Unknown => "reservation_ended",
+            Self::NotLogged => "not_logged",
         }
     }
 }
@@ -67,6 +96,10 @@ impl IntoResponse for Refusal {
             problem = problem.with_errors(errors);
         }
         let mut response = problem.into_response::<Body>();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            let soon = HeaderValue::from_static("1");
+            response.headers_mut().insert(RETRY_AFTER, soon);
+        }
         if status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(WWW_AUTHENTICATE, scheme);

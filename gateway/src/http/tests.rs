@@ -1,3 +1,5 @@
+mod strict;
+
 use std::time::Duration;
 
 use axum::http::{Method, Request};
@@ -5,7 +7,7 @@ use bus::clock::{ManualClock, SharedClock};
 use http_body_util::BodyExt;
 use prometheus_client::registry::Registry;
 use schemas::access::hash_secret;
-use schemas::policy::Policy;
+use schemas::policy::{Limit, Policy};
 use schemas::record::Key;
 use schemas::time::Timestamp;
 use serde_json::{Value, json};
@@ -14,7 +16,9 @@ use tower::{Layer, ServiceExt, service_fn};
 use super::*;
 use crate::check::{Feed, Freshness, Gate};
 use crate::handle::Shared;
+use crate::home::Home;
 use crate::layer::{RequestId, WeirLayer};
+use crate::ledger::Bounds;
 use crate::metrics::Metrics;
 use crate::plan::tests::limit;
 use crate::recent::Recent;
@@ -28,7 +32,17 @@ struct Scene {
     clock: Arc<ManualClock>,
 }
 
+const BOUNDS: Bounds = Bounds {
+    accounts_max: 1_000,
+    reservations_max: 1_000,
+    remembered: Duration::from_secs(300),
+};
+
 fn scene() -> Scene {
+    scene_under(vec![limit("rate tenant/* requests 2 sliding 60s")])
+}
+
+fn scene_under(limits: Vec<Limit>) -> Scene {
     let clock = Arc::new(ManualClock::new(START));
     let freshness = Freshness::new(START, Duration::from_secs(30));
     freshness.caught_up(Feed::Decisions);
@@ -36,7 +50,7 @@ fn scene() -> Scene {
     let gate = Gate::new([1, 2], 2 << 20, freshness);
     gate.set_policy(Policy {
         version: 1,
-        limits: vec![limit("rate tenant/* requests 2 sliding 60s")],
+        limits,
         ..Policy::default()
     });
     let handle = Handle::new(Shared {
@@ -45,7 +59,9 @@ fn scene() -> Scene {
         recent: Recent::new(100, Duration::from_secs(300)),
         reports: Reports::new(100),
         metrics: Metrics::register(&mut Registry::default()),
+        ledger: Home::new(BOUNDS),
     });
+    handle.shared().ledger.complete();
     let mut keys = KeyRing::default();
     for (id, role, tenant) in [
         ("ingest", Role::Ingest, None),
@@ -68,6 +84,7 @@ fn scene() -> Scene {
     let app = App {
         handle: handle.clone(),
         keys: Arc::new(RwLock::new(keys)),
+        logged_within: Duration::from_millis(50),
     };
     Scene {
         router: router(app, 1_000),

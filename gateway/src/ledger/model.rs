@@ -205,7 +205,7 @@ impl Run {
                 continue;
             };
             if self.model.used(account) <= room {
-                let soon = self.model.at().plus(super::OUTSTANDING_RETRY);
+                let soon = self.model.at().plus(super::account::OUTSTANDING_RETRY);
                 prop_assert_eq!(line.tally.frees_at, Some(soon));
                 continue;
             }
@@ -313,11 +313,11 @@ impl Run {
         let at = self.model.at();
         self.ledger = Ledger::new(BOUNDS);
         self.model.reserved.clear();
-        let mut restoring = Restoring::default();
+        let mut restoring = Restoring::new(at);
         for (id, spent_at, amounts) in self.log.iter().rev().chain(self.log.iter().take(3)) {
             let spent_at = Timestamp::from_micros(*spent_at);
             let lines = self.model.lines(amounts);
-            restoring.add(&mut self.ledger, *id, spent_at, lines, at);
+            restoring.add(&mut self.ledger, *id, spent_at, lines);
         }
         restoring.finish(&mut self.ledger);
     }

@@ -9,27 +9,34 @@ use super::{Id, Ledger, Line};
 /// What was spent before a ledger was, gathered in any order and counted in the order of time.
 ///
 /// What falls into one slice of an account is one sum, so memory goes by accounts and slices, not by events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Restoring {
+    now: Timestamp,
     sums: BTreeMap<(Timestamp, u128), Line>,
 }
 
 impl Restoring {
+    /// What no window holds any more at `now` is left out.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        let sums = BTreeMap::new();
+        Self { now, sums }
+    }
+
     /// Takes in what `id` spent at `at`, unless `ledger` has counted that already: by a commit that came meanwhile, or
-    /// since the log tells of it twice. What no window holds any more at `now` is left out.
+    /// since the log tells of it twice.
     pub fn add(
         &mut self,
         ledger: &mut Ledger,
         id: Id,
         at: Timestamp,
         lines: impl IntoIterator<Item = Line>,
-        now: Timestamp,
     ) {
         if !ledger.restore_id(id, at) {
             return;
         }
         for line in lines {
-            if at < line.rule.reaches_to(line.zone, now) {
+            if at < line.rule.reaches_to(line.zone, self.now) {
                 continue;
             }
             let grain = line.rule.grain(at);

@@ -1,6 +1,8 @@
+use chrono_tz::Tz;
 use schemas::policy::Window;
 
 use super::*;
+use crate::window::{Rule, Tally};
 
 const BOUNDS: Bounds = Bounds {
     accounts_max: 4,

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::Config;
 use crate::handle::Handle;
-use crate::reports::Report;
+use crate::reports::{Kind, Report};
 use crate::wire::{self, Outgoing};
 
 /// Reports that are handed to the log at a time.
@@ -114,7 +114,12 @@ impl<'a> Sender<'a> {
     /// A report that may be in the log although that did not say so is sent again: its readers know it by its id.
     pub(super) fn settle(&mut self, Sent { report, outcome }: Sent) {
         match outcome {
-            Ok(()) => self.handle.shared().metrics.report_sent(&report.kind),
+            Ok(()) => {
+                self.handle.shared().metrics.report_sent(&report.kind);
+                if let Kind::Spent { receipt, .. } = &report.kind {
+                    receipt.give();
+                }
+            }
             Err(error) if error.is_retriable() => {
                 self.paused_until = Some(Instant::now() + PAUSE);
                 self.keep(report);

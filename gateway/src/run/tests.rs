@@ -1,5 +1,7 @@
 //! The gateway on a log of its own.
 
+mod strict;
+
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -55,6 +57,22 @@ struct Scene {
     folder: tempfile::TempDir,
 }
 
+async fn gateway(bus: &Bus) -> Service {
+    let deps = Deps {
+        bus: bus.clone(),
+        clock: Arc::new(SystemClock),
+        keys: Arc::default(),
+    };
+    let config = Config {
+        name: "g1".to_owned(),
+        stale_after_seconds: 0,
+        ..Config::default()
+    };
+    let mut registry = Registry::default();
+    let built = Service::build(config, deps, &mut registry);
+    built.await.unwrap()
+}
+
 impl Scene {
     /// A gateway of which nothing runs yet, on an empty log.
     async fn new() -> (Self, Service) {
@@ -68,19 +86,7 @@ impl Scene {
         };
         let clock: SharedClock = Arc::new(SystemClock);
         let bus = Bus::connect(config, Arc::clone(&clock)).await.unwrap();
-        let deps = Deps {
-            bus: bus.clone(),
-            clock,
-            keys: Arc::default(),
-        };
-        let config = Config {
-            name: "g1".to_owned(),
-            stale_after_seconds: 0,
-            ..Config::default()
-        };
-        let service = Service::build(config, deps, &mut Registry::default())
-            .await
-            .unwrap();
+        let service = gateway(&bus).await;
         let scene = Self {
             log: Some(log),
             bus,
@@ -109,6 +115,10 @@ impl Scene {
     }
 
     async fn put_policy(&self, version: i64, hard: i128) {
+        self.put_policy_in(Mode::Block, version, hard).await;
+    }
+
+    async fn put_policy_in(&self, mode: Mode, version: i64, hard: i128) {
         let policy = PolicyVersion {
             version,
             at: SystemClock.now(),
@@ -122,7 +132,7 @@ impl Scene {
                 window: "sliding 60s".parse().unwrap(),
                 soft: Vec::new(),
                 hard: Amount(hard),
-                mode: Mode::Block,
+                mode,
                 stale: Stale::LastKnown,
                 tier: None,
                 status: None,

@@ -1,0 +1,251 @@
+//! Requests under limits in mode `strict`: what fits is reserved or spent, and what is spent is told to the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::{Handle, kind, uses_something};
+use crate::check::{Answer, Purpose, Told, View};
+use crate::ledger::{Commit, Ending, Line, Outcome};
+use crate::reply::Reply;
+use crate::reports::{Kind, Receipt, Report};
+use crate::request::{Ask, Consume};
+use crate::reservation::Reservation;
+
+/// Room that is held.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub reservation: Reservation,
+    pub reply: Arc<Reply>,
+}
+
+/// Why nothing is held.
+#[derive(Clone, Debug, Error)]
+pub enum NotHeld {
+    #[error("refused")]
+    Refused(Arc<Reply>),
+    #[error("the reservation of this request_id has ended: {0:?}")]
+    Ended(Ending),
+}
+
+/// A commit that is counted.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    pub commit: Commit,
+    /// When the log has it.
+    pub receipt: Receipt,
+}
+
+impl Handle {
+    /// Judges a request whose limits may be strict, and counts it if it is admitted. `None`: none of them is.
+    pub(super) fn spend(&self, ask: &Ask) -> Option<Arc<Reply>> {
+        let shared = self.shared();
+        let now = shared.clock.now();
+        let view = shared.gate.view(now);
+        if !shared.gate.has_strict(&view) {
+            return None;
+        }
+        let mut ask = ask.clone();
+        let request_id = ask.request_id.take();
+        if shared
+            .gate
+            .strict_of(&view, &ask.request())
+            .strict
+            .is_empty()
+        {
+            return None;
+        }
+        let mut answer = shared
+            .gate
+            .judge(&view, &ask.request(), now, Purpose::Check);
+        let id = Reservation::id_of(&ask.identity(), request_id.as_deref());
+        let remembered = request_id.as_ref().map(|_| id);
+        let mut repeated = false;
+        let told = if ask.consume.is_empty() || !answer.goes_on() {
+            let look = |lines: &mut [Line]| shared.ledger.look(lines, now);
+            settled(&mut answer, look).map_or(Told::Nothing, |_| Told::Fits)
+        } else {
+            let spend = |lines: &mut [Line]| shared.ledger.spend(remembered, lines, now);
+            let outcome = settled(&mut answer, spend);
+            repeated = matches!(outcome, Some(Outcome::Admitted { repeated: true, .. }));
+            told(outcome)
+        };
+        let told = if repeated { Told::Fits } else { told };
+        if repeated {
+            answer.strict_fit();
+            shared.metrics.repeated_checks.inc();
+        }
+        shared.gate.conclude(&mut answer, told, now);
+        let request_id = request_id.unwrap_or_else(|| Uuid::from_u128(id).to_string());
+        let reply = Reply::new(&answer, &view, &ask, request_id, now);
+        shared.metrics.checked(&reply);
+        if !repeated {
+            let report = Report {
+                request_id: reply.request_id.clone(),
+                at: now,
+                ask,
+                kind: Kind::Admitted,
+            };
+            self.report_strict(&answer, &reply, report, format!("{id:032x}"));
+        }
+        Some(Arc::new(reply))
+    }
+
+    /// Leaves `report` to be told: as what was spent, or as what refused it.
+    fn report_strict(&self, answer: &Answer<'_>, reply: &Reply, mut report: Report, name: String) {
+        report.kind = match kind(answer, reply, &report.ask) {
+            Some(Kind::Admitted) => Kind::Spent {
+                reservation: name,
+                receipt: Receipt::default(),
+            },
+            Some(kind) => kind,
+            None => return,
+        };
+        self.report(report);
+    }
+
+    /// Holds room for a request under all its limits, for `ttl`, or under none. One with a request id of its own gets
+    /// the same reservation when it asks again.
+    ///
+    /// # Errors
+    /// The refusal, or how the reservation of this request id has ended.
+    pub fn reserve(&self, mut ask: Ask, ttl: Duration) -> Result<Held, NotHeld> {
+        let shared = self.shared();
+        let now = shared.clock.now();
+        let view = shared.gate.view(now);
+        let request_id = ask.request_id.take();
+        let id = Reservation::id_of(&ask.identity(), request_id.as_deref());
+        let mut answer = shared
+            .gate
+            .judge(&view, &ask.request(), now, Purpose::Reserve);
+        let mut reservation = Reservation {
+            id,
+            expires_at: now.plus(ttl),
+            ask,
+        };
+        let mut told = Told::Fits;
+        if answer.goes_on() {
+            let reserve = |lines: &mut [Line]| shared.ledger.reserve(id, lines, ttl, now);
+            match settled(&mut answer, reserve) {
+                Some(Outcome::Admitted {
+                    expires_at,
+                    repeated,
+                }) => {
+                    answer.strict_fit();
+                    reservation.expires_at = expires_at;
+                    shared.metrics.reserved(repeated);
+                }
+                Some(Outcome::Ended(ending)) => return Err(NotHeld::Ended(ending)),
+                Some(Outcome::Refused) => {}
+                Some(Outcome::Full) | None => told = Told::Nothing,
+            }
+        }
+        shared.gate.conclude(&mut answer, told, now);
+        let request_id = request_id.unwrap_or_else(|| Uuid::from_u128(id).to_string());
+        let reply = Reply::new(&answer, &view, &reservation.ask, request_id, now);
+        if !reply.is_refused() {
+            let reply = Arc::new(reply);
+            return Ok(Held { reservation, reply });
+        }
+        shared.metrics.reservation("refused");
+        let name = reservation.name();
+        let report = Report {
+            request_id: reply.request_id.clone(),
+            at: now,
+            ask: reservation.ask,
+            kind: Kind::Admitted,
+        };
+        self.report_strict(&answer, &reply, report, name);
+        Err(NotHeld::Refused(Arc::new(reply)))
+    }
+
+    /// Counts what was spent under a reservation, in place of its estimate; `actual` says what was other than that.
+    /// It counts whatever became of the reservation, and once.
+    #[must_use]
+    pub fn commit(&self, reservation: &Reservation, actual: &Consume) -> Committed {
+        let shared = self.shared();
+        let now = shared.clock.now();
+        let view = shared.gate.view(now);
+        let mut ask = reservation.ask.clone();
+        ask.consume = ask.consume.corrected(actual);
+        let mut answer = shared
+            .gate
+            .judge(&view, &ask.request(), now, Purpose::Reserve);
+        let commit = |lines: &mut [Line]| shared.ledger.commit(reservation.id, lines, now);
+        let (commit, first) = settled(&mut answer, commit);
+        if first {
+            shared.gate.charge(&mut answer, now);
+            shared.metrics.committed(commit);
+        }
+        // Told again, too: the log may not have it yet, and its readers know it by its name.
+        let receipt = Receipt::default();
+        let reserved = reservation.ask.consume.clone();
+        if uses_something(&ask.consume) || uses_something(&reserved) {
+            self.report(Report {
+                request_id: reservation.name(),
+                at: now,
+                ask,
+                kind: Kind::Spent {
+                    reservation: reservation.name(),
+                    receipt: receipt.clone(),
+                },
+            });
+        } else {
+            receipt.give();
+        }
+        Committed { commit, receipt }
+    }
+
+    /// Gives back what a reservation holds. The first end rules: this one, or the one before. `None`: nobody here knows
+    /// the reservation.
+    #[must_use]
+    pub fn release(&self, reservation: &Reservation) -> Option<Ending> {
+        let shared = self.shared();
+        let now = shared.clock.now();
+        let (ending, first) = shared.ledger.release(reservation.id, now)?;
+        if first {
+            shared.metrics.reservation("released");
+        }
+        Some(ending)
+    }
+
+    /// What `ask` adds to the accounts of its strict limits.
+    pub(crate) fn lines(&self, view: &View, ask: &Ask) -> Vec<Line> {
+        let answer = self.shared().gate.strict_of(view, &ask.request());
+        lines(&answer)
+    }
+}
+
+fn told(outcome: Option<Outcome>) -> Told {
+    match outcome {
+        Some(Outcome::Admitted { .. }) => Told::Counts,
+        Some(Outcome::Refused) => Told::Fits,
+        Some(Outcome::Ended(_) | Outcome::Full) | None => Told::Nothing,
+    }
+}
+
+fn lines(answer: &Answer<'_>) -> Vec<Line> {
+    let strict = answer.strict.iter();
+    strict
+        .map(|item| Line {
+            key: item.key,
+            rule: item.limit.rule,
+            zone: item.zone,
+            amount: item.amount,
+            tally: item.tally,
+            full: false,
+        })
+        .collect()
+}
+
+/// Has the ledger do something with the strict items of `answer`, and takes over what it says of them.
+fn settled<T>(answer: &mut Answer<'_>, ledger: impl FnOnce(&mut [Line]) -> T) -> T {
+    let mut lines = lines(answer);
+    let told = ledger(&mut lines);
+    for (item, line) in answer.strict.iter_mut().zip(lines) {
+        (item.tally, item.full) = (line.tally, line.full);
+    }
+    told
+}

@@ -1,0 +1,92 @@
+//! Strict limits over restarts: what was spent is read back from the log.
+
+use super::*;
+use crate::handle::{Held, NotHeld};
+use crate::request::Consume;
+
+impl Scene {
+    /// The gateway ends, in order, and another takes its place.
+    async fn restart(&mut self) {
+        self.stop.cancel();
+        self.running.join_next().await.unwrap().unwrap().unwrap();
+        let service = gateway(&self.bus).await;
+        self.handle = service.handle();
+        self.ready = Box::new(service.readiness());
+        self.stop = CancellationToken::new();
+        self.run(service).await;
+    }
+
+    fn reserve(&self, requests: u64) -> Result<Held, NotHeld> {
+        let consume = requests_of(requests);
+        let ask = Ask::default()
+            .with(Dimension::Tenant, "acme")
+            .using(consume);
+        self.handle.reserve(ask, Duration::from_secs(60))
+    }
+
+    async fn commit(&self, held: &Held, requests: u64) {
+        let committed = self
+            .handle
+            .commit(&held.reservation, &requests_of(requests));
+        committed.receipt.given().await;
+    }
+
+    /// How much a reservation may still hold.
+    fn left(&self) -> u64 {
+        let mut left = 0;
+        while let Ok(held) = self.reserve(left + 1) {
+            let _ = self.handle.release(&held.reservation);
+            left += 1;
+        }
+        left
+    }
+}
+
+fn requests_of(requests: u64) -> Consume {
+    Consume {
+        requests: Some(requests),
+        ..Consume::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_forgets_nothing_that_was_spent() {
+    let (mut scene, service) = Scene::new().await;
+    scene.put_policy_in(Mode::Strict, 1, 20).await;
+    scene.run(service).await;
+    for _ in 0..3 {
+        assert!(!scene.ask("acme").is_refused());
+    }
+    let [committed, late, dropped] = [7, 5, 5].map(|requests| scene.reserve(requests).unwrap());
+    assert_eq!(scene.left(), 0);
+    scene.commit(&committed, 4).await;
+    // Told twice, it is in the log twice.
+    scene.commit(&committed, 4).await;
+    assert_eq!(scene.left(), 3);
+
+    scene.restart().await;
+    // What was never committed is not spent.
+    assert_eq!(scene.left(), 13);
+    scene.commit(&committed, 4).await;
+    assert_eq!(scene.left(), 13);
+    scene.commit(&late, 6).await;
+    assert_eq!(scene.left(), 7);
+    assert!(scene.handle.release(&dropped.reservation).is_none());
+
+    scene.restart().await;
+    assert_eq!(scene.left(), 7);
+    let usage = events(scene.logged(&topic::USAGE, 7).await);
+    let mut names: Vec<(String, i64)> = usage
+        .into_iter()
+        .map(|(_, usage)| {
+            assert_eq!(usage.event_source, "weir-reservations");
+            assert_eq!(usage.reservation, Some(usage.event_id.clone()));
+            (usage.event_id, usage.requests)
+        })
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    // By its own deduplication the aggregator counts what the ledger does.
+    assert_eq!(names.iter().map(|(_, requests)| requests).sum::<i64>(), 13);
+    scene.end().await;
+}
