@@ -248,7 +248,10 @@ impl Gate {
     pub fn conclude(&self, answer: &mut Answer<'_>, told: Told, now: Timestamp) {
         match told {
             Told::Fits => {}
-            Told::Counts => self.charge(answer, now),
+            Told::Counts => {
+                answer.strict_fit();
+                self.charge(answer, now);
+            }
             Told::Nothing => answer.close_strict(),
         }
         answer.settle(now);

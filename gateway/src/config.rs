@@ -30,6 +30,9 @@ pub struct Config {
     /// Reservations that may be outstanding, or remembered after they have ended; the oldest of these are forgotten
     /// first, and with none left nothing new is reserved.
     pub reservations_max: usize,
+    /// Where the ledger of strict limits lives that several gateways share: `redis://host:6379/0`. Absent: in the
+    /// process, for a gateway that is alone.
+    pub ledger_url: Option<String>,
     /// Where standing decisions are mirrored for gateways that read Redis: `redis://host:6379/0`. Absent: nowhere.
     pub redis_url: Option<String>,
 }
@@ -47,6 +50,7 @@ impl Default for Config {
             body_bytes_max: 64 << 10,
             strict_accounts_max: 1 << 20,
             reservations_max: 1 << 20,
+            ledger_url: None,
             redis_url: None,
         }
     }

@@ -5,6 +5,7 @@ mod strict;
 use std::sync::Arc;
 
 use bus::clock::SharedClock;
+use futures_util::FutureExt;
 use uuid::Uuid;
 
 use crate::check::{Answer, Gate};
@@ -42,11 +43,28 @@ impl Handle {
     ///
     /// A request with an id of its own that was admitted a short while ago gets the same answer again, and is not
     /// counted again.
+    ///
+    /// For a caller that cannot wait: where the ledger of strict limits is shared, these answer as though it did not.
+    /// [`Handle::ask`] waits for it.
     #[must_use]
-    pub fn decide(&self, mut ask: Ask) -> Arc<Reply> {
-        if let Some(reply) = self.spend(&ask) {
-            return reply;
+    pub fn decide(&self, ask: Ask) -> Arc<Reply> {
+        if self.0.ledger.is_shared() {
+            return self.remembered(ask);
         }
+        // In the process it is there at once.
+        let asked = self.ask(ask.clone()).now_or_never();
+        asked.unwrap_or_else(|| self.remembered(ask))
+    }
+
+    /// As [`Handle::decide`], and asks the ledger of strict limits, wherever it is.
+    pub async fn ask(&self, ask: Ask) -> Arc<Reply> {
+        match self.spend(&ask).await {
+            Some(reply) => reply,
+            None => self.remembered(ask),
+        }
+    }
+
+    fn remembered(&self, mut ask: Ask) -> Arc<Reply> {
         let Some(request_id) = ask.request_id.take() else {
             return self.judge(ask, Uuid::now_v7().to_string());
         };

@@ -1,4 +1,6 @@
-//! Where the ledger of strict limits lives: in the process.
+//! Where the ledger of strict limits lives: in the process, or in Redis where several gateways share one.
+
+pub(crate) mod redis;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,73 +10,161 @@ use schemas::time::Timestamp;
 
 use crate::ledger::restore::Restoring;
 use crate::ledger::{Bounds, Commit, Counts, Ending, Id, Ledger, Line, Outcome};
+use redis::RedisLedger;
 
-/// A ledger, and whether what it says can be relied on. None of its calls waits for anything but another's few lookups.
-pub(crate) struct Home {
+/// The accounts of one request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Accounts {
+    pub(crate) lines: Vec<Line>,
+    /// What each is called where processes share it, and in which units its amounts are told there.
+    pub(crate) names: Vec<Name>,
+    /// Out: when it was judged, by the ledger's clock.
+    pub(crate) at: Timestamp,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Name {
+    pub(crate) text: String,
+    pub(crate) quantum: u64,
+}
+
+/// A ledger, and whether what it says can be relied on.
+pub(crate) enum Home {
+    /// None of its calls waits for anything but another's few lookups.
+    Process(ProcessLedger),
+    Redis(Box<RedisLedger>),
+}
+
+pub(crate) struct ProcessLedger {
     ledger: Mutex<Ledger>,
     /// Everything that was spent before this process was is counted.
     complete: AtomicBool,
 }
 
+// === impl Home ===
+
 impl Home {
-    pub(crate) fn new(bounds: Bounds) -> Self {
-        Self {
+    pub(crate) fn in_process(bounds: Bounds) -> Self {
+        Self::Process(ProcessLedger {
             ledger: Mutex::new(Ledger::new(bounds)),
             complete: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether accounts are known by their names, too.
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self, Home::Redis(_))
+    }
+
+    /// Whether a gateway may be asked: one whose Redis is away still answers for all other limits.
+    pub(crate) fn is_ready(&self) -> bool {
+        match self {
+            Home::Process(process) => process.is_complete(),
+            Home::Redis(_) => true,
         }
     }
 
-    /// Whether it may admit: not before it knows what others were admitted.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.complete.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn complete(&self) {
-        self.complete.store(true, Ordering::Release);
-    }
-
-    #[cfg(test)]
-    pub(crate) fn forget(&self) {
-        self.complete.store(false, Ordering::Release);
-    }
-
-    /// As [`Ledger::reserve`]; `None` while it is not complete.
-    pub(crate) fn reserve(
+    /// As [`Ledger::reserve`]; `None` while it does not answer, or does not know yet what others were admitted.
+    pub(crate) async fn reserve(
         &self,
         id: Id,
-        lines: &mut [Line],
+        accounts: &mut Accounts,
         ttl: Duration,
         now: Timestamp,
     ) -> Option<Outcome> {
-        self.is_complete()
-            .then(|| self.ledger.lock().reserve(id, lines, ttl, now))
+        match self {
+            Home::Process(process) => {
+                let mut ledger = process.asked(accounts, now)?;
+                Some(ledger.reserve(id, &mut accounts.lines, ttl, now))
+            }
+            Home::Redis(redis) => redis.reserve(id, accounts, ttl).await,
+        }
     }
 
-    /// As [`Ledger::spend`]; `None` while it is not complete.
-    pub(crate) fn spend(
+    /// As [`Ledger::spend`]; `None` as of [`Home::reserve`].
+    pub(crate) async fn spend(
         &self,
-        id: Option<Id>,
-        lines: &mut [Line],
+        id: Id,
+        remember: bool,
+        accounts: &mut Accounts,
         now: Timestamp,
     ) -> Option<Outcome> {
-        self.is_complete()
-            .then(|| self.ledger.lock().spend(id, lines, now))
+        match self {
+            Home::Process(process) => {
+                let mut ledger = process.asked(accounts, now)?;
+                Some(ledger.spend(remember.then_some(id), &mut accounts.lines, now))
+            }
+            Home::Redis(redis) => redis.spend(id, accounts).await,
+        }
     }
 
-    /// As [`Ledger::look`]; `None` while it is not complete.
-    pub(crate) fn look(&self, lines: &mut [Line], now: Timestamp) -> Option<bool> {
-        self.is_complete()
-            .then(|| self.ledger.lock().look(lines, now))
+    /// As [`Ledger::look`]; `None` as of [`Home::reserve`].
+    pub(crate) async fn look(&self, accounts: &mut Accounts, now: Timestamp) -> Option<bool> {
+        match self {
+            Home::Process(process) => {
+                let mut ledger = process.asked(accounts, now)?;
+                Some(ledger.look(&mut accounts.lines, now))
+            }
+            Home::Redis(redis) => redis.look(accounts).await,
+        }
     }
 
-    /// As [`Ledger::commit`], complete or not: what was spent counts always.
-    pub(crate) fn commit(&self, id: Id, lines: &mut [Line], now: Timestamp) -> (Commit, bool) {
-        self.ledger.lock().commit(id, lines, now)
+    /// As [`Ledger::commit`], complete or not: what was spent counts always. Where Redis is away it is told later.
+    pub(crate) async fn commit(
+        &self,
+        id: Id,
+        accounts: &mut Accounts,
+        now: Timestamp,
+    ) -> (Commit, bool) {
+        accounts.at = now;
+        match self {
+            Home::Process(process) => {
+                let mut ledger = process.ledger.lock();
+                ledger.commit(id, &mut accounts.lines, now)
+            }
+            Home::Redis(redis) => redis.commit(id, accounts).await,
+        }
     }
 
     /// As [`Ledger::release`].
-    pub(crate) fn release(&self, id: Id, now: Timestamp) -> Option<(Ending, bool)> {
-        self.ledger.lock().release(id, now)
+    pub(crate) async fn release(&self, id: Id, now: Timestamp) -> Option<(Ending, bool)> {
+        match self {
+            Home::Process(process) => process.ledger.lock().release(id, now),
+            Home::Redis(redis) => redis.release(id).await,
+        }
+    }
+
+    /// Of the process; Redis drops by itself what has ended.
+    pub(crate) fn sweep(&self, now: Timestamp) -> Counts {
+        match self {
+            Home::Process(process) => {
+                let mut ledger = process.ledger.lock();
+                ledger.sweep(now);
+                ledger.counts()
+            }
+            Home::Redis(_) => Counts::default(),
+        }
+    }
+}
+
+// === impl ProcessLedger ===
+
+impl ProcessLedger {
+    fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_complete(&self, complete: bool) {
+        self.complete.store(complete, Ordering::Release);
+    }
+
+    fn asked(
+        &self,
+        accounts: &mut Accounts,
+        now: Timestamp,
+    ) -> Option<parking_lot::MutexGuard<'_, Ledger>> {
+        accounts.at = now;
+        self.is_complete().then(|| self.ledger.lock())
     }
 
     /// As [`Restoring::add`].
@@ -91,14 +181,6 @@ impl Home {
     /// Counts what was restored. From here on the ledger is complete.
     pub(crate) fn finish(&self, restoring: Restoring) {
         restoring.finish(&mut self.ledger.lock());
-        self.complete();
-    }
-
-    pub(crate) fn sweep(&self, now: Timestamp) {
-        self.ledger.lock().sweep(now);
-    }
-
-    pub(crate) fn counts(&self) -> Counts {
-        self.ledger.lock().counts()
+        self.set_complete(true);
     }
 }

@@ -66,7 +66,7 @@ async fn check(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
-    let answered = app.check(&headers, body);
+    let answered = app.check(&headers, body).await;
     app.counted(answered)
 }
 
@@ -76,7 +76,7 @@ async fn forward_auth(
     Query(query): Query<DenyStatus>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let answered = app.forward_auth(&query, &headers);
+    let answered = app.forward_auth(&query, &headers).await;
     app.counted(answered)
 }
 
@@ -106,7 +106,7 @@ struct KeyAnswer {
 // === impl App ===
 
 impl App {
-    fn check(
+    async fn check(
         &self,
         headers: &HeaderMap,
         body: Result<Bytes, BytesRejection>,
@@ -116,7 +116,7 @@ impl App {
         require_json(headers)?;
         let ask = ask::from_json(&body)?;
         may_ask(&caller, &ask)?;
-        let reply = self.handle.decide(ask);
+        let reply = self.handle.ask(ask).await;
         let mut response = Response::new(Body::from(json::answer(&reply)));
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(CONTENT_TYPE, json);
@@ -127,12 +127,17 @@ impl App {
         Ok(response)
     }
 
-    fn forward_auth(&self, query: &DenyStatus, headers: &HeaderMap) -> Result<Response, Refusal> {
+    async fn forward_auth(
+        &self,
+        query: &DenyStatus,
+        headers: &HeaderMap,
+    ) -> Result<Response, Refusal> {
         let caller = self.caller(headers)?;
         let deny_status = deny_status(query, headers)?;
         let ask = ask::from_headers(headers)?;
         may_ask(&caller, &ask)?;
-        Ok(forwarded(&self.handle.decide(ask), deny_status))
+        let reply = self.handle.ask(ask).await;
+        Ok(forwarded(&reply, deny_status))
     }
 
     fn key(&self, headers: &HeaderMap) -> Result<Json<KeyAnswer>, Refusal> {

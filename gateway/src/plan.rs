@@ -117,20 +117,29 @@ impl Plan {
     }
 }
 
+impl Planned {
+    /// What its counters are told by from those of others.
+    pub(crate) fn counter(&self) -> String {
+        counter(&self.limit)
+    }
+}
+
+/// Not the tier: a tenant that moves to another keeps what it has used under this name.
+fn counter(limit: &Limit) -> String {
+    format!("{}\n{}\n{}", limit.name, limit.meter.name(), limit.window)
+}
+
 fn planned(limit: &Limit, hasher: &Hasher) -> Planned {
     let dimensions: Vec<Dimension> = limit.pattern.dimensions().collect();
     let any_ids: Vec<String> = dimensions
         .iter()
         .map(|dimension| format!("{}/*", dimension.name()))
         .collect();
-    // Not the tier: a tenant that moves to another keeps what it has used under this name.
-    let counter = format!("{}\n{}\n{}", limit.name, limit.meter.name(), limit.window);
     Planned {
         limit: limit.clone(),
         rule: Rule::new(limit.window, limit.hard()),
         shape: Shape::of(dimensions.iter().copied()),
-        hash: hasher.limit(&counter),
-        name: hasher.name(&limit.name),
+        hash: hasher.limit(&counter(limit)),
         counts_requests: limit.meter.stream() == Stream::Usage,
         names_ids: !dimensions.is_empty() && limit.pattern.as_str() != any_ids.join("/"),
         depends_on_tier: limit.tier.is_some() || !limit.replaced_in.is_empty(),

@@ -30,6 +30,7 @@ use crate::check::{Feed, Freshness, Gate};
 use crate::config::{Config, ConfigError};
 use crate::handle::{Handle, Shared};
 use crate::home::Home;
+use crate::home::redis::RedisLedger;
 use crate::http;
 use crate::ledger::Bounds;
 use crate::metrics::{Metrics, level};
@@ -60,6 +61,8 @@ pub enum BuildError {
     Config(#[from] ConfigError),
     #[error("[gateway] redis_url: {0}")]
     Redis(#[source] redis::RedisError),
+    #[error("[gateway] ledger_url: {0}")]
+    Ledger(#[source] redis::RedisError),
 }
 
 /// Why the service stopped by itself.
@@ -107,11 +110,7 @@ impl Service {
             recent: Recent::new(config.remember_requests_max, remembered),
             reports: Reports::new(config.reports_queued_max),
             metrics: Metrics::register(registry),
-            ledger: Home::new(Bounds {
-                accounts_max: config.strict_accounts_max,
-                reservations_max: config.reservations_max,
-                remembered,
-            }),
+            ledger: ledger(&config)?,
         });
         let mirror = config
             .redis_url
@@ -150,7 +149,7 @@ impl Service {
         let handle = self.handle.clone();
         move || {
             let shared = handle.shared();
-            shared.gate.freshness.is_ready() && shared.ledger.is_complete()
+            shared.gate.freshness.is_ready() && shared.ledger.is_ready()
         }
     }
 
@@ -200,6 +199,21 @@ impl Service {
             source,
         })
     }
+}
+
+fn ledger(config: &Config) -> Result<Home, BuildError> {
+    let remembered = Duration::from_secs(config.remember_seconds);
+    let Some(url) = &config.ledger_url else {
+        return Ok(Home::in_process(Bounds {
+            accounts_max: config.strict_accounts_max,
+            reservations_max: config.reservations_max,
+            remembered,
+        }));
+    };
+    let ledger = RedisLedger::new(url, remembered, config.reservations_max);
+    ledger
+        .map(|ledger| Home::Redis(Box::new(ledger)))
+        .map_err(BuildError::Ledger)
 }
 
 /// All that can happen.
@@ -404,8 +418,7 @@ impl<'a> Loop<'a> {
 impl Loop<'_> {
     fn tidy_ledger(&mut self, now: Timestamp) {
         let shared = self.handle.shared();
-        shared.ledger.sweep(now);
-        let counts = shared.ledger.counts();
+        let counts = shared.ledger.sweep(now);
         let metrics = &shared.metrics;
         metrics.reservations_by("expired", counts.expired - self.expired_before);
         self.expired_before = counts.expired;

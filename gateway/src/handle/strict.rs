@@ -3,16 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemas::subject::Subject;
+use schemas::time::Timestamp;
 use thiserror::Error;
 use uuid::Uuid;
 
 use super::{Handle, kind, uses_something};
 use crate::check::{Answer, Purpose, Told, View};
+use crate::home::{Accounts, Name};
 use crate::ledger::{Commit, Ending, Line, Outcome};
+use crate::plan::Planned;
 use crate::reply::Reply;
 use crate::reports::{Kind, Receipt, Report};
 use crate::request::{Ask, Consume};
 use crate::reservation::Reservation;
+use crate::window::Item;
 
 /// Room that is held.
 #[derive(Clone, Debug)]
@@ -40,7 +45,7 @@ pub struct Committed {
 
 impl Handle {
     /// Judges a request whose limits may be strict, and counts it if it is admitted. `None`: none of them is.
-    pub(super) fn spend(&self, ask: &Ask) -> Option<Arc<Reply>> {
+    pub(super) async fn spend(&self, ask: &Ask) -> Option<Arc<Reply>> {
         let shared = self.shared();
         let now = shared.clock.now();
         let view = shared.gate.view(now);
@@ -61,17 +66,19 @@ impl Handle {
             .gate
             .judge(&view, &ask.request(), now, Purpose::Check);
         let id = Reservation::id_of(&ask.identity(), request_id.as_deref());
-        let remembered = request_id.as_ref().map(|_| id);
         let mut repeated = false;
+        let mut accounts = self.accounts(&answer, &ask);
         let told = if ask.consume.is_empty() || !answer.goes_on() {
-            let look = |lines: &mut [Line]| shared.ledger.look(lines, now);
-            settled(&mut answer, look).map_or(Told::Nothing, |_| Told::Fits)
+            let fits = shared.ledger.look(&mut accounts, now).await;
+            fits.map_or(Told::Nothing, |_| Told::Fits)
         } else {
-            let spend = |lines: &mut [Line]| shared.ledger.spend(remembered, lines, now);
-            let outcome = settled(&mut answer, spend);
+            let remember = request_id.is_some();
+            let spent = shared.ledger.spend(id, remember, &mut accounts, now);
+            let outcome = spent.await;
             repeated = matches!(outcome, Some(Outcome::Admitted { repeated: true, .. }));
             told(outcome)
         };
+        take_over(&mut answer, &accounts);
         let told = if repeated { Told::Fits } else { told };
         if repeated {
             answer.strict_fit();
@@ -84,7 +91,7 @@ impl Handle {
         if !repeated {
             let report = Report {
                 request_id: reply.request_id.clone(),
-                at: now,
+                at: accounts.at.max(Timestamp::from_seconds(0)),
                 ask,
                 kind: Kind::Admitted,
             };
@@ -111,7 +118,7 @@ impl Handle {
     ///
     /// # Errors
     /// The refusal, or how the reservation of this request id has ended.
-    pub fn reserve(&self, mut ask: Ask, ttl: Duration) -> Result<Held, NotHeld> {
+    pub async fn reserve(&self, mut ask: Ask, ttl: Duration) -> Result<Held, NotHeld> {
         let shared = self.shared();
         let now = shared.clock.now();
         let view = shared.gate.view(now);
@@ -127,8 +134,10 @@ impl Handle {
         };
         let mut told = Told::Fits;
         if answer.goes_on() {
-            let reserve = |lines: &mut [Line]| shared.ledger.reserve(id, lines, ttl, now);
-            match settled(&mut answer, reserve) {
+            let mut accounts = self.accounts(&answer, &reservation.ask);
+            let reserved = shared.ledger.reserve(id, &mut accounts, ttl, now).await;
+            take_over(&mut answer, &accounts);
+            match reserved {
                 Some(Outcome::Admitted {
                     expires_at,
                     repeated,
@@ -163,8 +172,7 @@ impl Handle {
 
     /// Counts what was spent under a reservation, in place of its estimate; `actual` says what was other than that.
     /// It counts whatever became of the reservation, and once.
-    #[must_use]
-    pub fn commit(&self, reservation: &Reservation, actual: &Consume) -> Committed {
+    pub async fn commit(&self, reservation: &Reservation, actual: &Consume) -> Committed {
         let shared = self.shared();
         let now = shared.clock.now();
         let view = shared.gate.view(now);
@@ -173,8 +181,9 @@ impl Handle {
         let mut answer = shared
             .gate
             .judge(&view, &ask.request(), now, Purpose::Reserve);
-        let commit = |lines: &mut [Line]| shared.ledger.commit(reservation.id, lines, now);
-        let (commit, first) = settled(&mut answer, commit);
+        let mut accounts = self.accounts(&answer, &ask);
+        let committed = shared.ledger.commit(reservation.id, &mut accounts, now);
+        let (commit, first) = committed.await;
         if first {
             shared.gate.charge(&mut answer, now);
             shared.metrics.committed(commit);
@@ -185,7 +194,7 @@ impl Handle {
         if uses_something(&ask.consume) || uses_something(&reserved) {
             self.report(Report {
                 request_id: reservation.name(),
-                at: now,
+                at: accounts.at,
                 ask,
                 kind: Kind::Spent {
                     reservation: reservation.name(),
@@ -200,11 +209,10 @@ impl Handle {
 
     /// Gives back what a reservation holds. The first end rules: this one, or the one before. `None`: nobody here knows
     /// the reservation.
-    #[must_use]
-    pub fn release(&self, reservation: &Reservation) -> Option<Ending> {
+    pub async fn release(&self, reservation: &Reservation) -> Option<Ending> {
         let shared = self.shared();
         let now = shared.clock.now();
-        let (ending, first) = shared.ledger.release(reservation.id, now)?;
+        let (ending, first) = shared.ledger.release(reservation.id, now).await?;
         if first {
             shared.metrics.reservation("released");
         }
@@ -212,9 +220,34 @@ impl Handle {
     }
 
     /// What `ask` adds to the accounts of its strict limits.
-    pub(crate) fn lines(&self, view: &View, ask: &Ask) -> Vec<Line> {
+    pub(crate) fn accounts_of(&self, view: &View, ask: &Ask) -> Accounts {
         let answer = self.shared().gate.strict_of(view, &ask.request());
-        lines(&answer)
+        self.accounts(&answer, ask)
+    }
+
+    fn accounts(&self, answer: &Answer<'_>, ask: &Ask) -> Accounts {
+        let strict = answer.strict.iter();
+        let lines = strict.clone().map(|item| Line {
+            key: item.key,
+            rule: item.limit.rule,
+            zone: item.zone,
+            amount: item.amount,
+            tally: item.tally,
+            full: false,
+        });
+        let identity = ask.identity();
+        let name = |item: &Item<'_, Planned>| {
+            let limit = &item.limit.limit;
+            let subject = limit.pattern.subject_of(&identity);
+            let subject = subject.as_ref().map_or("", Subject::as_str);
+            Name::new(&item.limit.counter(), subject, &limit.meter)
+        };
+        let shared = self.shared().ledger.is_shared();
+        Accounts {
+            lines: lines.collect(),
+            names: strict.filter(|_| shared).map(name).collect(),
+            at: Timestamp::default(),
+        }
     }
 }
 
@@ -226,26 +259,9 @@ fn told(outcome: Option<Outcome>) -> Told {
     }
 }
 
-fn lines(answer: &Answer<'_>) -> Vec<Line> {
-    let strict = answer.strict.iter();
-    strict
-        .map(|item| Line {
-            key: item.key,
-            rule: item.limit.rule,
-            zone: item.zone,
-            amount: item.amount,
-            tally: item.tally,
-            full: false,
-        })
-        .collect()
-}
-
-/// Has the ledger do something with the strict items of `answer`, and takes over what it says of them.
-fn settled<T>(answer: &mut Answer<'_>, ledger: impl FnOnce(&mut [Line]) -> T) -> T {
-    let mut lines = lines(answer);
-    let told = ledger(&mut lines);
-    for (item, line) in answer.strict.iter_mut().zip(lines) {
+/// Takes over what the ledger says of the strict items.
+fn take_over(answer: &mut Answer<'_>, accounts: &Accounts) {
+    for (item, line) in answer.strict.iter_mut().zip(&accounts.lines) {
         (item.tally, item.full) = (line.tally, line.full);
     }
-    told
 }

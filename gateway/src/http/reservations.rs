@@ -21,7 +21,7 @@ pub(super) async fn reserve(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
-    let answered = app.reserve(&headers, body);
+    let answered = app.reserve(&headers, body).await;
     app.counted(answered)
 }
 
@@ -42,12 +42,12 @@ pub(super) async fn release(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let answered = app.release(&id, &headers);
+    let answered = app.release(&id, &headers).await;
     app.counted(answered)
 }
 
 impl App {
-    fn reserve(
+    async fn reserve(
         &self,
         headers: &HeaderMap,
         body: Result<Bytes, BytesRejection>,
@@ -57,7 +57,7 @@ impl App {
         require_json(headers)?;
         let (ask, ttl) = ask::reservation_from_json(&body)?;
         may_ask(&caller, &ask)?;
-        let held = match self.handle.reserve(ask, ttl) {
+        let held = match self.handle.reserve(ask, ttl).await {
             Ok(held) => held,
             Err(NotHeld::Refused(reply)) => return Ok(layer::refusal(&reply)),
             Err(NotHeld::Ended(ending)) => return Err(Refusal::Ended(ending)),
@@ -82,7 +82,7 @@ impl App {
         let body = body.map_err(Refusal::body)?;
         require_json(headers)?;
         let actual = ask::actual_from_json(&body)?;
-        let committed = self.handle.commit(&reservation, &actual);
+        let committed = self.handle.commit(&reservation, &actual).await;
         let logged = committed.receipt.given();
         if timeout(self.logged_within, logged).await.is_err() {
             return Err(Refusal::NotLogged);
@@ -91,9 +91,9 @@ impl App {
         Ok(answer(StatusCode::OK, json::ended(id, ending)))
     }
 
-    fn release(&self, id: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
+    async fn release(&self, id: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
         let reservation = self.reservation(id, headers)?;
-        let ending = self.handle.release(&reservation);
+        let ending = self.handle.release(&reservation).await;
         let ending = ending.ok_or(Refusal::Unknown)?;
         Ok(answer(StatusCode::OK, json::ended(id, ending)))
     }

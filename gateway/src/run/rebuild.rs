@@ -3,13 +3,17 @@
 
 use std::time::Duration;
 
-use bus::inspect::{Inspector, Slice};
+use bus::inspect::{Inspector, RawReader, Slice};
 use bus::{Bus, BusError};
+use futures_util::FutureExt;
 use schemas::time::Timestamp;
 use schemas::topic;
 use tokio::time::sleep;
 
 use crate::handle::Handle;
+use crate::home::redis::Past;
+use crate::home::{Accounts, Home, ProcessLedger};
+use crate::ledger::Line;
 use crate::ledger::restore::Restoring;
 use crate::wire::{self, Spent};
 
@@ -20,41 +24,91 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A record is in the log by this much before the time that its event tells, at the most: clocks differ.
 const SKEW: Duration = Duration::from_secs(60);
 
-/// Ends when the ledger is complete.
+/// Ends when the ledger in the process is complete; keeps the one in Redis for ever.
 pub(super) async fn rebuild(handle: &Handle, bus: &Bus) {
     while !handle.shared().gate.freshness.is_ready() {
         sleep(LOOK_EVERY).await;
     }
-    while let Err(error) = read_back(handle, bus).await {
-        tracing::warn!(%error, "what was spent under strict limits cannot be read back; trying again");
-        sleep(PAUSE).await;
+    match &handle.shared().ledger {
+        Home::Process(ledger) => {
+            while let Err(error) = recount(handle, ledger, bus).await {
+                tracing::warn!(%error, "what was spent under strict limits cannot be read back; trying again");
+                sleep(PAUSE).await;
+            }
+        }
+        Home::Redis(ledger) => match ledger.keep(&|| past(handle, bus).boxed()).await {},
     }
 }
 
-async fn read_back(handle: &Handle, bus: &Bus) -> Result<(), BusError> {
-    let shared = handle.shared();
-    let now = shared.clock.now();
+async fn recount(handle: &Handle, ledger: &ProcessLedger, bus: &Bus) -> Result<(), BusError> {
+    let now = handle.shared().clock.now();
     let mut restoring = Restoring::new(now);
-    let from = shared.gate.strict_reaches_to(&shared.gate.view(now), now);
-    if let Some(from) = from {
-        let read = read(handle, &bus.inspect().await?, from, &mut restoring).await?;
-        tracing::info!(%from, read, "what was spent under strict limits is read back");
-    }
-    shared.ledger.finish(restoring);
+    read_back(handle, bus, now, |spent, accounts| {
+        ledger.restore(&mut restoring, spent.id, spent.at, accounts.lines);
+    })
+    .await?;
+    ledger.finish(restoring);
     Ok(())
 }
 
-/// Reads all usage since `from`, and says how many events of it settle reservations.
-async fn read(
+/// All that was spent and may count still, in the order of time.
+async fn past(handle: &Handle, bus: &Bus) -> Result<Vec<Past>, BusError> {
+    let now = handle.shared().clock.now();
+    let mut all = Vec::new();
+    read_back(handle, bus, now, |spent, mut accounts| {
+        let (id, at) = (spent.id, spent.at);
+        let counts = |line: &Line| line.rule.reaches_to(line.zone, now) <= at;
+        let kept: Vec<bool> = accounts.lines.iter().map(counts).collect();
+        let mut keep = kept.iter();
+        accounts.lines.retain(|_| keep.next() == Some(&true));
+        let mut keep = kept.iter();
+        accounts.names.retain(|_| keep.next() == Some(&true));
+        // Periods go by now.
+        accounts.at = now;
+        all.push(Past { id, at, accounts });
+    })
+    .await?;
+    all.sort_by_key(|past| past.at);
+    Ok(all)
+}
+
+/// Reads all usage that strict limits may still count at `now`, and hands on the events that settle reservations.
+async fn read_back(
     handle: &Handle,
-    log: &Inspector,
-    from: Timestamp,
-    restoring: &mut Restoring,
-) -> Result<usize, BusError> {
+    bus: &Bus,
+    now: Timestamp,
+    mut take: impl FnMut(&Spent, Accounts),
+) -> Result<(), BusError> {
+    let gate = &handle.shared().gate;
+    let Some(from) = gate.strict_reaches_to(&gate.view(now), now) else {
+        return Ok(());
+    };
+    let log = bus.inspect().await?;
+    let mut settled = 0;
+    if let Some(mut reader) = reader(&log, from).await? {
+        loop {
+            let records = reader.next().await?;
+            if records.is_empty() {
+                break;
+            }
+            for (_, record) in records {
+                if let Some(spent) = record.value.as_deref().and_then(wire::spent) {
+                    take(&spent, handle.accounts_of(&gate.view(now), &spent.ask));
+                    settled += 1;
+                }
+            }
+        }
+    }
+    tracing::info!(%from, settled, "what was spent under strict limits is read back");
+    Ok(())
+}
+
+/// Of all usage since `from`.
+async fn reader(log: &Inspector, from: Timestamp) -> Result<Option<RawReader>, BusError> {
     let name = topic::USAGE.name();
     let topics = log.topics(&[name]).await?;
     let Some(usage) = topics.first() else {
-        return Ok(0);
+        return Ok(None);
     };
     let starts = log.offsets_at(usage, from.minus(SKEW)).await?;
     let bounds = (0..).zip(starts.iter().zip(&usage.spans));
@@ -67,24 +121,5 @@ async fn read(
         .collect();
     let mut reader = log.reader()?;
     reader.start(name, &slices).await?;
-    let mut settled = 0;
-    loop {
-        let records = reader.next().await?;
-        if records.is_empty() {
-            return Ok(settled);
-        }
-        for (_, record) in records {
-            if let Some(spent) = record.value.as_deref().and_then(wire::spent) {
-                restore(handle, restoring, &spent);
-                settled += 1;
-            }
-        }
-    }
-}
-
-fn restore(handle: &Handle, restoring: &mut Restoring, spent: &Spent) {
-    let shared = handle.shared();
-    let view = shared.gate.view(spent.at);
-    let lines = handle.lines(&view, &spent.ask);
-    shared.ledger.restore(restoring, spent.id, spent.at, lines);
+    Ok(Some(reader))
 }

@@ -40,6 +40,22 @@ struct Bucket {
     unit: u128,
 }
 
+/// A rule's window, for those who count by it elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parts {
+    /// The slice of now and so many before it count.
+    Sliding {
+        slice_micros: i64,
+        slices: i64,
+    },
+    /// Of `unit` parts that are one, `drain` go every microsecond.
+    Bucket {
+        unit: u128,
+        drain: u128,
+    },
+    Calendar(Period),
+}
+
 /// What a counter says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -176,6 +192,17 @@ impl Rule {
             Span::Bucket(_) => Timestamp::from_seconds(second_after(at).into()),
             // Days begin on whole minutes, so what counts together stays together.
             Span::Calendar(_) => Timestamp::from_seconds(at.second().div_euclid(60) * 60),
+        }
+    }
+
+    pub(crate) fn parts(&self) -> Parts {
+        match self.span {
+            Span::Sliding(sliding) => Parts::Sliding {
+                slice_micros: sliding.slice_seconds * MICROS_PER_SECOND as i64,
+                slices: sliding.slices,
+            },
+            Span::Bucket(Bucket { drain, unit }) => Parts::Bucket { unit, drain },
+            Span::Calendar(period) => Parts::Calendar(period),
         }
     }
 

@@ -184,7 +184,7 @@ async fn other_limits_refuse_a_reservation_as_well() {
 async fn nothing_is_admitted_before_the_past_is_known() {
     let mut open = strict();
     let scene = scene_under(open.clone());
-    scene.handle.shared().ledger.forget();
+    know_the_past(&scene.handle, false);
     let refused = scene.reserve(1, None).await;
     assert_eq!(
         (refused.status, refused.header("retry-after")),
@@ -192,7 +192,7 @@ async fn nothing_is_admitted_before_the_past_is_known() {
     );
     open[0].stale = schemas::policy::Stale::Open;
     let scene = scene_under(open);
-    scene.handle.shared().ledger.forget();
+    know_the_past(&scene.handle, false);
     assert_eq!(scene.reserve(1, None).await.status, 201);
 }
 

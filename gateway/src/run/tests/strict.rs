@@ -16,26 +16,25 @@ impl Scene {
         self.run(service).await;
     }
 
-    fn reserve(&self, requests: u64) -> Result<Held, NotHeld> {
+    async fn reserve(&self, requests: u64) -> Result<Held, NotHeld> {
         let consume = requests_of(requests);
         let ask = Ask::default()
             .with(Dimension::Tenant, "acme")
             .using(consume);
-        self.handle.reserve(ask, Duration::from_secs(60))
+        self.handle.reserve(ask, Duration::from_secs(60)).await
     }
 
     async fn commit(&self, held: &Held, requests: u64) {
-        let committed = self
-            .handle
-            .commit(&held.reservation, &requests_of(requests));
+        let actual = requests_of(requests);
+        let committed = self.handle.commit(&held.reservation, &actual).await;
         committed.receipt.given().await;
     }
 
     /// How much a reservation may still hold.
-    fn left(&self) -> u64 {
+    async fn left(&self) -> u64 {
         let mut left = 0;
-        while let Ok(held) = self.reserve(left + 1) {
-            let _ = self.handle.release(&held.reservation);
+        while let Ok(held) = self.reserve(left + 1).await {
+            self.handle.release(&held.reservation).await;
             left += 1;
         }
         left
@@ -57,24 +56,26 @@ async fn a_restart_forgets_nothing_that_was_spent() {
     for _ in 0..3 {
         assert!(!scene.ask("acme").is_refused());
     }
-    let [committed, late, dropped] = [7, 5, 5].map(|requests| scene.reserve(requests).unwrap());
-    assert_eq!(scene.left(), 0);
+    let committed = scene.reserve(7).await.unwrap();
+    let late = scene.reserve(5).await.unwrap();
+    let dropped = scene.reserve(5).await.unwrap();
+    assert_eq!(scene.left().await, 0);
     scene.commit(&committed, 4).await;
     // Told twice, it is in the log twice.
     scene.commit(&committed, 4).await;
-    assert_eq!(scene.left(), 3);
+    assert_eq!(scene.left().await, 3);
 
     scene.restart().await;
     // What was never committed is not spent.
-    assert_eq!(scene.left(), 13);
+    assert_eq!(scene.left().await, 13);
     scene.commit(&committed, 4).await;
-    assert_eq!(scene.left(), 13);
+    assert_eq!(scene.left().await, 13);
     scene.commit(&late, 6).await;
-    assert_eq!(scene.left(), 7);
-    assert!(scene.handle.release(&dropped.reservation).is_none());
+    assert_eq!(scene.left().await, 7);
+    assert!(scene.handle.release(&dropped.reservation).await.is_none());
 
     scene.restart().await;
-    assert_eq!(scene.left(), 7);
+    assert_eq!(scene.left().await, 7);
     let usage = events(scene.logged(&topic::USAGE, 7).await);
     let mut names: Vec<(String, i64)> = usage
         .into_iter()
