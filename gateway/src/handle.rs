@@ -52,8 +52,8 @@ impl Handle {
             return self.remembered(ask);
         }
         // In the process it is there at once.
-        let asked = self.ask(ask.clone()).now_or_never();
-        asked.unwrap_or_else(|| self.remembered(ask))
+        let spent = self.spend(&ask).now_or_never().flatten();
+        spent.unwrap_or_else(|| self.remembered(ask))
     }
 
     /// As [`Handle::decide`], and asks the ledger of strict limits, wherever it is.

@@ -5,7 +5,7 @@ pub(crate) mod redis;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use schemas::time::Timestamp;
 
 use crate::ledger::restore::Restoring;
@@ -18,7 +18,7 @@ pub(crate) struct Accounts {
     pub(crate) lines: Vec<Line>,
     /// What each is called where processes share it, and in which units its amounts are told there.
     pub(crate) names: Vec<Name>,
-    /// Out: when it was judged, by the ledger's clock.
+    /// Now; out: when it was judged, by the ledger's clock.
     pub(crate) at: Timestamp,
 }
 
@@ -74,7 +74,7 @@ impl Home {
     ) -> Option<Outcome> {
         match self {
             Home::Process(process) => {
-                let mut ledger = process.asked(accounts, now)?;
+                let mut ledger = process.asked()?;
                 Some(ledger.reserve(id, &mut accounts.lines, ttl, now))
             }
             Home::Redis(redis) => redis.reserve(id, accounts, ttl).await,
@@ -91,7 +91,7 @@ impl Home {
     ) -> Option<Outcome> {
         match self {
             Home::Process(process) => {
-                let mut ledger = process.asked(accounts, now)?;
+                let mut ledger = process.asked()?;
                 Some(ledger.spend(remember.then_some(id), &mut accounts.lines, now))
             }
             Home::Redis(redis) => redis.spend(id, accounts).await,
@@ -102,7 +102,7 @@ impl Home {
     pub(crate) async fn look(&self, accounts: &mut Accounts, now: Timestamp) -> Option<bool> {
         match self {
             Home::Process(process) => {
-                let mut ledger = process.asked(accounts, now)?;
+                let mut ledger = process.asked()?;
                 Some(ledger.look(&mut accounts.lines, now))
             }
             Home::Redis(redis) => redis.look(accounts).await,
@@ -116,7 +116,6 @@ impl Home {
         accounts: &mut Accounts,
         now: Timestamp,
     ) -> (Commit, bool) {
-        accounts.at = now;
         match self {
             Home::Process(process) => {
                 let mut ledger = process.ledger.lock();
@@ -158,12 +157,7 @@ impl ProcessLedger {
         self.complete.store(complete, Ordering::Release);
     }
 
-    fn asked(
-        &self,
-        accounts: &mut Accounts,
-        now: Timestamp,
-    ) -> Option<parking_lot::MutexGuard<'_, Ledger>> {
-        accounts.at = now;
+    fn asked(&self) -> Option<MutexGuard<'_, Ledger>> {
         self.is_complete().then(|| self.ledger.lock())
     }
 

@@ -28,5 +28,6 @@ mod queries;
 mod rebalance;
 mod secure;
 mod snapshots;
+mod strict;
 mod tidy;
 mod transfer;

@@ -12,16 +12,16 @@ use crate::process::{Process, Signal, free_port, wait_for_port};
 /// A running server. Dropped: stopped, its data gone.
 pub struct Redis {
     port: u16,
-    _home: Home,
+    home: Home,
 }
 
-#[expect(
-    dead_code,
-    reason = "held for what dropping it does: the process first, then its folder"
-)]
+/// Dropped in order: the process first, then its folder.
 enum Home {
-    Installed(Process, TempDir),
-    Container(Box<Container>),
+    Installed(
+        Process,
+        #[expect(dead_code, reason = "held until the process has ended")] TempDir,
+    ),
+    Container(#[expect(dead_code, reason = "held for what dropping it does")] Box<Container>),
 }
 
 impl Redis {
@@ -33,9 +33,34 @@ impl Redis {
         let (home, port) = if docker::answers() {
             in_docker().await
         } else {
-            installed().await
+            installed_on(free_port()).await
         };
-        Self { port, _home: home }
+        Self { port, home }
+    }
+
+    /// Starts the installed one, which can be killed and come back.
+    ///
+    /// # Panics
+    /// When it is not installed.
+    pub async fn start_installed() -> Self {
+        let (home, port) = installed_on(free_port()).await;
+        Self { port, home }
+    }
+
+    /// Ends it at once, with all that it holds.
+    ///
+    /// # Panics
+    /// When it runs in Docker.
+    pub fn kill9(&mut self) {
+        match &mut self.home {
+            Home::Installed(process, _) => process.kill9(),
+            Home::Container(_) => panic!("only an installed server is killed"),
+        }
+    }
+
+    /// Starts it anew on its port, empty.
+    pub async fn start_again(&mut self) {
+        (self.home, _) = installed_on(self.port).await;
     }
 
     #[must_use]
@@ -50,9 +75,8 @@ async fn in_docker() -> (Home, u16) {
     (Home::Container(Box::new(container)), port)
 }
 
-async fn installed() -> (Home, u16) {
+async fn installed_on(port: u16) -> (Home, u16) {
     let folder = tempfile::tempdir().expect("a folder");
-    let port = free_port();
     let mut server = Command::new(program("redis-server", &[]));
     server.args([
         "--bind",

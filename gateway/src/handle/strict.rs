@@ -67,7 +67,7 @@ impl Handle {
             .judge(&view, &ask.request(), now, Purpose::Check);
         let id = Reservation::id_of(&ask.identity(), request_id.as_deref());
         let mut repeated = false;
-        let mut accounts = self.accounts(&answer, &ask);
+        let mut accounts = self.accounts(&answer, &ask, now);
         let told = if ask.consume.is_empty() || !answer.goes_on() {
             let fits = shared.ledger.look(&mut accounts, now).await;
             fits.map_or(Told::Nothing, |_| Told::Fits)
@@ -91,7 +91,7 @@ impl Handle {
         if !repeated {
             let report = Report {
                 request_id: reply.request_id.clone(),
-                at: accounts.at.max(Timestamp::from_seconds(0)),
+                at: accounts.at,
                 ask,
                 kind: Kind::Admitted,
             };
@@ -134,7 +134,7 @@ impl Handle {
         };
         let mut told = Told::Fits;
         if answer.goes_on() {
-            let mut accounts = self.accounts(&answer, &reservation.ask);
+            let mut accounts = self.accounts(&answer, &reservation.ask, now);
             let reserved = shared.ledger.reserve(id, &mut accounts, ttl, now).await;
             take_over(&mut answer, &accounts);
             match reserved {
@@ -181,7 +181,7 @@ impl Handle {
         let mut answer = shared
             .gate
             .judge(&view, &ask.request(), now, Purpose::Reserve);
-        let mut accounts = self.accounts(&answer, &ask);
+        let mut accounts = self.accounts(&answer, &ask, now);
         let committed = shared.ledger.commit(reservation.id, &mut accounts, now);
         let (commit, first) = committed.await;
         if first {
@@ -220,12 +220,12 @@ impl Handle {
     }
 
     /// What `ask` adds to the accounts of its strict limits.
-    pub(crate) fn accounts_of(&self, view: &View, ask: &Ask) -> Accounts {
+    pub(crate) fn accounts_of(&self, view: &View, ask: &Ask, now: Timestamp) -> Accounts {
         let answer = self.shared().gate.strict_of(view, &ask.request());
-        self.accounts(&answer, ask)
+        self.accounts(&answer, ask, now)
     }
 
-    fn accounts(&self, answer: &Answer<'_>, ask: &Ask) -> Accounts {
+    fn accounts(&self, answer: &Answer<'_>, ask: &Ask, now: Timestamp) -> Accounts {
         let strict = answer.strict.iter();
         let lines = strict.clone().map(|item| Line {
             key: item.key,
@@ -246,7 +246,7 @@ impl Handle {
         Accounts {
             lines: lines.collect(),
             names: strict.filter(|_| shared).map(name).collect(),
-            at: Timestamp::default(),
+            at: now,
         }
     }
 }

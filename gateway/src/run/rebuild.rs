@@ -63,8 +63,6 @@ async fn past(handle: &Handle, bus: &Bus) -> Result<Vec<Past>, BusError> {
         accounts.lines.retain(|_| keep.next() == Some(&true));
         let mut keep = kept.iter();
         accounts.names.retain(|_| keep.next() == Some(&true));
-        // Periods go by now.
-        accounts.at = now;
         all.push(Past { id, at, accounts });
     })
     .await?;
@@ -93,7 +91,7 @@ async fn read_back(
             }
             for (_, record) in records {
                 if let Some(spent) = record.value.as_deref().and_then(wire::spent) {
-                    take(&spent, handle.accounts_of(&gate.view(now), &spent.ask));
+                    take(&spent, handle.accounts_of(&gate.view(now), &spent.ask, now));
                     settled += 1;
                 }
             }
