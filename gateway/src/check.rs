@@ -25,6 +25,7 @@ pub use freshness::{Feed, Freshness};
 
 use crate::cache::{self, Applied, Cache, Cause, Shapes, Standing};
 use crate::hash::{Hasher, Hashes};
+use crate::orders::{Book, Ordered};
 use crate::plan::{Plan, Planned};
 use crate::request::Request;
 use crate::window::{self, Intent, Item, Tally, Windows};
@@ -220,7 +221,12 @@ impl Gate {
         now: Timestamp,
         purpose: Purpose,
     ) -> Answer<'v> {
-        let Known { plan, shapes, .. } = &**view.known;
+        let Known {
+            plan,
+            ordered,
+            shapes,
+            ..
+        } = &**view.known;
         let wanted = plan.dimensions.with(shapes.dimensions);
         let hashes = self.hasher.identity(&request.identity, wanted);
         let mut answer = Answer::new(view.stale);
@@ -228,7 +234,8 @@ impl Gate {
             let obeyed = self.obeyed(view, &standing, now);
             answer.stand(standing, obeyed);
         });
-        sort_out(plan, view.stale.is_some(), request, &hashes, &mut answer);
+        let moment = (view.stale.is_some(), now);
+        sort_out((plan, ordered), moment, request, &hashes, &mut answer);
         let whole = answer.strict.is_empty() && purpose == Purpose::Check;
         let intent = if answer.is_refused() || request.consume.is_empty() || !whole {
             Intent::Look
@@ -282,11 +289,16 @@ impl Gate {
     }
 
     /// What `request` adds to its limits in mode `strict`, and nothing else of it.
-    pub fn strict_of<'v>(&self, view: &'v View, request: &Request<'_>) -> Answer<'v> {
-        let plan = &view.known.plan;
+    pub fn strict_of<'v>(
+        &self,
+        view: &'v View,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Answer<'v> {
+        let Known { plan, ordered, .. } = &**view.known;
         let hashes = self.hasher.identity(&request.identity, plan.dimensions);
         let mut answer = Answer::new(None);
-        sort_out(plan, false, request, &hashes, &mut answer);
+        sort_out((plan, ordered), (false, now), request, &hashes, &mut answer);
         answer
     }
 
@@ -316,14 +328,15 @@ impl Gate {
 
 /// The limits that `request` falls under, each with what it adds there.
 fn sort_out<'v>(
-    plan: &'v Plan,
-    stale: bool,
+    (plan, ordered): (&'v Plan, &'v Ordered),
+    (stale, now): (bool, Timestamp),
     request: &Request<'_>,
     hashes: &Hashes,
     answer: &mut Answer<'v>,
 ) {
     let only_looks = request.consume.is_empty();
-    for (planned, subject) in plan.limits_of(&request.identity, request.tier, hashes) {
+    let limits = plan.limits_of(&request.identity, request.tier, hashes, (ordered, now));
+    for (planned, subject) in limits {
         let strict = planned.limit.mode == Mode::Strict;
         if stale && planned.limit.stale == Stale::Closed {
             answer.close(planned);

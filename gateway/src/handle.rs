@@ -9,8 +9,8 @@ use futures_util::FutureExt;
 use uuid::Uuid;
 
 use crate::check::{Answer, Gate};
-use crate::home::Home;
 use crate::metrics::Metrics;
+use crate::place::Place;
 use crate::recent::Recent;
 use crate::reply::Reply;
 use crate::reports::{Kind, Refused, Report, Reports};
@@ -27,7 +27,7 @@ pub(crate) struct Shared {
     pub(crate) recent: Recent<Arc<Reply>>,
     pub(crate) reports: Reports,
     pub(crate) metrics: Metrics,
-    pub(crate) ledger: Home,
+    pub(crate) ledger: Place,
 }
 
 impl Handle {

@@ -83,9 +83,13 @@ impl Plan {
         self.strict().next().is_some()
     }
 
-    /// The limits that a request falls under, with the hash of its subject there. `tier` stands in for what the
-    /// policy says of its tenant.
-    pub fn limits_of<'p>(
+    pub(crate) fn limits(&self) -> &[Planned] {
+        &self.limits
+    }
+
+    /// The limits that a request falls under, by what was ordered, with the hash of its subject there. `tier` stands in
+    /// for what the policy says of its tenant; an order for its subject goes before it.
+    pub(crate) fn limits_of<'p>(
         &'p self,
         identity: &Identity<'_>,
         tier: Option<&str>,
@@ -140,6 +144,7 @@ fn planned(limit: &Limit, hasher: &Hasher) -> Planned {
         rule: Rule::new(limit.window, limit.hard()),
         shape: Shape::of(dimensions.iter().copied()),
         hash: hasher.limit(&counter(limit)),
+        name: hasher.name(&limit.name),
         counts_requests: limit.meter.stream() == Stream::Usage,
         names_ids: !dimensions.is_empty() && limit.pattern.as_str() != any_ids.join("/"),
         depends_on_tier: limit.tier.is_some() || !limit.replaced_in.is_empty(),

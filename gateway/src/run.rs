@@ -29,11 +29,11 @@ use crate::cache::Applied;
 use crate::check::{Feed, Freshness, Gate};
 use crate::config::{Config, ConfigError};
 use crate::handle::{Handle, Shared};
-use crate::home::Home;
-use crate::home::redis::RedisLedger;
 use crate::http;
 use crate::ledger::Bounds;
 use crate::metrics::{Metrics, level};
+use crate::place::Place;
+use crate::place::redis::RedisLedger;
 use crate::recent::Recent;
 use crate::redis::{Changes, Mirror};
 use crate::reports::Reports;
@@ -201,10 +201,10 @@ impl Service {
     }
 }
 
-fn ledger(config: &Config) -> Result<Home, BuildError> {
+fn ledger(config: &Config) -> Result<Place, BuildError> {
     let remembered = Duration::from_secs(config.remember_seconds);
     let Some(url) = &config.ledger_url else {
-        return Ok(Home::in_process(Bounds {
+        return Ok(Place::in_process(Bounds {
             accounts_max: config.strict_accounts_max,
             reservations_max: config.reservations_max,
             remembered,
@@ -212,7 +212,7 @@ fn ledger(config: &Config) -> Result<Home, BuildError> {
     };
     let ledger = RedisLedger::new(url, remembered, config.reservations_max);
     ledger
-        .map(|ledger| Home::Redis(Box::new(ledger)))
+        .map(|ledger| Place::Redis(Box::new(ledger)))
         .map_err(BuildError::Ledger)
 }
 

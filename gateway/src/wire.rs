@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemas::codec::Wire;
+use schemas::orders::{Order, OrderKey};
 use schemas::policy::Policy;
 use schemas::record::{self, OrderError, PolicyError, PolicyVersion, Recorded, UsageRecord};
 use schemas::subject::{Dimension, Subject, SubjectError};
@@ -143,6 +144,11 @@ pub(crate) fn ruled(key: &str, value: &PolicyRecord) -> Result<Ruled, BadRule> {
 /// Whether `key` is that of the policy that holds.
 pub(crate) fn is_policy(key: &str) -> bool {
     key == PolicyVersion::KEY
+}
+
+/// Which order has stood under `key`, if any.
+pub(crate) fn order_key(key: &str) -> Option<OrderKey> {
+    OrderKey::parse(key)
 }
 
 /// The source of the events that settle reservations.

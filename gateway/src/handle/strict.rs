@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::{Handle, kind, uses_something};
 use crate::check::{Answer, Purpose, Told, View};
-use crate::home::{Accounts, Name};
 use crate::ledger::{Commit, Ending, Line, Outcome};
+use crate::place::{Accounts, Name};
 use crate::plan::Planned;
 use crate::reply::Reply;
 use crate::reports::{Kind, Receipt, Report};
@@ -56,7 +56,7 @@ impl Handle {
         let request_id = ask.request_id.take();
         if shared
             .gate
-            .strict_of(&view, &ask.request())
+            .strict_of(&view, &ask.request(), now)
             .strict
             .is_empty()
         {
@@ -221,7 +221,7 @@ impl Handle {
 
     /// What `ask` adds to the accounts of its strict limits.
     pub(crate) fn accounts_of(&self, view: &View, ask: &Ask, now: Timestamp) -> Accounts {
-        let answer = self.shared().gate.strict_of(view, &ask.request());
+        let answer = self.shared().gate.strict_of(view, &ask.request(), now);
         self.accounts(&answer, ask, now)
     }
 

@@ -16,10 +16,10 @@ use tower::{Layer, ServiceExt, service_fn};
 use super::*;
 use crate::check::{Feed, Freshness, Gate};
 use crate::handle::Shared;
-use crate::home::Home;
 use crate::layer::{RequestId, WeirLayer};
 use crate::ledger::Bounds;
 use crate::metrics::Metrics;
+use crate::place::Place;
 use crate::plan::tests::limit;
 use crate::recent::Recent;
 use crate::reports::{Kind, Reports};
@@ -59,7 +59,7 @@ fn scene_under(limits: Vec<Limit>) -> Scene {
         recent: Recent::new(100, Duration::from_secs(300)),
         reports: Reports::new(100),
         metrics: Metrics::register(&mut Registry::default()),
-        ledger: Home::in_process(BOUNDS),
+        ledger: Place::in_process(BOUNDS),
     });
     know_the_past(&handle, true);
     let mut keys = KeyRing::default();
@@ -95,8 +95,8 @@ fn scene_under(limits: Vec<Limit>) -> Scene {
 
 fn know_the_past(handle: &Handle, known: bool) {
     match &handle.shared().ledger {
-        Home::Process(ledger) => ledger.set_complete(known),
-        Home::Redis(_) => panic!("this one lives in the process"),
+        Place::Process(ledger) => ledger.set_complete(known),
+        Place::Redis(_) => panic!("this one lives in the process"),
     }
 }
 

@@ -11,10 +11,10 @@ use schemas::topic;
 use tokio::time::sleep;
 
 use crate::handle::Handle;
-use crate::home::redis::Past;
-use crate::home::{Accounts, Home, ProcessLedger};
 use crate::ledger::Line;
 use crate::ledger::restore::Restoring;
+use crate::place::redis::Past;
+use crate::place::{Accounts, Place, ProcessLedger};
 use crate::wire::{self, Spent};
 
 /// Between looking whether decisions and policy were read, and looking again.
@@ -30,13 +30,13 @@ pub(super) async fn rebuild(handle: &Handle, bus: &Bus) {
         sleep(LOOK_EVERY).await;
     }
     match &handle.shared().ledger {
-        Home::Process(ledger) => {
+        Place::Process(ledger) => {
             while let Err(error) = recount(handle, ledger, bus).await {
                 tracing::warn!(%error, "what was spent under strict limits cannot be read back; trying again");
                 sleep(PAUSE).await;
             }
         }
-        Home::Redis(ledger) => match ledger.keep(&|| past(handle, bus).boxed()).await {},
+        Place::Redis(ledger) => match ledger.keep(&|| past(handle, bus).boxed()).await {},
     }
 }
 

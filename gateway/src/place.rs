@@ -29,7 +29,7 @@ pub(crate) struct Name {
 }
 
 /// A ledger, and whether what it says can be relied on.
-pub(crate) enum Home {
+pub(crate) enum Place {
     /// None of its calls waits for anything but another's few lookups.
     Process(ProcessLedger),
     Redis(Box<RedisLedger>),
@@ -41,9 +41,9 @@ pub(crate) struct ProcessLedger {
     complete: AtomicBool,
 }
 
-// === impl Home ===
+// === impl Place ===
 
-impl Home {
+impl Place {
     pub(crate) fn in_process(bounds: Bounds) -> Self {
         Self::Process(ProcessLedger {
             ledger: Mutex::new(Ledger::new(bounds)),
@@ -53,14 +53,14 @@ impl Home {
 
     /// Whether accounts are known by their names, too.
     pub(crate) const fn is_shared(&self) -> bool {
-        matches!(self, Home::Redis(_))
+        matches!(self, Place::Redis(_))
     }
 
     /// Whether a gateway may be asked: one whose Redis is away still answers for all other limits.
     pub(crate) fn is_ready(&self) -> bool {
         match self {
-            Home::Process(process) => process.is_complete(),
-            Home::Redis(_) => true,
+            Place::Process(process) => process.is_complete(),
+            Place::Redis(_) => true,
         }
     }
 
@@ -73,15 +73,15 @@ impl Home {
         now: Timestamp,
     ) -> Option<Outcome> {
         match self {
-            Home::Process(process) => {
+            Place::Process(process) => {
                 let mut ledger = process.asked()?;
                 Some(ledger.reserve(id, &mut accounts.lines, ttl, now))
             }
-            Home::Redis(redis) => redis.reserve(id, accounts, ttl).await,
+            Place::Redis(redis) => redis.reserve(id, accounts, ttl).await,
         }
     }
 
-    /// As [`Ledger::spend`]; `None` as of [`Home::reserve`].
+    /// As [`Ledger::spend`]; `None` as of [`Place::reserve`].
     pub(crate) async fn spend(
         &self,
         id: Id,
@@ -90,22 +90,22 @@ impl Home {
         now: Timestamp,
     ) -> Option<Outcome> {
         match self {
-            Home::Process(process) => {
+            Place::Process(process) => {
                 let mut ledger = process.asked()?;
                 Some(ledger.spend(remember.then_some(id), &mut accounts.lines, now))
             }
-            Home::Redis(redis) => redis.spend(id, accounts).await,
+            Place::Redis(redis) => redis.spend(id, accounts).await,
         }
     }
 
-    /// As [`Ledger::look`]; `None` as of [`Home::reserve`].
+    /// As [`Ledger::look`]; `None` as of [`Place::reserve`].
     pub(crate) async fn look(&self, accounts: &mut Accounts, now: Timestamp) -> Option<bool> {
         match self {
-            Home::Process(process) => {
+            Place::Process(process) => {
                 let mut ledger = process.asked()?;
                 Some(ledger.look(&mut accounts.lines, now))
             }
-            Home::Redis(redis) => redis.look(accounts).await,
+            Place::Redis(redis) => redis.look(accounts).await,
         }
     }
 
@@ -117,31 +117,31 @@ impl Home {
         now: Timestamp,
     ) -> (Commit, bool) {
         match self {
-            Home::Process(process) => {
+            Place::Process(process) => {
                 let mut ledger = process.ledger.lock();
                 ledger.commit(id, &mut accounts.lines, now)
             }
-            Home::Redis(redis) => redis.commit(id, accounts).await,
+            Place::Redis(redis) => redis.commit(id, accounts).await,
         }
     }
 
     /// As [`Ledger::release`].
     pub(crate) async fn release(&self, id: Id, now: Timestamp) -> Option<(Ending, bool)> {
         match self {
-            Home::Process(process) => process.ledger.lock().release(id, now),
-            Home::Redis(redis) => redis.release(id).await,
+            Place::Process(process) => process.ledger.lock().release(id, now),
+            Place::Redis(redis) => redis.release(id).await,
         }
     }
 
     /// Of the process; Redis drops by itself what has ended.
     pub(crate) fn sweep(&self, now: Timestamp) -> Counts {
         match self {
-            Home::Process(process) => {
+            Place::Process(process) => {
                 let mut ledger = process.ledger.lock();
                 ledger.sweep(now);
                 ledger.counts()
             }
-            Home::Redis(_) => Counts::default(),
+            Place::Redis(_) => Counts::default(),
         }
     }
 }

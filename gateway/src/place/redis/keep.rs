@@ -10,8 +10,8 @@ use thiserror::Error;
 use tokio::time::{sleep, timeout};
 
 use super::{Live, RedisLedger, Step, step};
-use crate::home::Accounts;
 use crate::ledger::Id;
+use crate::place::Accounts;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// A request waits no longer for its ledger.
