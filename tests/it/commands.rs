@@ -188,6 +188,7 @@ async fn a_block_refuses_until_it_is_lifted() {
     becomes(&gateways, "acme", "allow").await;
 }
 
+#[expect(clippy::print_stderr, reason = "the figure is what it is run for")]
 #[tokio::test]
 async fn the_way_of_a_raise_to_every_gateway_is_short() {
     let weir = Weir::start(Options::up(POLICY)).await;
@@ -214,7 +215,7 @@ async fn the_way_of_a_raise_to_every_gateway_is_short() {
     }
     took.sort();
     let at = |percent: usize| took[(took.len() - 1) * percent / 100];
-    println!(
+    eprintln!(
         "from POST /v1/commands to both gateways, {RAISES} raises: p50 {:?}, p99 {:?} (goal: 250 ms)",
         at(50),
         at(99)

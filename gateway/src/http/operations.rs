@@ -28,6 +28,44 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         ..FORWARD_AUTH
     },
+    Operation::get(
+        "/v1/reservations",
+        "Holds an estimate under all limits of a call, or under none",
+        ROLES,
+    )
+    .on(Plane::Data)
+    .taking(
+        "POST",
+        Some(Body {
+            media_types: JSON,
+            what: "Who calls, as for a check, with `estimate` and `ttl_s`",
+        }),
+    )
+    .answering(&[Answer::json(201, "It is held: its id, and until when")])
+    .refusing(NOT_HELD),
+    Operation::get(
+        "/v1/reservations/{id}/commit",
+        "Counts what was really used, in place of the estimate",
+        ROLES,
+    )
+    .on(Plane::Data)
+    .with(RESERVATION)
+    .taking(
+        "POST",
+        Some(Body {
+            media_types: JSON,
+            what: "What was used: `{\"actual\": {\"tokens\": 500}}`",
+        }),
+    )
+    .refusing(&[Answer::problem(
+        503,
+        "It is counted, and not yet in the log: commit again, it counts once",
+    )]),
+    Operation::get("/v1/reservations/{id}", "Gives back what is held", ROLES)
+        .on(Plane::Data)
+        .with(RESERVATION)
+        .taking("DELETE", None)
+        .refusing(&[Answer::problem(404, "There is none of this id here")]),
     Operation::get("/v1/key", "What this key is, may do, and when it ends", ALL).on(Plane::Data),
 ];
 
@@ -76,3 +114,12 @@ const FORWARD_AUTH: Operation = Operation::get(
 const fn identity(header: &'static str, example: &'static str) -> Parameter {
     Parameter::query(header, Kind::Text, "Who calls, or what is called", example).in_header()
 }
+
+const RESERVATION: &[Parameter] = &[Parameter::path("id", "Its id, as it was given", "…")];
+const NOT_HELD: &[Answer] = &[
+    Answer::problem(402, "A wallet is empty"),
+    Answer::problem(403, "It is refused, or the key may not ask"),
+    Answer::problem(409, "The reservation of this `request_id` has ended"),
+    Answer::problem(429, "A limit is reached; `Retry-After` says for how long"),
+    Answer::problem(503, "The ledger cannot be relied on now"),
+];
