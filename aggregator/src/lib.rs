@@ -42,8 +42,8 @@
 //! **Crossings** (`counter`): a level stands from the event that takes the sum from below its threshold to it or
 //! above, until the sum falls below. Up is told with the moment at which it falls if nothing more comes; down with the
 //! moment at which it fell, as soon as a later event of the subject comes or the tenant's clock has passed it. A hard
-//! level that comes to stand longer is told again under the same id, once per second of event time at most: gateways
-//! block until then. All modes are counted alike.
+//! level that comes to stand longer is told again under the same id, when that is by an eighth of what is left of what
+//! was told, and before it ends: gateways block until then. All modes are counted alike.
 //!
 //! **A change of policy** holds from its marker on. Limits with the same pattern, meter and window share their counters
 //! (`plan`), which outlive any other change. Levels that no longer stand go down and levels that now do go up, at the
