@@ -167,11 +167,7 @@ impl Decider {
             let alert = alert::crossed(crossing, self.decision_by(crossing));
             out.push(Output::Alert(alert));
         }
-        match heard {
-            Heard::Stale => Outcome::Stale,
-            Heard::Changed if decided => Outcome::Decided,
-            Heard::Changed => Outcome::Told,
-        }
+        heard.outcome(decided)
     }
 
     /// What stands because of the limit that was crossed.

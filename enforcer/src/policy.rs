@@ -27,7 +27,7 @@ pub use self::diff::{Diff, FieldChange, Kind, LimitChange, TenantChange, diff};
 use self::fields::{POLICY, TENANT, TIER};
 pub use self::fields::{json_schema, reference};
 pub use self::json::{Located, read_located, toml_of};
-pub(crate) use self::nearest::did_you_mean;
+pub(crate) use self::nearest::{did_you_mean, meant_dimension};
 pub use self::problem::Problem;
 use self::reader::{Reader, Table};
 use self::tiers::Parents;

@@ -112,8 +112,7 @@ impl App {
         body: Result<Bytes, BytesRejection>,
     ) -> Result<Response, Refusal> {
         let caller = self.caller(headers)?;
-        let body = body.map_err(Refusal::body)?;
-        require_json(headers)?;
+        let body = json_body(headers, body)?;
         let ask = ask::from_json(&body)?;
         may_ask(&caller, &ask)?;
         let reply = self.handle.ask(ask).await;
@@ -183,14 +182,16 @@ fn may_ask(caller: &Caller, ask: &Ask) -> Result<(), Refusal> {
     }
 }
 
-fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
+/// A body that was read whole, and does not say that it is something else than JSON.
+fn json_body(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Bytes, Refusal> {
+    let body = body.map_err(Refusal::body)?;
     let Some(value) = headers.get(CONTENT_TYPE) else {
-        return Ok(());
+        return Ok(body);
     };
     let text = String::from_utf8_lossy(value.as_bytes());
     let essence = text.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
-        Ok(())
+        Ok(body)
     } else {
         Err(Refusal::MediaType(text.into_owned()))
     }

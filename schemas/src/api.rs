@@ -205,6 +205,22 @@ pub const AFTER: Parameter = Parameter::query(
     "",
 );
 
+/// One page of a list.
+pub const LISTED: Answer = Answer::json(
+    200,
+    "One page; a `Link` header with `rel=\"next\"` leads to the next",
+);
+/// The store does not answer.
+pub const ROWS_AWAY: Answer = Answer::problem(
+    503,
+    "Rows cannot be read now; `Retry-After` says when to try again",
+);
+/// The log does not answer.
+pub const LOG_AWAY: Answer = Answer::problem(
+    503,
+    "The log does not answer; `Retry-After` says when to try again",
+);
+
 impl Answer {
     pub const OK: Self = Self::json(200, "What was asked for");
 

@@ -1,6 +1,8 @@
 //! What the aggregator answers on the management plane.
 
-use schemas::api::{AFTER, Answer, JSON, Kind, LIMIT, Operation, Parameter, READERS, SUBJECT};
+use schemas::api::{
+    AFTER, Answer, Kind, LIMIT, LISTED, Operation, Parameter, READERS, ROWS_AWAY, SUBJECT,
+};
 
 /// All of them.
 pub const OPERATIONS: &[Operation] = &[
@@ -24,14 +26,14 @@ pub const OPERATIONS: &[Operation] = &[
             ),
         ])
         .answering(&[Answer::OK.or(&["application/json", "text/csv"])])
-        .refusing(AWAY),
+        .refusing(&[ROWS_AWAY]),
     Operation::get(
         "/v1/limits",
         "Each limit that applies to a subject: used, max, mode, reset, where it comes from",
         READERS,
     )
     .with(&[SUBJECT.required()])
-    .refusing(AWAY),
+    .refusing(&[ROWS_AWAY]),
     Operation::get(
         "/v1/signals",
         "Crossings as published, oldest first",
@@ -55,8 +57,8 @@ pub const OPERATIONS: &[Operation] = &[
         Parameter::query("page_size", Kind::Whole, "Entries of a page, at most", "10"),
         AFTER,
     ])
-    .answering(LISTED)
-    .refusing(AWAY),
+    .answering(&[LISTED])
+    .refusing(&[ROWS_AWAY]),
     Operation::get(
         "/v1/spread",
         "How many different ids came with another, the most first, counted with a stated error",
@@ -83,8 +85,8 @@ pub const OPERATIONS: &[Operation] = &[
         LIMIT,
         AFTER,
     ])
-    .answering(LISTED)
-    .refusing(AWAY),
+    .answering(&[LISTED])
+    .refusing(&[ROWS_AWAY]),
     Operation::get("/v1/top", "Who uses most, with a stated error", READERS)
         .with(&[
             Parameter::query("by", Kind::OneOf(&["user", "source"]), "Who", "user").required(),
@@ -101,24 +103,24 @@ pub const OPERATIONS: &[Operation] = &[
             LIMIT,
             AFTER,
         ])
-        .answering(LISTED)
-        .refusing(AWAY),
+        .answering(&[LISTED])
+        .refusing(&[ROWS_AWAY]),
     Operation::get(
         "/v1/refusals",
         "What gateways refused, newest first",
         READERS,
     )
     .with(&[SUBJECT, LIMIT, AFTER])
-    .answering(LISTED)
-    .refusing(AWAY),
+    .answering(&[LISTED])
+    .refusing(&[ROWS_AWAY]),
     Operation::get(
         "/v1/csp/groups",
         "Violations by directive and blocked host",
         READERS,
     )
     .with(&[SUBJECT, LIMIT, AFTER])
-    .answering(LISTED)
-    .refusing(AWAY),
+    .answering(&[LISTED])
+    .refusing(&[ROWS_AWAY]),
 ];
 
 const METER: Parameter = Parameter::query(
@@ -136,12 +138,3 @@ const TO: Parameter = Parameter::query(
     "Until before then",
     "2026-11-22T00:00:00Z",
 );
-const LISTED: &[Answer] = &[Answer {
-    status: 200,
-    media_types: JSON,
-    what: "One page; a `Link` header with `rel=\"next\"` leads to the next",
-}];
-const AWAY: &[Answer] = &[Answer::problem(
-    503,
-    "Rows cannot be read now; `Retry-After` says when to try again",
-)];

@@ -7,12 +7,12 @@ use schemas::money::parse_usd;
 use schemas::orders::Numbers;
 use schemas::policy::{Limit, Meter, Mode, Policy, Window, parse_span};
 use schemas::problem::FieldError;
-use schemas::subject::{Dimension, Subject, SubjectError};
+use schemas::subject::Subject;
 use schemas::time::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{Action, KINDS};
-use crate::policy::did_you_mean;
+use crate::policy::{did_you_mean, meant_dimension};
 
 /// The longest reason that is taken, in bytes.
 const REASON_BYTES_MAX: usize = 1_000;
@@ -232,13 +232,7 @@ impl<'a> Reader<'a> {
         match Subject::parse(path) {
             Ok(subject) => Some(subject),
             Err(error) => {
-                let hint = match &error {
-                    SubjectError::UnknownDimension(name) => {
-                        let names = Dimension::ALL.into_iter().map(Dimension::name);
-                        did_you_mean(name, names.chain(["platform"]))
-                    }
-                    _ => String::new(),
-                };
+                let hint = meant_dimension(&error);
                 self.say("subject", format!("{error}{hint}"));
                 None
             }

@@ -219,11 +219,7 @@ impl Decider {
         out: &mut Vec<Output>,
     ) -> Outcome {
         let decided = self.decide(subject, now, Reason::Command, out);
-        match heard {
-            Heard::Stale => Outcome::Stale,
-            Heard::Changed if decided => Outcome::Decided,
-            Heard::Changed => Outcome::Told,
-        }
+        heard.outcome(decided)
     }
 
     fn is_blocked_by(&self, subject: &Subject, command: &str) -> bool {

@@ -2,6 +2,7 @@
 
 use schemas::time::Timestamp;
 
+use super::Outcome;
 use crate::decision::{Cause, Crossing, Origin, Verdict};
 
 /// What the aggregator said last of one limit of one subject.
@@ -25,6 +26,17 @@ pub(super) enum Heard {
     /// An older one, or the same again.
     Stale,
     Changed,
+}
+
+impl Heard {
+    /// What came of it, where it was `decided` anew or not.
+    pub(super) const fn outcome(self, decided: bool) -> Outcome {
+        match self {
+            Self::Stale => Outcome::Stale,
+            Self::Changed if decided => Outcome::Decided,
+            Self::Changed => Outcome::Told,
+        }
+    }
 }
 
 impl Word {

@@ -1,8 +1,8 @@
 //! What the enforcer answers on the management plane.
 
 use schemas::api::{
-    AFTER, Answer, Body, JSON, Kind, LIMIT, OPERATORS, OVERSEERS, Operation, Parameter, READERS,
-    SUBJECT,
+    AFTER, Answer, Body, JSON, Kind, LIMIT, LISTED, LOG_AWAY, OPERATORS, OVERSEERS, Operation,
+    Parameter, READERS, ROWS_AWAY, SUBJECT,
 };
 
 use crate::command::KINDS;
@@ -25,8 +25,8 @@ pub const OPERATIONS: &[Operation] = &[
         LIMIT,
         AFTER,
     ])
-    .answering(LISTED)
-    .refusing(&[AWAY]),
+    .answering(&[LISTED])
+    .refusing(&[ROWS_AWAY]),
     Operation::get(
         "/v1/decisions/{id}",
         "One decision, with its causes and their evidence",
@@ -39,7 +39,7 @@ pub const OPERATIONS: &[Operation] = &[
     )])
     .refusing(&[
         Answer::problem(404, "There is none of this id that the caller may see"),
-        AWAY,
+        ROWS_AWAY,
     ]),
     Operation::get(
         "/v1/commands",
@@ -57,8 +57,8 @@ pub const OPERATIONS: &[Operation] = &[
         LIMIT,
         AFTER,
     ])
-    .answering(LISTED)
-    .refusing(&[AWAY]),
+    .answering(&[LISTED])
+    .refusing(&[ROWS_AWAY]),
     Operation::get(
         "/v1/commands",
         "Orders something about one subject, and answers with it once the log has it",
@@ -124,7 +124,7 @@ pub const OPERATIONS: &[Operation] = &[
             "2",
         ),
     ])
-    .answering(LISTED),
+    .answering(&[LISTED]),
     Operation::get(
         "/v1/policy/versions/{version}",
         "A version of the policy",
@@ -172,10 +172,6 @@ pub const OPERATIONS: &[Operation] = &[
     .refusing(CHANGED),
 ];
 
-const LISTED: &[Answer] = &[Answer::json(
-    200,
-    "One page; a `Link` header with `rel=\"next\"` leads to the next",
-)];
 const AS_TOML: &[Answer] = &[Answer::OK.or(&["application/json", "application/toml"])];
 const IF_MATCH: Parameter = Parameter::query(
     "If-Match",
@@ -193,12 +189,3 @@ const CHANGED: &[Answer] = &[
     ),
     LOG_AWAY,
 ];
-const LOG_AWAY: Answer = Answer::problem(
-    503,
-    "The log does not answer; `Retry-After` says when to try again",
-);
-
-const AWAY: Answer = Answer::problem(
-    503,
-    "Rows cannot be read now; `Retry-After` says when to try again",
-);

@@ -1,11 +1,11 @@
 //! One `[[limit]]`.
 
 use schemas::policy::{HARD, Level, Limit, Meter, MeterError, Mode, Stale, Stream, Window};
-use schemas::subject::{Dimension, Pattern, SubjectError};
+use schemas::subject::{Dimension, Pattern};
 
 use super::amount::{amount, soft_level};
 use super::fields::LIMIT;
-use super::nearest::{did_you_mean, nearest};
+use super::nearest::{did_you_mean, meant_dimension, nearest};
 use super::reader::{Reader, Table};
 
 const METERS: [&str; 7] = [
@@ -95,13 +95,7 @@ fn pattern(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Pattern> {
     match Pattern::parse(text) {
         Ok(pattern) => Some(pattern),
         Err(error) => {
-            let hint = match &error {
-                SubjectError::UnknownDimension(name) => {
-                    let names = Dimension::ALL.into_iter().map(Dimension::name);
-                    did_you_mean(name, names.chain(["platform"]))
-                }
-                _ => String::new(),
-            };
+            let hint = meant_dimension(&error);
             reader.say(at, format!("subject `{text}`: {error}{hint}"));
             None
         }

@@ -1,10 +1,23 @@
 //! The right name that somebody who mistyped may have meant.
 
+use schemas::subject::{Dimension, SubjectError};
+
 /// `; did you mean …?` with the nearest of `names`, or nothing when none is near.
 pub(crate) fn did_you_mean<'n>(typed: &str, names: impl Iterator<Item = &'n str>) -> String {
     match nearest(typed, names) {
         Some(name) => format!("; did you mean `{name}`?"),
         None => String::new(),
+    }
+}
+
+/// The same for a subject, or a pattern of subjects, that cannot be read: which dimension may have been meant.
+pub(crate) fn meant_dimension(error: &SubjectError) -> String {
+    match error {
+        SubjectError::UnknownDimension(name) => {
+            let names = Dimension::ALL.into_iter().map(Dimension::name);
+            did_you_mean(name, names.chain(["platform"]))
+        }
+        _ => String::new(),
     }
 }
 

@@ -9,7 +9,7 @@ use axum::response::Response;
 use tokio::time::timeout;
 
 use super::refusal::Refusal;
-use super::{App, may_ask, require_json};
+use super::{App, json_body, may_ask};
 use crate::handle::NotHeld;
 use crate::ledger::Ending;
 use crate::reservation::Reservation;
@@ -53,8 +53,7 @@ impl App {
         body: Result<Bytes, BytesRejection>,
     ) -> Result<Response, Refusal> {
         let caller = self.caller(headers)?;
-        let body = body.map_err(Refusal::body)?;
-        require_json(headers)?;
+        let body = json_body(headers, body)?;
         let (ask, ttl) = ask::reservation_from_json(&body)?;
         may_ask(&caller, &ask)?;
         let held = match self.handle.reserve(ask, ttl).await {
@@ -79,8 +78,7 @@ impl App {
         body: Result<Bytes, BytesRejection>,
     ) -> Result<Response, Refusal> {
         let reservation = self.reservation(id, headers)?;
-        let body = body.map_err(Refusal::body)?;
-        require_json(headers)?;
+        let body = json_body(headers, body)?;
         let actual = ask::actual_from_json(&body)?;
         let committed = self.handle.commit(&reservation, &actual).await;
         let logged = committed.receipt.given();

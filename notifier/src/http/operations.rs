@@ -1,6 +1,6 @@
 //! What the notifier answers on the management plane.
 
-use schemas::api::{AFTER, Answer, JSON, Kind, LIMIT, Operation, Parameter, READERS, SUBJECT};
+use schemas::api::{AFTER, Kind, LIMIT, LISTED, Operation, Parameter, READERS, ROWS_AWAY, SUBJECT};
 
 /// All of them.
 pub const OPERATIONS: &[Operation] = &[Operation::get(
@@ -19,12 +19,5 @@ pub const OPERATIONS: &[Operation] = &[Operation::get(
     LIMIT,
     AFTER,
 ])
-.answering(&[Answer {
-    status: 200,
-    media_types: JSON,
-    what: "One page; a `Link` header with `rel=\"next\"` leads to the next",
-}])
-.refusing(&[Answer::problem(
-    503,
-    "Rows cannot be read now; `Retry-After` says when to try again",
-)])];
+.answering(&[LISTED])
+.refusing(&[ROWS_AWAY])];
