@@ -41,7 +41,8 @@ pub struct Config {
     /// all is taken, no counter is made for a subject that has none. The memory of duplicates is bounded by `duplicates_max`, at 26 bytes each.
     pub state_bytes_max: u64,
 
-    /// From one telling of usage per minute to the next, in milliseconds.
+    /// From one telling of usage per minute to the next, in milliseconds. Where thousands of minutes change at once,
+    /// each is told about every eighth time.
     pub flush_interval_ms: u64,
     /// From one telling of those who use most to the next, in seconds. It costs more the more tenants are active.
     pub ranking_interval_s: u64,

@@ -212,7 +212,18 @@ impl Engine {
 
     /// As [`Engine::flush`], without sketches.
     pub(crate) fn flush_sums(&mut self, out: &mut Vec<Output>) {
-        self.state.rollups.flush(out);
+        self.flush_sums_but_rollups(out);
+        self.state.rollups.flush(usize::MAX, out);
+    }
+
+    /// As [`Engine::flush_sums`], but of many rollups a part, so that what one takes to tell does not grow with the
+    /// events that change it. The others come in the next turns; a snapshot knows of them.
+    pub(crate) fn flush_turn(&mut self, out: &mut Vec<Output>) {
+        self.flush_sums_but_rollups(out);
+        self.state.rollups.flush(self.state.rollups.turn(), out);
+    }
+
+    fn flush_sums_but_rollups(&mut self, out: &mut Vec<Output>) {
         self.state.groups.flush(out);
         self.state.contributions.flush(out);
     }

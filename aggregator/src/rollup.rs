@@ -27,6 +27,10 @@ pub(crate) const MINUTE_SECONDS: i64 = 60;
 /// How many parts [`Dims`] have: the tenant, and seven ids.
 const PARTS: usize = 8;
 const LENGTH_BYTES: usize = size_of::<u16>();
+/// Of more cells that changed than this, those that wait for longest are told first.
+const TURN_CELLS: usize = 1_000;
+/// A cell waits for about so many turns at the most.
+const TURNS: usize = 8;
 /// What a shared piece of memory takes besides its contents.
 const SHARED_BYTES: usize = 2 * size_of::<usize>();
 
@@ -225,9 +229,15 @@ impl Rollups {
         self.cells.push(hash, cell)
     }
 
-    /// Tells every cell that changed since it was last told.
-    pub(crate) fn flush(&mut self, out: &mut Vec<Output>) {
-        for place in self.dirty.drain(..) {
+    /// How many cells to tell now so that a value waits for few turns, and cells that change all the time are told
+    /// once in as many turns instead of in each: however many events come, a cell is told no more often.
+    pub(crate) fn turn(&self) -> usize {
+        TURN_CELLS.max(self.dirty.len() / TURNS)
+    }
+
+    /// Tells cells that changed since they were last told: `most` of them, those first that wait for longest.
+    pub(crate) fn flush(&mut self, most: usize, out: &mut Vec<Output>) {
+        for place in self.dirty.drain(..most.min(self.dirty.len())) {
             let cell = self.cells.get_mut(place);
             cell.is_dirty = false;
             out.push(Output::Rollup(Rollup {

@@ -293,7 +293,8 @@ impl Shard {
             self.engine.flush_rankings(&mut self.untold);
             self.rankings_told_at = now;
         }
-        self.tell().await?;
+        self.engine.flush_turn(&mut self.untold);
+        self.tell_untold().await?;
         while let Some(acknowledged) = self.waiting.front_mut().and_then(FutureExt::now_or_never) {
             self.waiting.pop_front();
             acknowledged.map_err(|error| self.unacknowledged(error))?;
@@ -345,14 +346,16 @@ impl Shard {
         self.saved != Some(self.engine.next_offset())
     }
 
-    /// Tells all that waits and every sum that changed, as it must be before a snapshot: what the snapshot holds is not
-    /// told again, but for sketches, of which it knows what was not told.
+    /// Tells all that waits and every sum that changed, as it should be before the last snapshot: nobody may come after it
+    /// for long.
     pub(crate) async fn tell(&mut self) -> Result<(), ShardError> {
         self.engine.flush_sums(&mut self.untold);
         self.tell_untold().await
     }
 
-    /// A snapshot, after [`Shard::tell`] and once the one before it was [written](Shard::written). It takes long where many keys are counted, and belongs on a thread of its own.
+    /// A snapshot, after [`Shard::tend`] or [`Shard::tell`], and once the one before it was [written](Shard::written). What
+    /// it holds is not told again, but for rollups and sketches, of which it knows what was not told. It takes long where
+    /// many keys are counted, and belongs on a thread of its own.
     pub(crate) fn snapshot(&mut self, now: Timestamp) -> Result<Snapshot, ShardError> {
         let partition = self.partition;
         let since = Stopwatch::start();

@@ -12,6 +12,13 @@ use crate::supervise::{Stage, Supervisor};
 /// How long a connection may be waited for, and how long SQLite waits for another writer.
 const WAIT: Duration = Duration::from_secs(10);
 
+/// The row of a minute is written every few seconds while the minute lasts: pages that stay in memory (16 MiB a
+/// connection at the most) and move into the main file only after 32 MiB of log are written fewer times.
+const SQLITE_ROOM: [&str; 2] = [
+    "PRAGMA cache_size = -16384",
+    "PRAGMA wal_autocheckpoint = 8192",
+];
+
 /// Opens the store that `url` names (`sqlite://…` or `postgres://…`), to be closed when the services have stopped:
 /// SQLite's file is whole then, without another one beside it.
 pub async fn open(url: &str, supervisor: &mut Supervisor) -> anyhow::Result<AnyPool> {
@@ -28,6 +35,9 @@ pub async fn open(url: &str, supervisor: &mut Supervisor) -> anyhow::Result<AnyP
                 connection.execute(sqlx::AssertSqlSafe(wait)).await?;
                 connection.execute("PRAGMA journal_mode = WAL").await?;
                 connection.execute("PRAGMA synchronous = NORMAL").await?;
+                for setting in SQLITE_ROOM {
+                    connection.execute(setting).await?;
+                }
             }
             Ok(())
         })

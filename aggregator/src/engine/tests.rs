@@ -3,6 +3,7 @@
 mod policies;
 mod sketches;
 mod spans;
+mod turns;
 mod twins;
 
 use schemas::policy::Stream;

@@ -223,7 +223,6 @@ impl<'a> Floor<'a> {
             };
             shard.tend(now).await?;
             if self.making.len() < SNAPSHOTS_MAX && shard.is_snapshot_due(now, interval) {
-                shard.tell().await?;
                 self.making.extend(set_aside(*partition, seat, now));
             }
         }

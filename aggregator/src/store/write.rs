@@ -1,10 +1,10 @@
 //! What the recorder writes: one transaction for a batch of records.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::mem;
 
 use schemas::money::PICO_PER_USD;
-use schemas::record::{Crossing, CspGroup, Direction, Refusal, Rollup, SecondSums, Sketch};
-use serde_json::{Value, json};
+use schemas::record::{Amount, Crossing, CspGroup, Direction, Refusal, Rollup, SecondSums, Sketch};
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe};
@@ -56,7 +56,8 @@ pub(super) const VALUES_PER_STATEMENT: usize = 210;
 /// not write a row twice.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
-    rollups: HashMap<RollupKey, RollupRow>,
+    /// What names each is taken out of it.
+    rollups: HashMap<RollupKey, Rollup>,
     /// The first of each id: what comes after it says how much longer it stands, and the row tells how it began.
     signals: Vec<Crossing>,
     signal_ids: HashSet<String>,
@@ -67,25 +68,24 @@ pub(crate) struct Rows {
 
 type RollupKey = ([String; 9], i64);
 
-#[derive(Debug)]
-struct RollupRow {
-    totals: [i64; 8],
-    units: String,
-    seconds: String,
-    origin_offset: i64,
-}
+/// A second of a rollup as its row keeps it.
+type Second<'a> = (
+    i32,
+    i64,
+    i64,
+    i64,
+    Amount,
+    i64,
+    i64,
+    &'a BTreeMap<String, i64>,
+);
 
 impl Rows {
-    pub(crate) fn add_rollup(&mut self, rollup: Rollup) {
-        let offset = rollup.origin.offset;
-        let row = RollupRow::of(&rollup);
-        let key = rollup_key(rollup);
-        if self
-            .rollups
-            .get(&key)
-            .is_none_or(|known| known.origin_offset <= offset)
-        {
-            self.rollups.insert(key, row);
+    pub(crate) fn add_rollup(&mut self, mut rollup: Rollup) {
+        let key = take_key(&mut rollup);
+        let newer = |known: &Rollup| known.origin.offset <= rollup.origin.offset;
+        if self.rollups.get(&key).is_none_or(newer) {
+            self.rollups.insert(key, rollup);
         }
     }
 
@@ -124,51 +124,24 @@ impl Rows {
     }
 }
 
-fn rollup_key(rollup: Rollup) -> RollupKey {
-    let or_empty = Option::unwrap_or_default;
+fn take_key(rollup: &mut Rollup) -> RollupKey {
+    let or_empty = |id: &mut Option<String>| id.take().unwrap_or_default();
     let ids = [
-        rollup.tenant,
-        or_empty(rollup.key),
-        or_empty(rollup.user),
-        or_empty(rollup.route),
-        or_empty(rollup.provider),
-        or_empty(rollup.model),
-        or_empty(rollup.account),
-        or_empty(rollup.source),
-        rollup.origin.topic,
+        mem::take(&mut rollup.tenant),
+        or_empty(&mut rollup.key),
+        or_empty(&mut rollup.user),
+        or_empty(&mut rollup.route),
+        or_empty(&mut rollup.provider),
+        or_empty(&mut rollup.model),
+        or_empty(&mut rollup.account),
+        or_empty(&mut rollup.source),
+        mem::take(&mut rollup.origin.topic),
     ];
     (ids, rollup.minute.second())
 }
 
-impl RollupRow {
-    fn of(rollup: &Rollup) -> Self {
-        let sum = |of: fn(&SecondSums) -> i64| rollup.seconds.iter().map(of).sum::<i64>();
-        let cost: i128 = rollup.seconds.iter().map(|second| second.cost.0).sum();
-        let mut units: HashMap<&str, i64> = HashMap::new();
-        for (name, amount) in rollup.seconds.iter().flat_map(|second| &second.units) {
-            *units.entry(name).or_default() += amount;
-        }
-        let whole_dollars = i64::try_from(cost.div_euclid(PICO_PER_USD)).unwrap_or(i64::MAX);
-        Self {
-            totals: [
-                sum(|s| s.events),
-                sum(|s| s.requests),
-                sum(|s| s.input_tokens),
-                sum(|s| s.output_tokens),
-                whole_dollars,
-                cost.rem_euclid(PICO_PER_USD) as i64,
-                sum(|s| s.failures),
-                sum(|s| s.violations),
-            ],
-            units: json!(units).to_string(),
-            seconds: Value::Array(rollup.seconds.iter().map(second).collect()).to_string(),
-            origin_offset: rollup.origin.offset,
-        }
-    }
-}
-
-fn second(sums: &SecondSums) -> Value {
-    json!([
+fn second(sums: &SecondSums) -> Second<'_> {
+    (
         sums.second,
         sums.requests,
         sums.input_tokens,
@@ -176,8 +149,8 @@ fn second(sums: &SecondSums) -> Value {
         sums.cost,
         sums.failures,
         sums.violations,
-        sums.units,
-    ])
+        &sums.units,
+    )
 }
 
 impl Store {
@@ -188,8 +161,8 @@ impl Store {
         for chunk in rollups.chunks(VALUES_PER_STATEMENT / ROLLUP_COLUMNS) {
             let sql = upsert_rollups(chunk.len());
             let mut query = sqlx::query(AssertSqlSafe(sql));
-            for (key, row) in chunk {
-                query = bind_rollup(query, key, row);
+            for (key, rollup) in chunk {
+                query = bind_rollup(query, key, rollup)?;
             }
             query.execute(&mut *transaction).await?;
         }
@@ -259,18 +232,35 @@ fn upsert_rollups(rows: usize) -> String {
 
 pub(super) type Statement<'q> = Query<'q, Any, AnyArguments>;
 
-fn bind_rollup<'q>(mut query: Statement<'q>, key: &RollupKey, row: &RollupRow) -> Statement<'q> {
-    for id in &key.0 {
+fn bind_rollup<'q>(
+    mut query: Statement<'q>,
+    (ids, minute): &RollupKey,
+    rollup: &Rollup,
+) -> Result<Statement<'q>, StoreError> {
+    let sum = |of: fn(&SecondSums) -> i64| rollup.seconds.iter().map(of).sum::<i64>();
+    let cost: i128 = rollup.seconds.iter().map(|second| second.cost.0).sum();
+    let whole_dollars = i64::try_from(cost.div_euclid(PICO_PER_USD)).unwrap_or(i64::MAX);
+    let mut units: BTreeMap<&str, i64> = BTreeMap::new();
+    for (name, amount) in rollup.seconds.iter().flat_map(|second| &second.units) {
+        *units.entry(name).or_default() += amount;
+    }
+    let seconds: Vec<_> = rollup.seconds.iter().map(second).collect();
+    for id in ids {
         query = query.bind(id.clone());
     }
-    query = query.bind(key.1);
-    for total in row.totals {
-        query = query.bind(total);
-    }
-    query
-        .bind(row.units.clone())
-        .bind(row.seconds.clone())
-        .bind(row.origin_offset)
+    Ok(query
+        .bind(*minute)
+        .bind(sum(|s| s.events))
+        .bind(sum(|s| s.requests))
+        .bind(sum(|s| s.input_tokens))
+        .bind(sum(|s| s.output_tokens))
+        .bind(whole_dollars)
+        .bind(cost.rem_euclid(PICO_PER_USD) as i64)
+        .bind(sum(|s| s.failures))
+        .bind(sum(|s| s.violations))
+        .bind(json_text(&units)?)
+        .bind(json_text(&seconds)?)
+        .bind(rollup.origin.offset))
 }
 
 fn bind_crossing<'q>(
