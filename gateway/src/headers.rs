@@ -173,6 +173,7 @@ pub(crate) mod tests {
             limits: Vec::new(),
             stale_s: None,
             closed: false,
+            policy_version: 5,
         }
     }
 

@@ -74,6 +74,7 @@ struct Answer<'a> {
     decision: Option<&'a str>,
     causes: Vec<Cause<'a>>,
     limits: Vec<Limit<'a>>,
+    policy_version: u64,
     stale: bool,
 }
 
@@ -87,6 +88,7 @@ impl<'a> Answer<'a> {
             decision: reply.decision.as_deref(),
             causes: reply.causes.iter().map(cause).collect(),
             limits: reply.limits.iter().map(limit).collect(),
+            policy_version: reply.policy_version,
             stale: reply.stale_s.is_some(),
         }
     }
@@ -108,6 +110,7 @@ pub fn problem(reply: &Reply) -> Vec<u8> {
         request_id: &'a str,
         decision: Option<&'a str>,
         causes: Vec<Cause<'a>>,
+        policy_version: u64,
     }
     let kind = reply.problem_type();
     to_vec(&Problem {
@@ -124,6 +127,7 @@ pub fn problem(reply: &Reply) -> Vec<u8> {
         request_id: &reply.request_id,
         decision: reply.decision.as_deref(),
         causes: reply.refusing().map(cause).collect(),
+        policy_version: reply.policy_version,
     })
 }
 
@@ -274,7 +278,7 @@ mod tests {
     fn an_answer_has_every_field() {
         let expected = json!({
             "verdict": "allow", "status": 200, "retry_after_s": null, "request_id": "r-1", "decision": null,
-            "causes": [], "limits": [], "stale": false,
+            "causes": [], "limits": [], "policy_version": 5, "stale": false,
         });
         assert_eq!(read(&answer(&reply())), expected);
         let refused = Reply {
@@ -288,7 +292,7 @@ mod tests {
                 "limit": "requests-limit", "subject": "tenant/acme", "meter": "requests", "window": "sliding 60s",
                 "mode": "block", "used": 100, "max": 100, "reset_at": "1970-01-01T00:01:01Z", "policy_version": 5,
             }],
-            "limits": [], "stale": true,
+            "limits": [], "policy_version": 5, "stale": true,
         });
         assert_eq!(read(&answer(&refused)), expected);
     }

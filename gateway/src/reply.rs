@@ -30,6 +30,8 @@ pub struct Reply {
     pub stale_s: Option<u64>,
     /// Refused only because the view is stale.
     pub closed: bool,
+    /// The version of the policy that it was judged by, whole; zero where the gateway has none yet.
+    pub policy_version: u64,
 }
 
 /// How much of one limit is left.
@@ -64,6 +66,7 @@ impl Reply {
             limits: limits.collect(),
             stale_s: answer.stale().map(|age| age.as_secs()),
             closed: matches!(answer.why(), Some(Why::Closed(_))),
+            policy_version: view.policy_version(),
         }
     }
 

@@ -1,3 +1,5 @@
+mod edits;
+
 use schemas::policy::{Limit, Mode, Policy, Stale};
 use schemas::subject::{Dimension, Subject};
 
