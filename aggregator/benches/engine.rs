@@ -126,6 +126,7 @@ fn limit(number: usize, subject: &str, window: &str) -> LimitRecord {
         window: window.parse().expect("a window"),
         soft: Vec::new(),
         hard: Amount(1_000_000_000_000),
+        keep: None,
         mode: Mode::Block,
         stale: Stale::LastKnown,
         tier: None,

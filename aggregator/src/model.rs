@@ -82,6 +82,7 @@ fn limit_record(line: &str) -> LimitRecord {
         window: window.parse().unwrap(),
         soft: soft.collect(),
         hard: Amount(hard[0].1.parse().unwrap()),
+        keep: None,
         mode: Mode::Block,
         stale: Stale::LastKnown,
         tier: tier.map(|(_, name)| name.clone()),
@@ -161,6 +162,7 @@ impl NaiveCounter {
                     .map(|(_, a)| a)
                     .sum()
             }
+            Window::Wallet => self.amounts.iter().map(|(_, a)| a).sum(),
             Window::Bucket {
                 amount, seconds, ..
             } => {
@@ -281,7 +283,7 @@ impl NaiveCounter {
                 let (_, end) = bounds(period, self.terms.zone, self.head);
                 self.standing.is_empty() && end <= floor
             }
-            Window::Sliding { .. } | Window::Bucket { .. } => false,
+            Window::Sliding { .. } | Window::Bucket { .. } | Window::Wallet => false,
         }
     }
 

@@ -1,5 +1,5 @@
-//! Sums over time, as pure values: windows that slide, buckets that drain, calendars' periods. They know no limits and
-//! read no clock; time comes with each call.
+//! Sums over time, as pure values: windows that slide, buckets that drain, calendars' periods, wallets. They know no
+//! limits and read no clock; time comes with each call.
 //!
 //! Each has a *head*: how far it has come. It never goes back. An amount at or behind the head is added where it
 //! belongs, or not at all when the window has left that place.
@@ -12,6 +12,7 @@ mod group;
 mod packed;
 mod sliding;
 mod sum;
+mod wallet;
 
 use chrono_tz::Tz;
 use schemas::policy::Window;
@@ -22,6 +23,7 @@ use bucket::Bucket;
 use calendar::Calendar;
 use group::Group;
 use sliding::{Slices, View, Width};
+use wallet::Wallet;
 
 /// What a window's state is read with; the state itself does not repeat it. Every call for one window takes the same
 /// [`Window`].
@@ -78,6 +80,7 @@ pub(crate) enum Single {
 pub(crate) enum Other {
     Bucket(Bucket),
     Calendar(Calendar),
+    Wallet(Wallet),
 }
 
 /// One window, as it is read.
@@ -138,7 +141,7 @@ impl Windows {
     pub(crate) fn holds(&self, number: usize, terms: Terms, at: Timestamp) -> bool {
         match self.seen(number) {
             Seen::Sliding(slices, view) => slices.holds(view, width(terms).index(at)),
-            Seen::Other(Other::Bucket(_)) => true,
+            Seen::Other(Other::Bucket(_) | Other::Wallet(_)) => true,
             Seen::Other(Other::Calendar(calendar)) => calendar.holds(at),
         }
     }
@@ -164,6 +167,7 @@ impl Windows {
             }
             Seen::Other(Other::Bucket(bucket)) => bucket.falls_below(terms.window, threshold, by),
             Seen::Other(Other::Calendar(calendar)) => calendar.falls_below(by),
+            Seen::Other(Other::Wallet(_)) => None,
         }
     }
 
@@ -314,6 +318,7 @@ impl Other {
             Window::Sliding { .. } => unreachable!("{} has slices", terms.window),
             Window::Bucket { .. } => Self::Bucket(Bucket::new(at)),
             Window::Calendar(period) => Self::Calendar(Calendar::new(period, terms.zone, at)),
+            Window::Wallet => Self::Wallet(Wallet::default()),
         }
     }
 
@@ -321,6 +326,7 @@ impl Other {
         match self {
             Self::Bucket(bucket) => bucket.level(terms.window),
             Self::Calendar(calendar) => calendar.sum(),
+            Self::Wallet(wallet) => wallet.spent(),
         }
     }
 
@@ -331,6 +337,7 @@ impl Other {
             }
             (Self::Bucket(bucket), window) => bucket.advance(window, to),
             (Self::Calendar(_), window) => unreachable!("a calendar's state read as {window}"),
+            (Self::Wallet(_), _) => {}
         }
     }
 
@@ -339,6 +346,7 @@ impl Other {
         match self {
             Self::Bucket(bucket) => bucket.add(terms.window, amount),
             Self::Calendar(calendar) => calendar.add(at, amount),
+            Self::Wallet(wallet) => wallet.add(amount),
         }
     }
 
@@ -347,6 +355,7 @@ impl Other {
         match self {
             Self::Bucket(bucket) => bucket.forgettable_from(terms.window),
             Self::Calendar(calendar) => calendar.ends_at(),
+            Self::Wallet(wallet) => wallet.forgettable_from(),
         }
     }
 
@@ -354,6 +363,7 @@ impl Other {
         match self {
             Self::Bucket(bucket) => bucket.is_empty(),
             Self::Calendar(calendar) => calendar.sum() == 0,
+            Self::Wallet(wallet) => wallet.spent() == 0,
         }
     }
 
@@ -361,6 +371,7 @@ impl Other {
         match self {
             Self::Bucket(bucket) => bucket.clear(),
             Self::Calendar(calendar) => calendar.clear(),
+            Self::Wallet(wallet) => wallet.clear(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod numbers;
 
-use schemas::policy::Mode;
+use schemas::policy::{Mode, Window};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
 use uuid::Uuid;
@@ -54,7 +54,14 @@ pub(crate) fn crossed(crossing: &Crossing, decision: Option<&Decision>) -> Alert
         ..
     } = crossing;
     let numbers = amounts(&crossing.meter, crossing.sum, crossing.max);
+    let left = numbers::amount(&crossing.meter, (crossing.max - crossing.sum).max(0));
     let title = match &crossing.soft {
+        Some(_) if *window == Window::Wallet => {
+            format!("{subject} has {left} left in {limit} ({numbers} spent)")
+        }
+        None if *window == Window::Wallet => {
+            format!("{subject} has nothing left in {limit} ({numbers} spent)")
+        }
         Some(_) => {
             let percent = percent(crossing.sum, crossing.max);
             format!("{subject} has used {percent} % of {limit} ({numbers} in {window})")
@@ -88,6 +95,12 @@ pub(crate) fn crossed(crossing: &Crossing, decision: Option<&Decision>) -> Alert
 
 fn soft_consequence(crossing: &Crossing, level: &str) -> String {
     let from = numbers::amount(&crossing.meter, crossing.max);
+    if crossing.window == Window::Wallet && crossing.mode.refuses() {
+        return format!(
+            "That is its soft level {level}. Nothing is refused yet; once nothing is left, calls are refused until it is \
+             topped up."
+        );
+    }
     match crossing.mode {
         Mode::Open => format!(
             "That is its soft level {level}. The limit is in mode open: it refuses nothing, also from {from} on."
@@ -100,6 +113,7 @@ fn soft_consequence(crossing: &Crossing, level: &str) -> String {
 
 fn hard_consequence(crossing: &Crossing, decision: Option<&Decision>) -> String {
     let end = |until: Option<Timestamp>| match until {
+        None if crossing.window == Window::Wallet => "until it is topped up".to_owned(),
         Some(until) => format!("until {until}, if nothing more is counted"),
         None => "until somebody lifts it".to_owned(),
     };

@@ -27,6 +27,8 @@ pub(crate) struct Command {
 pub(crate) enum Action {
     /// A limit has other numbers for the subject.
     Raise { limit: String, numbers: Numbers },
+    /// A wallet of the subject has so much more paid into it; below zero, so much is taken back.
+    TopUp { limit: String, amount: i128 },
     /// The subject is in another tier.
     SetTier { tier: String },
     /// The subject is refused, whatever it has used.
@@ -41,17 +43,19 @@ pub(crate) enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Undone {
     Raise { limit: String },
+    TopUp { limit: String, amount: i128 },
     SetTier,
     Block,
 }
 
 /// All kinds, by their names.
-pub(crate) const KINDS: [&str; 5] = ["raise", "set_tier", "block", "unblock", "undo"];
+pub(crate) const KINDS: [&str; 6] = ["raise", "top_up", "set_tier", "block", "unblock", "undo"];
 
 impl Action {
     pub(crate) const fn kind(&self) -> &'static str {
         match self {
             Action::Raise { .. } => "raise",
+            Action::TopUp { .. } => "top_up",
             Action::SetTier { .. } => "set_tier",
             Action::Block => "block",
             Action::Unblock => "unblock",
@@ -63,8 +67,9 @@ impl Action {
     pub(crate) fn limit(&self) -> Option<&str> {
         match self {
             Action::Raise { limit, .. }
+            | Action::TopUp { limit, .. }
             | Action::Undo {
-                what: Undone::Raise { limit },
+                what: Undone::Raise { limit } | Undone::TopUp { limit, .. },
                 ..
             } => Some(limit),
             _ => None,

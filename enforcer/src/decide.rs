@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use schemas::orders::Order;
-use schemas::policy::Policy;
+use schemas::policy::{Policy, Window};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
 
@@ -382,8 +382,9 @@ fn due(rules: &Rules, subject: &Subject, standing: &Standing, now: Timestamp) ->
     });
     let (first, status) = causes.first()?;
     let (verdict, until) = (first.obeyed(), first.reset_at);
-    // Whom a person blocked for good need not ask again.
-    let terminal = first.limit == BLOCKED && until.is_none();
+    // Whom a person blocked for good need not ask again; nor who has to pay first.
+    let is_for_good = first.limit == BLOCKED || first.window == Window::Wallet;
+    let terminal = is_for_good && until.is_none() && Verdict::Allow < verdict;
     let status = (Verdict::Allow < verdict).then_some(*status);
     let causes: Vec<Cause> = causes.into_iter().map(|(cause, _)| cause).collect();
     Some(Decision {

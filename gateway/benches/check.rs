@@ -51,6 +51,7 @@ fn limit() -> Limit {
             name: HARD.to_owned(),
             threshold: 1 << 60,
         }],
+        keep: 0,
         mode: Mode::Block,
         stale: Stale::LastKnown,
         tier: None,

@@ -61,6 +61,7 @@ fn policy() -> PolicyRecord {
             meter: "tokens".parse().expect("a meter"),
             window: "sliding 60s".parse().expect("a window"),
             soft: Vec::new(),
+            keep: None,
             hard: Amount(1 << 50),
             mode: Mode::Strict,
             stale: Stale::LastKnown,

@@ -105,6 +105,7 @@ mod tests {
                 name: "hard".to_owned(),
                 threshold: 2,
             }],
+            keep: 0,
             mode: Mode::Block,
             stale: Stale::default(),
             tier: None,

@@ -121,7 +121,7 @@ fn length_seconds(window: Window) -> Option<u64> {
             let drained = u128::from(burst) * u128::from(seconds);
             u64::try_from(drained.div_ceil(amount.max(1).into())).ok()
         }
-        Window::Calendar(_) => None,
+        Window::Calendar(_) | Window::Wallet => None,
     }
 }
 

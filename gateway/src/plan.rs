@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use schemas::policy::{Limit, Mode, Policy, Stream};
+use schemas::policy::{Limit, Mode, Policy, Stream, Window};
 use schemas::subject::{Dimension, Identity};
 use schemas::time::Timestamp;
 
@@ -20,7 +20,8 @@ pub struct Planned {
     pub(crate) hash: u128,
     /// Of the limit's name: tells its orders from those of others.
     name: u128,
-    /// Whether requests are counted under it here: sign-ins and reports of browsers are not requests.
+    /// Whether requests are counted under it here: sign-ins and reports of browsers are not requests, and what is left
+    /// in a wallet only its aggregator knows.
     pub(crate) counts_requests: bool,
     /// Whether its pattern asks for more than having the dimensions.
     names_ids: bool,
@@ -75,7 +76,7 @@ impl Plan {
     /// Limits in mode `strict`.
     pub fn strict(&self) -> impl Iterator<Item = &Planned> {
         let limits = self.limits.iter();
-        limits.filter(|planned| planned.limit.mode == Mode::Strict)
+        limits.filter(|planned| planned.limit.mode == Mode::Strict && planned.counts_requests)
     }
 
     #[must_use]
@@ -145,7 +146,7 @@ fn planned(limit: &Limit, hasher: &Hasher) -> Planned {
         shape: Shape::of(dimensions.iter().copied()),
         hash: hasher.limit(&counter(limit)),
         name: hasher.name(&limit.name),
-        counts_requests: limit.meter.stream() == Stream::Usage,
+        counts_requests: limit.meter.stream() == Stream::Usage && limit.window != Window::Wallet,
         names_ids: !dimensions.is_empty() && limit.pattern.as_str() != any_ids.join("/"),
         depends_on_tier: limit.tier.is_some() || !limit.replaced_in.is_empty(),
     }
@@ -180,6 +181,7 @@ pub(crate) mod tests {
                 name: HARD.to_owned(),
                 threshold: words[3].parse().unwrap(),
             }],
+            keep: 0,
             mode: Mode::Block,
             stale: Stale::LastKnown,
             tier: None,

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use crate::policy::{HARD, Level, Limit, Mode, Policy, part_of, percent_of_name};
+use crate::policy::{HARD, Level, Limit, Mode, Policy, Window, part_of, percent_of_name};
 use crate::subject::Subject;
 use crate::time::Timestamp;
 
@@ -23,6 +23,43 @@ pub struct Numbers {
     /// Lowest first. Empty: the limit's own; those that are parts of the hard number are taken of the new one.
     pub soft: Vec<Level>,
     pub mode: Option<Mode>,
+    /// What was paid into a wallet, beside what it starts with.
+    pub paid: Paid,
+}
+
+/// What was paid into one wallet: a fold of the entries of the trail, each counted once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Paid {
+    /// All entries together; below zero where more was taken back than paid.
+    pub sum: i128,
+    /// The entries that were counted last, oldest first, at most [`PAID_BY_MAX`]: by them one that comes again is
+    /// known.
+    pub by: Vec<String>,
+}
+
+/// How many of the last entries of a wallet are known by their ids. A command is written twice only when its sender
+/// repeats it while the process that took it dies, so what repeats follows closely.
+pub const PAID_BY_MAX: usize = 32;
+
+impl Paid {
+    /// With one more entry. `None` where it was counted already.
+    #[must_use]
+    pub fn with(&self, entry: &str, amount: i128) -> Option<Self> {
+        if self.by.iter().any(|known| known == entry) {
+            return None;
+        }
+        let older = (self.by.len() + 1).saturating_sub(PAID_BY_MAX);
+        let kept = self.by.iter().skip(older).cloned();
+        Some(Self {
+            sum: self.sum.saturating_add(amount),
+            by: kept.chain([entry.to_owned()]).collect(),
+        })
+    }
+
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.by.is_empty()
+    }
 }
 
 /// What an order changes.
@@ -103,9 +140,13 @@ impl Order {
 }
 
 impl Numbers {
-    /// `limit` with these numbers.
+    /// `limit` with these numbers. A wallet has only its own number, and what was paid in on top: where that is
+    /// nothing, or less, the smallest number there is, so that who has spent anything is refused.
     #[must_use]
     pub fn on(&self, limit: &Limit) -> Limit {
+        if limit.window == Window::Wallet {
+            return self.in_wallet(limit);
+        }
         let hard = self.hard.unwrap_or_else(|| limit.hard());
         let own = match self.soft.as_slice() {
             [] => limit.levels.as_slice(),
@@ -119,21 +160,44 @@ impl Numbers {
             let name = level.name.clone();
             Level { name, threshold }
         });
-        let mut levels: Vec<Level> = soft
-            .filter(|l| 0 < l.threshold && l.threshold < hard)
-            .collect();
-        levels.sort_by_key(|level| level.threshold);
-        levels.dedup_by_key(|level| level.threshold);
-        levels.push(Level {
-            name: HARD.to_owned(),
-            threshold: hard,
-        });
         Limit {
-            levels,
+            levels: levels(soft, hard),
             mode: self.mode.unwrap_or(limit.mode),
             ..limit.clone()
         }
     }
+
+    /// A soft level of a wallet that is no part of it is an amount that is left, and stays as far from the end.
+    fn in_wallet(&self, limit: &Limit) -> Limit {
+        let hard = limit.hard().saturating_add(self.paid.sum).max(1);
+        let added = hard.saturating_sub(limit.hard());
+        let own = limit.levels.iter().filter(|level| level.name != HARD);
+        let soft = own.map(|level| Level {
+            name: level.name.clone(),
+            threshold: match percent_of_name(&level.name) {
+                Some(percent) => part_of(hard, percent),
+                None => level.threshold.saturating_add(added),
+            },
+        });
+        Limit {
+            levels: levels(soft, hard),
+            ..limit.clone()
+        }
+    }
+}
+
+/// The levels below `hard`, lowest first, and itself.
+fn levels(soft: impl Iterator<Item = Level>, hard: i128) -> Vec<Level> {
+    let mut levels: Vec<Level> = soft
+        .filter(|l| 0 < l.threshold && l.threshold < hard)
+        .collect();
+    levels.sort_by_key(|level| level.threshold);
+    levels.dedup_by_key(|level| level.threshold);
+    levels.push(Level {
+        name: HARD.to_owned(),
+        threshold: hard,
+    });
+    levels
 }
 
 /// All orders that stand.
@@ -281,10 +345,12 @@ impl<'a> InForce<'a> {
         here.map(|limit| self.held(limit, subject))
     }
 
-    /// `limit` as it holds for `subject`.
+    /// `limit` as it holds for `subject`. What was paid into a wallet is that subject's alone.
     #[must_use]
     pub fn held(&self, limit: &'a Limit, subject: &Subject) -> Held<'a> {
         let order = self.orders.narrowest(subject, Some(&limit.name), self.now);
+        let order =
+            order.filter(|order| limit.window != Window::Wallet || order.subject == *subject);
         let changed = order.and_then(|order| match &order.change {
             Change::Numbers { numbers, .. } => Some(numbers.on(limit)),
             Change::Tier(_) => None,

@@ -140,6 +140,8 @@ pub enum Window {
     },
     /// A calendar's day, week or month in the tenant's time zone.
     Calendar(Period),
+    /// All that was ever counted: what is spent of what was paid in.
+    Wallet,
 }
 
 impl Window {
@@ -159,7 +161,7 @@ impl Window {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum WindowError {
     #[error(
-        "`{0}` is no window: write `sliding 60s`, `bucket 10/s burst 50` or `calendar day|week|month`"
+        "`{0}` is no window: write `sliding 60s`, `bucket 10/s burst 50`, `calendar day|week|month` or `wallet`"
     )]
     Shape(String),
     #[error("`{0}` is no span of time: a whole number and s, m, h or d, such as 60s")]
@@ -186,6 +188,7 @@ impl FromStr for Window {
             ["calendar", "week"] => Ok(Window::Calendar(Period::Week)),
             ["calendar", "week", "from", "sunday"] => Ok(Window::Calendar(Period::WeekFromSunday)),
             ["calendar", "month"] => Ok(Window::Calendar(Period::Month)),
+            ["wallet"] => Ok(Window::Wallet),
             _ => Err(WindowError::Shape(text.to_owned())),
         }
     }
@@ -274,6 +277,7 @@ impl fmt::Display for Window {
             Window::Calendar(Period::Week) => f.write_str("calendar week"),
             Window::Calendar(Period::WeekFromSunday) => f.write_str("calendar week from sunday"),
             Window::Calendar(Period::Month) => f.write_str("calendar month"),
+            Window::Wallet => f.write_str("wallet"),
         }
     }
 }
@@ -349,13 +353,15 @@ pub struct Limit {
     pub window: Window,
     /// Soft levels, lowest first, and the hard one last.
     pub levels: Vec<Level>,
+    /// What is to be left in a wallet: its hard level lies that far below what was paid in. Zero for other windows.
+    pub keep: i128,
     pub mode: Mode,
     pub stale: Stale,
     /// Only for tenants of this tier.
     pub tier: Option<String>,
     /// Tiers that have a limit of this name of their own, which stands there instead of this general one.
     pub replaced_in: Vec<String>,
-    /// Instead of the status that follows from the window (429).
+    /// Instead of the status that follows from the window (429; of a wallet 402).
     pub status: Option<u16>,
 }
 
@@ -370,6 +376,12 @@ impl Limit {
             .last()
             .expect("a limit has a hard level")
             .threshold
+    }
+
+    /// Of a wallet: all that was paid in.
+    #[must_use]
+    pub fn paid_in(&self) -> i128 {
+        self.hard().saturating_add(self.keep)
     }
 
     /// Whether it is meant for what is in `tier`: of a limit and a tier's of the same name, only the latter is.

@@ -113,6 +113,17 @@ fn check(window: &str, levels: &str, script: &str, expected: &[&str]) {
 }
 
 #[test]
+fn a_wallet_never_falls_by_itself() {
+    check("wallet", "hard=10", "4@0 5@9999999", &[]);
+    check(
+        "wallet",
+        "hard=10",
+        "4@0 6@9999999",
+        &["up hard@9999999 10"],
+    );
+}
+
+#[test]
 fn a_sliding_window_counts_its_oldest_slice_in_full() {
     let window = "sliding 10s";
     check(window, "hard=10", "9@0", &[]);
@@ -469,6 +480,11 @@ proptest! {
     }
 
     #[test]
+    fn wallets_agree_with_a_list_and_loops(ops in ops(5 * 86_400)) {
+        agree(&["wallet"], "UTC", &ops)?;
+    }
+
+    #[test]
     fn windows_that_share_slices_agree_with_lists_and_loops(ops in ops(60)) {
         agree(&["sliding 3s", "sliding 10s", "sliding 1s", "sliding 10s"], "UTC", &ops)?;
     }
@@ -483,6 +499,7 @@ proptest! {
             "sliding 11h",
             "bucket 1/60s burst 30",
             "calendar day",
+            "wallet",
         ];
         agree(&windows, "America/Sao_Paulo", &ops)?;
     }

@@ -94,6 +94,8 @@ async fn used(
         }
         Window::Calendar(period) => (bounds(period, zone, now).0.second(), i64::from(u32::MAX)),
         Window::Bucket { .. } => (to - BUCKET_REACH_SECONDS, 1),
+        // All rows there are: they are kept for good.
+        Window::Wallet => (0, i64::from(u32::MAX)),
     };
     let sums = app.store.usage(&filter, Span { from, to, step }).await?;
     let sums = sums.into_values().next().unwrap_or_default();
@@ -106,6 +108,10 @@ async fn used(
         Window::Bucket {
             amount, seconds, ..
         } => bucket(&sums, amount, seconds, to),
+        Window::Wallet => Used {
+            sum: Some(sums.values().sum()),
+            reset_at: None,
+        },
     })
 }
 

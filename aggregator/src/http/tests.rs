@@ -99,6 +99,7 @@ fn policy() -> Policy {
             name: HARD.to_owned(),
             threshold: 100,
         }],
+        keep: 0,
         mode: Mode::Block,
         stale: Stale::LastKnown,
         tier: None,

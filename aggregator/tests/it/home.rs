@@ -169,6 +169,7 @@ fn limit(line: &str) -> LimitRecord {
         window: window.parse().unwrap(),
         soft: Vec::new(),
         hard: Amount(words[3].parse().unwrap()),
+        keep: None,
         mode: Mode::Block,
         stale: Stale::LastKnown,
         tier: None,

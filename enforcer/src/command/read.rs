@@ -1,5 +1,7 @@
 //! A command as people send it: JSON, read into what is ordered or into everything that is wrong with it.
 
+mod wallet;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -83,6 +85,7 @@ impl<'a> Reader<'a> {
         let kind = self.kind()?;
         let own: &[&str] = match kind {
             "raise" => &["subject", "limit", "hard", "mode", "until", "for"],
+            "top_up" => &["subject", "amount", "limit"],
             "set_tier" => &["subject", "tier", "until", "for"],
             "block" => &["subject", "until", "for"],
             "unblock" => &["subject"],
@@ -110,6 +113,7 @@ impl<'a> Reader<'a> {
         let subject = self.subject();
         let action = match kind {
             "raise" => self.raise(subject.as_ref()),
+            "top_up" => self.top_up(subject.as_ref()),
             "set_tier" => self.tier(subject.as_ref()),
             "block" => Some(Action::Block),
             _ => Some(Action::Unblock),
@@ -241,6 +245,7 @@ impl<'a> Reader<'a> {
 
     fn raise(&mut self, subject: Option<&Subject>) -> Option<Action> {
         let limit = self.limit(subject);
+        self.refuse_wallet(limit);
         let hard = self.hard(limit);
         let mode = self.mode();
         if !["hard", "mode"]
@@ -256,8 +261,8 @@ impl<'a> Reader<'a> {
             limit: limit?.name.clone(),
             numbers: Numbers {
                 hard,
-                soft: Vec::new(),
                 mode,
+                ..Numbers::default()
             },
         })
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use schemas::orders::{Change, Order, OrderKey, Orders};
+use schemas::orders::{Change, Numbers, Order, OrderKey, Orders, Paid};
 use schemas::policy::{Meter, Mode, Window};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
@@ -44,12 +44,19 @@ impl Decider {
                 let (limit, numbers) = (limit.clone(), numbers.clone());
                 self.order(order(Change::Numbers { limit, numbers }), now, out)
             }
+            Action::TopUp { limit, amount } => {
+                self.pay(command, (origin.offset, limit, *amount), now, out)
+            }
             Action::SetTier { tier } => self.order(order(Change::Tier(tier.clone())), now, out),
             Action::Block => self.block(command, origin, now, out),
             Action::Unblock => self.unblock(command, origin, now, out),
             Action::Undo { command: id, what } => {
                 let limit = match what {
                     Undone::Raise { limit } => Some(limit.clone()),
+                    Undone::TopUp { limit, amount } => {
+                        let back = amount.saturating_neg();
+                        return self.pay(command, (origin.offset, limit, back), now, out);
+                    }
                     Undone::SetTier => None,
                     Undone::Block if self.is_blocked_by(&command.subject, id) => {
                         return self.unblock(command, origin, now, out);
@@ -69,9 +76,50 @@ impl Decider {
             return Outcome::Ended;
         }
         let held = self.rules.orders.get(&order.key());
-        if held.is_some_and(|held| order.seq < held.seq) {
+        // What was paid in is not lost to an order from when the limit is no wallet any more.
+        if held.is_some_and(|held| order.seq < held.seq || paid(held).is_some()) {
             return Outcome::Stale;
         }
+        out.push(Output::Order(Box::new(order.clone())));
+        self.learn(order, now, out);
+        Outcome::Decided
+    }
+
+    /// Adds an entry to what was paid into a wallet. What follows from an entry that was counted already is told again.
+    fn pay(
+        &mut self,
+        command: &Command,
+        (seq, limit, amount): (i64, &str, i128),
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) -> Outcome {
+        let key = OrderKey {
+            subject: command.subject.clone(),
+            limit: Some(limit.to_owned()),
+        };
+        let held = self.rules.orders.get(&key);
+        let before = held.and_then(paid).cloned().unwrap_or_default();
+        let Some(paid) = before.with(&command.id, amount) else {
+            out.extend(held.map(|held| Output::Order(Box::new(held.clone()))));
+            return Outcome::Stale;
+        };
+        if held.is_some_and(|held| seq < held.seq) {
+            return Outcome::Stale;
+        }
+        let order = Order {
+            command: command.id.clone(),
+            seq,
+            subject: key.subject,
+            at: command.at,
+            until: None,
+            change: Change::Numbers {
+                limit: limit.to_owned(),
+                numbers: Numbers {
+                    paid,
+                    ..Numbers::default()
+                },
+            },
+        };
         out.push(Output::Order(Box::new(order.clone())));
         self.learn(order, now, out);
         Outcome::Decided
@@ -227,6 +275,14 @@ impl Decider {
         let word = standing.and_then(|standing| standing.words.get(BLOCKED));
         let evidence = word.and_then(|word| word.evidence.as_ref());
         evidence.is_some_and(|cause| cause.crossing == command)
+    }
+}
+
+/// What was paid into the wallet that an order is about; `None` where it is about something else.
+fn paid(order: &Order) -> Option<&Paid> {
+    match &order.change {
+        Change::Numbers { numbers, .. } => Some(&numbers.paid).filter(|paid| !paid.is_none()),
+        Change::Tier(_) => None,
     }
 }
 

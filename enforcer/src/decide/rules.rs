@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use schemas::orders::{Held, InForce, Orders};
-use schemas::policy::{Mode, Policy};
+use schemas::policy::{Mode, Policy, Window};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
 
@@ -11,6 +11,8 @@ use crate::decision::{BLOCKED, Cause};
 
 /// The status of a refusal whose limit names none.
 const TOO_MANY_REQUESTS: u16 = 429;
+/// The status of a refusal for want of money, whose limit names none.
+const PAYMENT_REQUIRED: u16 = 402;
 /// The status of a refusal that a person ordered.
 const FORBIDDEN: u16 = 403;
 
@@ -66,14 +68,14 @@ impl Rules {
         if self.policy.version < evidence.policy_version {
             return Some(Judgement {
                 mode: evidence.mode,
-                status: TOO_MANY_REQUESTS,
+                status: usual_status(evidence.window),
             });
         }
         let limit = self.held(subject, &evidence.limit, now)?.limit;
         let same = limit.meter == evidence.meter && limit.window == evidence.window;
         (same && limit.hard() <= evidence.used).then_some(Judgement {
             mode: limit.mode,
-            status: limit.status.unwrap_or(TOO_MANY_REQUESTS),
+            status: limit.status.unwrap_or_else(|| usual_status(limit.window)),
         })
     }
 
@@ -89,5 +91,13 @@ impl Rules {
         let mut limits = named.map(|index| &self.policy.limits[*index]);
         let limit = limits.find(|limit| limit.pattern.accepts(subject) && limit.holds_in(tier))?;
         Some(in_force.held(limit, subject))
+    }
+}
+
+/// The status of a refusal whose limit names none.
+fn usual_status(window: Window) -> u16 {
+    match window {
+        Window::Wallet => PAYMENT_REQUIRED,
+        _ => TOO_MANY_REQUESTS,
     }
 }

@@ -24,6 +24,7 @@ pub(super) fn limit(name: &str, mode: Mode) -> Limit {
             name: "hard".to_owned(),
             threshold: 100,
         }],
+        keep: 0,
         mode,
         stale: Stale::LastKnown,
         tier: None,

@@ -28,7 +28,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::{Refused, away, bad, problem};
-use crate::command::{Action, Command, Draft, Drafted, is_id, read};
+use crate::command::{Action, Command, Draft, Drafted, Undone, is_id, read};
 use crate::service::Board;
 use crate::store::{Given, GivenCursor, GivenFilter, Store};
 use crate::wire;
@@ -126,6 +126,14 @@ impl Shared {
         let (subject, action) = match draft.order {
             Drafted::On { subject, action } => (subject, action),
             Drafted::Undo { command } => self.undo(recent, command).await?,
+        };
+        // Of what adds up only one undoing may be, whoever orders it.
+        let id = match &action {
+            Action::Undo {
+                command,
+                what: Undone::TopUp { .. },
+            } => Some(format!("undo-{command}")),
+            _ => id,
         };
         Ok(Command {
             id: id.unwrap_or_else(|| format!("c-{}", Uuid::new_v4())),
@@ -294,11 +302,11 @@ fn decode_cursor(text: &str) -> Option<GivenCursor> {
 fn show(given: &Given, policy: &Policy) -> Value {
     let body = &given.body;
     let limit = body.limit.as_deref().and_then(|name| policy.limit(name));
-    let hard = body.hard.as_deref().and_then(|hard| hard.parse().ok());
-    let hard = hard.map(|hard| {
-        let meter = limit.map_or(Meter::Requests, |limit| limit.meter.clone());
-        Amount(hard).to_json_of(&meter)
-    });
+    let meter = limit.map_or(Meter::Requests, |limit| limit.meter.clone());
+    let number = |digits: &Option<String>| {
+        let number = digits.as_deref()?.parse().ok()?;
+        Some(Amount(number).to_json_of(&meter))
+    };
     let mut shown = json!({
         "id": given.id,
         "kind": given.kind,
@@ -310,7 +318,8 @@ fn show(given: &Given, policy: &Policy) -> Value {
     let rest = [
         ("until", body.until.map(|until| until.to_string().into())),
         ("limit", body.limit.clone().map(Value::from)),
-        ("hard", hard),
+        ("hard", number(&body.hard)),
+        ("amount", number(&body.amount)),
         ("mode", body.mode.clone().map(Value::from)),
         ("tier", body.tier.clone().map(Value::from)),
         ("command", body.command.clone().map(Value::from)),

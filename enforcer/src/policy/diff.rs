@@ -189,23 +189,24 @@ fn limit_change(from: Option<&Limit>, to: Option<&Limit>) -> Option<LimitChange>
     })
 }
 
-const FIELDS: [&str; 8] = [
-    "subject", "meter", "window", "hard", "soft", "mode", "stale", "status",
+const FIELDS: [&str; 9] = [
+    "subject", "meter", "window", "hard", "keep", "soft", "mode", "stale", "status",
 ];
 
 /// The values of [`FIELDS`], as a policy has them.
 fn fields(limit: &Limit) -> [Option<String>; FIELDS.len()] {
     let soft = limit.levels.split_last().map_or(&[][..], |(_, soft)| soft);
     let soft: Vec<&str> = soft.iter().map(|level| level.name.as_str()).collect();
-    let hard = match limit.meter {
-        Meter::Cost => format!("{} USD", format_usd(limit.hard())),
-        _ => limit.hard().to_string(),
+    let amount = |amount: i128| match limit.meter {
+        Meter::Cost => format!("{} USD", format_usd(amount)),
+        _ => amount.to_string(),
     };
     [
         Some(limit.pattern.as_str().to_owned()),
         Some(limit.meter.name().to_owned()),
         Some(limit.window.to_string()),
-        Some(hard),
+        Some(amount(limit.paid_in())),
+        (limit.keep != 0).then(|| amount(limit.keep)),
         (!soft.is_empty()).then(|| soft.join(", ")),
         word(limit.mode),
         word(limit.stale),

@@ -56,7 +56,7 @@ pub(super) const STALES: [&str; 3] = ["last_known", "open", "closed"];
 
 const NAME: &str = "^[A-Za-z0-9._-]{1,64}$";
 const WINDOW: &str = "^\\s*(sliding\\s+[0-9]+[smhd]|bucket\\s+[0-9]+/[0-9]*[smhd]\\s+burst\\s+[0-9]+|\
-                      calendar\\s+(day|week|week\\s+from\\s+sunday|month))\\s*$";
+                      calendar\\s+(day|week|week\\s+from\\s+sunday|month)|wallet)\\s*$";
 const MONEY: &str = "^\\s*\\S+\\s+USD\\s*$";
 const SOFT: &str = "^\\s*[0-9]+\\s*%$|USD\\s*$";
 
@@ -94,14 +94,14 @@ pub(super) static LIMIT: Reference = Reference {
             name: "window",
             what: "over which time",
             values: "`sliding 60s` (1s to 30d), `bucket 10/s burst 50`, `calendar day`, `calendar week` (from Monday), \
-                     `calendar week from sunday`, `calendar month`",
+                     `calendar week from sunday`, `calendar month`, `wallet` (for ever: `hard` is what was paid in)",
             example: "window = \"calendar week from sunday\"",
             kind: Kind::Pattern(WINDOW),
         },
         Field {
             name: "soft",
             what: "levels that are told before it",
-            values: "a list of `\"80%\"` or numbers, rising, below `hard`",
+            values: "a list of `\"80%\"` or numbers, rising, below `hard`; of a wallet, numbers are what is left",
             example: "soft = [\"50%\", 50000]",
             kind: Kind::SoftLevels,
         },
@@ -109,8 +109,15 @@ pub(super) static LIMIT: Reference = Reference {
             name: "hard",
             what: "where refusing begins, inclusive",
             values: "a whole number; for `cost` an amount such as `\"20 USD\"` or `\"0.50 USD\"`; of a bucket its burst \
-                     unless it says less",
+                     unless it says less; of a wallet what each starts with",
             example: "hard = 60000",
+            kind: Kind::Amount,
+        },
+        Field {
+            name: "keep",
+            what: "the least that is to be left in a wallet",
+            values: "as `hard`, and below it; nothing when left out",
+            example: "window = \"wallet\"\nkeep = 1000",
             kind: Kind::Amount,
         },
         Field {
@@ -137,7 +144,7 @@ pub(super) static LIMIT: Reference = Reference {
         Field {
             name: "status",
             what: "the HTTP status of the refusal",
-            values: "400–599; 429 when left out",
+            values: "400–599; when left out 429, of a wallet 402",
             example: "status = 402",
             kind: Kind::Whole(400, 599),
         },
@@ -328,10 +335,10 @@ mod tests {
             "window = \"sliding 60s\"",
             "hard = 60000",
         ];
-        let others = limit.into_iter().filter(|line| {
-            let name = line.split(' ').next();
-            name != Some(field.name)
-        });
+        let name = |line: &'static str| line.split(' ').next();
+        let others = limit
+            .into_iter()
+            .filter(|line| example.lines().all(|own| name(own) != name(line)));
         let others = others.collect::<Vec<_>>().join("\n");
         match table.what {
             "a limit" => format!("[[limit]]\n{others}\n{example}\n[tier.pro]\n"),

@@ -1,5 +1,7 @@
 //! One `[[limit]]`.
 
+mod wallet;
+
 use schemas::policy::{HARD, Level, Limit, Meter, MeterError, Mode, Stale, Stream, Window};
 use schemas::subject::{Dimension, Pattern};
 
@@ -36,8 +38,12 @@ pub(super) fn read(reader: &mut Reader<'_>, table: &Table<'_>, tier: Option<&str
     let meter = meter(reader, table);
     let window = window(reader, table);
     let burst = burst(reader, table, meter.as_ref(), window);
-    let levels = levels(reader, table, meter.as_ref(), burst);
+    let keep = wallet::keep(reader, table, meter.as_ref(), window);
+    let hard = hard(reader, table, meter.as_ref(), burst);
+    let spendable = spendable(reader, table, hard, keep);
+    let levels = levels(reader, table, meter.as_ref(), (window, spendable));
     let mode = mode(reader, table, meter.as_ref());
+    wallet::refuse_what_cannot_be(reader, table, (pattern.as_ref(), window, mode));
     let stale = stale(reader, table);
     let tier = own_tier(reader, table, tier);
     let status = status(reader, table);
@@ -59,6 +65,7 @@ pub(super) fn read(reader: &mut Reader<'_>, table: &Table<'_>, tier: Option<&str
             meter: meter?,
             window: window?,
             levels: levels?,
+            keep: keep?,
             mode: mode?,
             stale: stale?,
             tier: tier.as_ref().map(|(tier, _)| tier.clone()),
@@ -191,15 +198,31 @@ fn levels(
     reader: &mut Reader<'_>,
     table: &Table<'_>,
     meter: Option<&Meter>,
-    burst: Option<i128>,
+    (window, hard): (Option<Window>, Option<i128>),
 ) -> Option<Vec<Level>> {
-    let hard = hard(reader, table, meter, burst)?;
+    let hard = hard?;
     let mut levels = soft_levels(reader, table, meter?, hard)?;
+    if window? == Window::Wallet {
+        wallet::from_the_end(&mut levels, hard);
+    }
     levels.push(Level {
         name: HARD.to_owned(),
         threshold: hard,
     });
     Some(levels)
+}
+
+/// The hard number without what is to be left.
+fn spendable(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    hard: Option<i128>,
+    keep: Option<i128>,
+) -> Option<i128> {
+    match (hard?, keep?) {
+        (hard, 0) => Some(hard),
+        (hard, keep) => wallet::to_spend(reader, table, hard, keep),
+    }
 }
 
 /// The number from which on calls are refused; a bucket's is its burst unless a smaller one is given.

@@ -27,6 +27,8 @@ pub(crate) struct GivenBody {
     pub(crate) limit: Option<String>,
     /// A whole number in decimal digits.
     pub(crate) hard: Option<String>,
+    /// What was paid in, likewise.
+    pub(crate) amount: Option<String>,
     pub(crate) mode: Option<String>,
     pub(crate) tier: Option<String>,
     /// The command that is undone.
@@ -48,6 +50,7 @@ impl Given {
                     .and_then(|mode| serde_json::to_value(mode).ok());
                 body.mode = mode.and_then(|mode| mode.as_str().map(str::to_owned));
             }
+            Action::TopUp { amount, .. } => body.amount = Some(amount.to_string()),
             Action::SetTier { tier } => body.tier = Some(tier.clone()),
             Action::Undo { command, .. } => body.command = Some(command.clone()),
             Action::Block | Action::Unblock => {}
@@ -68,6 +71,10 @@ impl Given {
         match self.kind.as_str() {
             "raise" => Some(Undone::Raise {
                 limit: self.body.limit.clone()?,
+            }),
+            "top_up" => Some(Undone::TopUp {
+                limit: self.body.limit.clone()?,
+                amount: self.body.amount.as_ref()?.parse().ok()?,
             }),
             "set_tier" => Some(Undone::SetTier),
             "block" => Some(Undone::Block),

@@ -38,6 +38,7 @@ pub(crate) fn command(record: &Record) -> Result<Command, String> {
 
 fn action(wire: &record::Command) -> Result<Action, String> {
     let limit = || wire.limit.clone().ok_or("it names no limit");
+    let amount = || wire.amount.map(|amount| amount.0).ok_or("it has no amount");
     let argument = |name: &str| {
         let value = wire.arguments.get(name).cloned();
         value.ok_or(format!("it has no `{name}`"))
@@ -47,13 +48,17 @@ fn action(wire: &record::Command) -> Result<Action, String> {
             limit: limit()?,
             numbers: Numbers {
                 hard: wire.amount.map(|amount| amount.0),
-                soft: Vec::new(),
                 mode: wire
                     .arguments
                     .get(MODE)
                     .map(|mode| mode_named(mode))
                     .transpose()?,
+                ..Numbers::default()
             },
+        },
+        "top_up" => Action::TopUp {
+            limit: limit()?,
+            amount: amount()?,
         },
         "set_tier" => Action::SetTier {
             tier: argument(TIER)?,
@@ -64,6 +69,10 @@ fn action(wire: &record::Command) -> Result<Action, String> {
             command: argument(COMMAND)?,
             what: match argument(KIND)?.as_str() {
                 "raise" => Undone::Raise { limit: limit()? },
+                "top_up" => Undone::TopUp {
+                    limit: limit()?,
+                    amount: amount()?,
+                },
                 "set_tier" => Undone::SetTier,
                 "block" => Undone::Block,
                 other => return Err(format!("a command of kind `{other}` cannot be undone")),
@@ -100,14 +109,19 @@ fn command_record(command: &Command) -> record::Command {
                 argue(MODE, &mode);
             }
         }
+        Action::TopUp { amount: paid, .. } => amount = Some(Amount(*paid)),
         Action::SetTier { tier } => argue(TIER, tier),
         Action::Block | Action::Unblock => {}
         Action::Undo { command, what } => {
             argue(COMMAND, command);
+            if let Undone::TopUp { amount: paid, .. } = what {
+                amount = Some(Amount(*paid));
+            }
             argue(
                 KIND,
                 match what {
                     Undone::Raise { .. } => "raise",
+                    Undone::TopUp { .. } => "top_up",
                     Undone::SetTier => "set_tier",
                     Undone::Block => "block",
                 },
@@ -164,12 +178,16 @@ mod tests {
         let id = || "c0".to_owned();
         let numbers = Numbers {
             hard: Some(i128::MAX),
-            soft: Vec::new(),
             mode: Some(Mode::Open),
+            ..Numbers::default()
         };
         check(Action::Raise {
             limit: limit(),
             numbers,
+        });
+        check(Action::TopUp {
+            limit: limit(),
+            amount: -5,
         });
         check(Action::SetTier {
             tier: "pro".to_owned(),
@@ -178,6 +196,10 @@ mod tests {
         check(Action::Unblock);
         for what in [
             Undone::Raise { limit: limit() },
+            Undone::TopUp {
+                limit: limit(),
+                amount: 5,
+            },
             Undone::SetTier,
             Undone::Block,
         ] {

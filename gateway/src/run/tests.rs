@@ -132,6 +132,7 @@ impl Scene {
                 window: "sliding 60s".parse().unwrap(),
                 soft: Vec::new(),
                 hard: Amount(hard),
+                keep: None,
                 mode,
                 stale: Stale::LastKnown,
                 tier: None,

@@ -23,6 +23,8 @@ enum Span {
     Sliding(Sliding),
     Bucket(Bucket),
     Calendar(Period),
+    /// A wallet's: all that was ever taken.
+    Ever,
 }
 
 /// The slice of now and `slices` before it count: the oldest in full, so that no span of the window's length ever
@@ -109,7 +111,7 @@ enum State {
         empty_at: Wide,
     },
     Calendar {
-        /// The end of the period.
+        /// The end of the period; a wallet's never comes.
         idle_at: u32,
         used: Wide,
     },
@@ -161,6 +163,10 @@ impl Rule {
                 hard,
                 span: Span::Calendar(period),
             },
+            Window::Wallet => Self {
+                hard,
+                span: Span::Ever,
+            },
         }
     }
 
@@ -178,6 +184,7 @@ impl Rule {
                 Timestamp::from_micros(now.as_micros().saturating_sub(micros(full * 2)))
             }
             Span::Calendar(period) => calendar::bounds(period, zone, now).0,
+            Span::Ever => Timestamp::MIN,
         }
     }
 
@@ -191,7 +198,9 @@ impl Rule {
             }
             Span::Bucket(_) => Timestamp::from_seconds(second_after(at).into()),
             // Days begin on whole minutes, so what counts together stays together.
-            Span::Calendar(_) => Timestamp::from_seconds(at.second().div_euclid(60) * 60),
+            Span::Calendar(_) | Span::Ever => {
+                Timestamp::from_seconds(at.second().div_euclid(60) * 60)
+            }
         }
     }
 
@@ -203,6 +212,7 @@ impl Rule {
             },
             Span::Bucket(Bucket { drain, unit }) => Parts::Bucket { unit, drain },
             Span::Calendar(period) => Parts::Calendar(period),
+            Span::Ever => unreachable!("nobody reserves from a wallet"),
         }
     }
 
@@ -243,6 +253,10 @@ impl Counter {
             },
             Span::Calendar(period) => State::Calendar {
                 idle_at: second_after(calendar::bounds(period, zone, now).1),
+                used: Wide(0),
+            },
+            Span::Ever => State::Calendar {
+                idle_at: u32::MAX,
                 used: Wide(0),
             },
         };
@@ -325,15 +339,12 @@ impl Counter {
                     *used = Wide(0);
                     *idle_at = second_after(calendar::bounds(period, ask.zone, now).1);
                 }
-                let mut taken = Taken::of(rule, used.0);
-                if taken.admits(ask) {
-                    *used = Wide(used.0.saturating_add(ask.amount.into()));
-                    taken.tally.used = used.0;
-                }
+                let mut taken = used.take(rule, ask);
                 let ends_at = Timestamp::from_seconds((*idle_at).into());
                 taken.tally.frees_at = (0 < taken.tally.used).then_some(ends_at);
                 taken
             }
+            (State::Calendar { used, .. }, Span::Ever) => used.take(rule, ask),
             _ => {
                 debug_assert!(false, "a counter's key tells its limit, and so its window");
                 Taken::of(rule, 0)
@@ -359,6 +370,20 @@ impl Counter {
             }
             _ => None,
         }
+    }
+}
+
+// === impl Wide ===
+
+impl Wide {
+    /// Adds what is admitted to a sum from which nothing drains.
+    fn take(&mut self, rule: &Rule, ask: Ask) -> Taken {
+        let mut taken = Taken::of(rule, self.0);
+        if taken.admits(ask) {
+            self.0 = self.0.saturating_add(ask.amount.into());
+            taken.tally.used = self.0;
+        }
+        taken
     }
 }
 

@@ -34,6 +34,7 @@ impl Model {
                 let now = Timestamp::from_micros(now);
                 calendar::bounds(period, ZONE, now).0.as_micros()
             }
+            Window::Wallet => i64::MIN,
             Window::Bucket {
                 amount, seconds, ..
             } => return self.level(now, amount.into(), i128::from(seconds) * i128::from(SECOND)),

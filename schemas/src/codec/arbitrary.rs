@@ -75,6 +75,7 @@ fn window() -> impl Strategy<Value = Window> {
             Period::Month
         ])
         .prop_map(Window::Calendar),
+        Just(Window::Wallet),
     ]
 }
 
@@ -155,13 +156,13 @@ prop_compose! {
         (name, subject) in (text(), text()),
         (meter, window) in (meter(), window()),
         soft in vec(soft(), 0..3),
-        hard in amount(),
+        (hard, keep) in (amount(), of(amount())),
         mode in mode(),
         stale in select(vec![Stale::LastKnown, Stale::Open, Stale::Closed]),
         tier in maybe(),
         status: Option<i32>,
     ) -> LimitRecord {
-        LimitRecord { name, subject, meter, window, soft, hard, mode, stale, tier, status }
+        LimitRecord { name, subject, meter, window, soft, hard, keep, mode, stale, tier, status }
     }
 }
 
@@ -188,10 +189,11 @@ prop_compose! {
         (at, until) in (time(), of(time())),
         (limit, mode, tier) in (maybe(), maybe(), maybe()),
         hard in of(amount()),
+        (paid_in, paid_by) in (of(amount()), vec(text(), 0..3)),
         soft in vec(soft(), 0..3),
         ended: bool,
     ) -> Order {
-        Order { command, seq, subject, at, until, limit, hard, soft, mode, tier, ended }
+        Order { command, seq, subject, at, until, limit, hard, soft, mode, paid_in, paid_by, tier, ended }
     }
 }
 

@@ -197,6 +197,7 @@ fn policy() -> PolicyVersion {
         window: Window::Sliding { seconds: 60 },
         soft,
         hard: Amount(60_000),
+        keep: None,
         mode: Mode::Block,
         stale: Stale::LastKnown,
         tier,
@@ -218,7 +219,10 @@ fn policy() -> PolicyVersion {
         source: "[[limit]]".to_owned(),
         limits: vec![
             limit("tokens-a-minute", None, None, vec![]),
-            limit("tokens-a-minute", text("pro"), Some(403), vec![soft]),
+            LimitRecord {
+                keep: Some(Amount(10)),
+                ..limit("tokens-a-minute", text("pro"), Some(403), vec![soft])
+            },
         ],
         tenants: [("acme".to_owned(), acme)].into(),
         default_tier: text("free"),

@@ -47,10 +47,10 @@ records! {
     Auth => "auth", former [];
     Csp => "csp", former [];
     Partial => "partial", former [];
-    Marker => "marker", former ["marker_1"];
-    PolicyVersion => "policy_version", former ["policy_version_1"];
+    Marker => "marker", former ["marker_1", "marker_2"];
+    PolicyVersion => "policy_version", former ["policy_version_1", "policy_version_2"];
     Layout => "layout", former [];
-    Order => "order", former [];
+    Order => "order", former ["order_1"];
     Key => "key", former [];
     Command => "command", former [];
     Crossing => "crossing", former ["crossing_1"];

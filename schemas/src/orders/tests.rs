@@ -28,6 +28,7 @@ fn limit(name: &str, pattern: &str, tier: Option<&str>, hard: i128) -> Limit {
         meter: Meter::Requests,
         window: Window::Sliding { seconds: 60 },
         levels: vec![soft, fixed, hard],
+        keep: 0,
         mode: Mode::Block,
         stale: Stale::LastKnown,
         tier: tier.map(str::to_owned),
@@ -238,5 +239,118 @@ proptest! {
                 prop_assert_eq!(held.limit.hard(), expected.unwrap_or(own));
             }
         }
+    }
+}
+
+// === Wallets ===
+
+fn wallet(keep: i128) -> Limit {
+    let level = |name: &str, threshold| Level {
+        name: name.to_owned(),
+        threshold,
+    };
+    Limit {
+        window: Window::Wallet,
+        levels: vec![
+            level("80%", part_of(100 - keep, 80)),
+            level("15", 85 - keep),
+            level(HARD, 100 - keep),
+        ],
+        keep,
+        ..limit("wallet", "tenant/*/user/*", None, 100)
+    }
+}
+
+/// What a wallet that starts with 100, of which `keep` are to be left, is after entries: `id=amount`.
+#[track_caller]
+fn check_wallet(keep: i128, entries: &str, paid_in: i128, levels: &[(&str, i128)]) {
+    let mut paid = Paid::default();
+    for entry in entries.split_whitespace() {
+        let (id, amount) = entry.split_once('=').unwrap();
+        paid = paid.with(id, amount.parse().unwrap()).unwrap_or(paid);
+    }
+    // Other numbers, from when the limit was no wallet, are not its own.
+    let numbers = Numbers {
+        hard: Some(7),
+        mode: Some(Mode::Open),
+        paid,
+        ..Numbers::default()
+    };
+    let limit = numbers.on(&wallet(keep));
+    let got = limit.levels.iter();
+    let got: Vec<_> = got.map(|l| (l.name.as_str(), l.threshold)).collect();
+    assert_eq!(got, levels, "{entries}");
+    assert_eq!((limit.paid_in(), limit.mode), (paid_in, Mode::Block));
+}
+
+#[test]
+fn what_is_paid_in_is_added_once() {
+    check_wallet(0, "", 100, &[("80%", 80), ("15", 85), (HARD, 100)]);
+    check_wallet(0, "a=100", 200, &[("80%", 160), ("15", 185), (HARD, 200)]);
+    check_wallet(
+        0,
+        "a=100 a=100",
+        200,
+        &[("80%", 160), ("15", 185), (HARD, 200)],
+    );
+    check_wallet(
+        0,
+        "a=100 b=50 a=100 c=-20",
+        230,
+        &[("80%", 184), ("15", 215), (HARD, 230)],
+    );
+    check_wallet(10, "a=100", 200, &[("80%", 152), ("15", 175), (HARD, 190)]);
+    // Nothing is left to spend: one is the least that a limit can have.
+    check_wallet(0, "a=-100", 1, &[(HARD, 1)]);
+    check_wallet(
+        0,
+        "a=-300 b=250",
+        50,
+        &[("15", 35), ("80%", 40), (HARD, 50)],
+    );
+}
+
+#[test]
+fn the_last_entries_are_known() {
+    let mut paid = Paid::default();
+    for entry in 0..=PAID_BY_MAX {
+        paid = paid.with(&entry.to_string(), 1).unwrap();
+    }
+    assert_eq!(paid.by.len(), PAID_BY_MAX);
+    assert_eq!(paid.with("1", 1), None);
+    assert_eq!(paid.sum, i128::try_from(PAID_BY_MAX).unwrap() + 1);
+}
+
+#[test]
+fn a_wallet_is_not_filled_from_above() {
+    let policy = Policy {
+        limits: vec![wallet(0)],
+        ..Policy::default()
+    };
+    let paid = Paid::default().with("a", 5).unwrap();
+    let pay = |subject: &str| Order {
+        command: "a".to_owned(),
+        seq: 1,
+        subject: Subject::parse(subject).unwrap(),
+        at: Timestamp::default(),
+        until: None,
+        change: Change::Numbers {
+            limit: "wallet".to_owned(),
+            numbers: Numbers {
+                paid: paid.clone(),
+                ..Numbers::default()
+            },
+        },
+    };
+    let user = Subject::parse("tenant/acme/user/u").unwrap();
+    for (on, paid_in) in [("tenant/acme", 100), ("tenant/acme/user/u", 105)] {
+        let orders = [pay(on)].into_iter().collect();
+        let in_force = InForce {
+            policy: &policy,
+            orders: &orders,
+            now: Timestamp::default(),
+        };
+        let held = in_force.held(&policy.limits[0], &user);
+        assert_eq!(held.limit.paid_in(), paid_in, "{on}");
     }
 }

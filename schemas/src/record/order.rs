@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Amount, SoftLevel};
-use crate::orders::{self, Change, Numbers};
+use crate::orders::{self, Change, Numbers, Paid};
 use crate::policy::{Level, Mode};
 use crate::subject::Subject;
 use crate::time::Timestamp;
@@ -26,6 +26,12 @@ pub struct Order {
     #[serde(default)]
     pub soft: Vec<SoftLevel>,
     pub mode: Option<String>,
+    /// What was paid into the wallet that the limit is, beside what it starts with.
+    #[serde(default)]
+    pub paid_in: Option<Amount>,
+    /// The commands that paid in last, oldest first.
+    #[serde(default)]
+    pub paid_by: Vec<String>,
     /// The tier that the subject is in.
     pub tier: Option<String>,
     /// It holds no more: only in a marker, since a tombstone says so elsewhere.
@@ -92,6 +98,10 @@ fn numbers(record: &Order) -> Result<Numbers, OrderError> {
         hard,
         soft,
         mode: mode.transpose()?,
+        paid: Paid {
+            sum: record.paid_in.map_or(0, |paid_in| paid_in.0),
+            by: record.paid_by.clone(),
+        },
     })
 }
 
@@ -113,6 +123,8 @@ impl From<&orders::Order> for Order {
             Change::Tier(tier) => (None, None, Some(tier.clone())),
         };
         let soft = numbers.iter().flat_map(|numbers| &numbers.soft);
+        let paid = numbers.map(|numbers| &numbers.paid);
+        let paid = paid.filter(|paid| !paid.is_none());
         Self {
             command: order.command.clone(),
             seq: order.seq,
@@ -128,6 +140,8 @@ impl From<&orders::Order> for Order {
                 })
                 .collect(),
             mode: numbers.and_then(|numbers| numbers.mode).and_then(mode_name),
+            paid_in: paid.map(|paid| Amount(paid.sum)),
+            paid_by: paid.map_or_else(Vec::new, |paid| paid.by.clone()),
             tier,
             ended: false,
         }

@@ -63,6 +63,9 @@ pub struct LimitRecord {
     pub window: Window,
     pub soft: Vec<SoftLevel>,
     pub hard: Amount,
+    /// What is to be left in a wallet.
+    #[serde(default)]
+    pub keep: Option<Amount>,
     pub mode: Mode,
     pub stale: Stale,
     pub tier: Option<String>,
@@ -178,6 +181,7 @@ fn limit(record: &LimitRecord) -> Result<Limit, PolicyError> {
         meter: record.meter.clone(),
         window: record.window,
         levels,
+        keep: record.keep.map_or(0, |keep| keep.0),
         mode: record.mode,
         stale: record.stale,
         tier: record.tier.clone(),
@@ -201,6 +205,7 @@ impl From<&Limit> for LimitRecord {
                 })
                 .collect(),
             hard: Amount(limit.hard()),
+            keep: (limit.keep != 0).then_some(Amount(limit.keep)),
             mode: limit.mode,
             stale: limit.stale,
             tier: limit.tier.clone(),
@@ -222,6 +227,7 @@ mod tests {
             window: Window::Sliding { seconds: 60 },
             soft: Vec::new(),
             hard: Amount(hard),
+            keep: None,
             mode: Mode::Block,
             stale: Stale::LastKnown,
             tier: tier.map(str::to_owned),

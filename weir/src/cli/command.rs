@@ -27,6 +27,19 @@ pub(super) enum CommandCommand {
         #[command(flatten)]
         given: Given,
     },
+    /// Pay into a wallet; what was refused for want of money is admitted again
+    TopUp {
+        /// Whose wallet, such as tenant/acme/user/u_9
+        subject: String,
+        /// What is paid in, such as "5 USD" or 60000; below zero, what is taken back
+        #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+        amount: String,
+        /// The wallet, by its name in the policy, where the subject has more than one
+        #[arg(long, value_name = "NAME")]
+        limit: Option<String>,
+        #[command(flatten)]
+        given: Given,
+    },
     /// Put a tenant, or one user or key of it, into a tier
     SetTier {
         /// Such as tenant/acme or tenant/acme/user/u_9
@@ -54,7 +67,7 @@ pub(super) enum CommandCommand {
         #[command(flatten)]
         given: Given,
     },
-    /// Take back what a raise, set-tier or block changed
+    /// Take back what a raise, top-up, set-tier or block changed
     Undo {
         /// The command's id
         command: String,
@@ -125,6 +138,19 @@ impl CommandCommand {
                     ("mode", mode.map(Value::from)),
                 ];
                 ("raise", fields, end, given)
+            }
+            Self::TopUp {
+                subject,
+                amount,
+                limit,
+                given,
+            } => {
+                let fields = vec![
+                    ("subject", text(subject)),
+                    ("amount", Some(number(amount))),
+                    ("limit", limit.map(Value::from)),
+                ];
+                ("top_up", fields, none, given)
             }
             Self::SetTier {
                 subject,

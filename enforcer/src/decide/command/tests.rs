@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use schemas::orders::Numbers;
+use schemas::policy::Limit;
 
 use super::*;
 use crate::decide::tests::{at, crossing, limit, policy};
@@ -48,8 +49,21 @@ impl Scene {
             command: words[2].to_owned(),
             what,
         };
+        let wallet = || "wallet".to_owned();
         let action = match words[0] {
             "raise" => raise(words[2]),
+            "raise-wallet" => Action::Raise {
+                limit: wallet(),
+                numbers: Numbers::default(),
+            },
+            "top-up" => Action::TopUp {
+                limit: wallet(),
+                amount: words[2].parse().unwrap(),
+            },
+            "undo-top-up" => undo(Undone::TopUp {
+                limit: wallet(),
+                amount: words[3].parse().unwrap(),
+            }),
             "tier" => Action::SetTier {
                 tier: words[2].to_owned(),
             },
@@ -209,4 +223,86 @@ fn a_block_outlasts_a_takeover() {
     let mut next = Scene::new();
     next.decider.take_over(standing, at(5), &mut Vec::new());
     assert_eq!(next.again(2, "unblock tenant/acme"), "lift tenant/acme");
+}
+
+// === Wallets ===
+
+const PAID: &str = "order override/tenant/acme#wallet";
+
+impl Scene {
+    /// `wallet` starts with 100 for each tenant.
+    fn wallet() -> Self {
+        let wallet = Limit {
+            window: Window::Wallet,
+            ..limit("wallet", Mode::Block)
+        };
+        let policy = policy(1, vec![wallet]);
+        Self {
+            decider: Decider::new(policy, Duration::from_secs(300)),
+            offset: 0,
+            now: 1,
+        }
+    }
+
+    /// So much is spent of what was paid in.
+    fn spend(&mut self, number: i64, spent: i128) -> String {
+        let crossing = Crossing {
+            limit: "wallet".to_owned(),
+            window: Window::Wallet,
+            sum: spent,
+            falls_at: None,
+            ..crossing(&format!("rpm+{number}..60"))
+        };
+        let mut out = Vec::new();
+        let signal = Signal::Crossing(crossing);
+        self.decider.hear(&signal, at(self.now), &mut out);
+        told(&out)
+    }
+
+    fn paid(&self) -> i128 {
+        let orders = self.decider.rules.orders.iter();
+        orders.filter_map(paid).map(|paid| paid.sum).sum()
+    }
+}
+
+#[test]
+fn a_wallet_that_is_used_up_refuses_until_it_is_topped_up() {
+    let mut scene = Scene::wallet();
+    assert_eq!(scene.spend(1, 100), "402 rpm1 terminal");
+    // Another tenant's money is its own.
+    let other = scene.command("top-up tenant/other 50");
+    assert_eq!(other, "order override/tenant/other#wallet");
+    let lifted = format!("{PAID}; lift tenant/acme");
+    assert_eq!(scene.command("top-up tenant/acme 50"), lifted);
+    assert_eq!(scene.spend(2, 150), "402 rpm2 terminal");
+    // Too little.
+    assert_eq!(scene.command("top-up tenant/acme -10"), PAID);
+    assert_eq!(
+        scene.command("top-up tenant/acme 11"),
+        format!("{PAID}; lift tenant/acme")
+    );
+}
+
+#[test]
+fn an_entry_counts_once() {
+    let mut scene = Scene::wallet();
+    scene.command("top-up tenant/acme 50");
+    scene.command("top-up tenant/acme 7");
+    // Read again after a crash: told again.
+    assert_eq!(scene.again(1, "top-up tenant/acme 50"), PAID);
+    assert_eq!(scene.again(2, "top-up tenant/acme 7"), PAID);
+    assert_eq!(scene.paid(), 57);
+    // Its undoing is an entry too, and counts once.
+    scene.command("undo-top-up tenant/acme c1 50");
+    scene.again(3, "undo-top-up tenant/acme c1 50");
+    assert_eq!(scene.paid(), 7);
+}
+
+#[test]
+fn an_order_of_another_kind_takes_nothing_out_of_a_wallet() {
+    let mut scene = Scene::wallet();
+    scene.command("top-up tenant/acme 50");
+    assert_eq!(scene.command("raise-wallet tenant/acme 9 until 5"), "");
+    assert_eq!(scene.tick(6, true), "");
+    assert_eq!(scene.paid(), 50);
 }

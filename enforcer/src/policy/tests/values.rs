@@ -51,7 +51,7 @@ fn refuses_wrong_values() {
     refuse_field(
         "window",
         "\"60s\"",
-        "5:10: `60s` is no window: write `sliding 60s`, `bucket 10/s burst 50` or `calendar day|week|month`",
+        "5:10: `60s` is no window: write `sliding 60s`, `bucket 10/s burst 50`, `calendar day|week|month` or `wallet`",
     );
     refuse_field(
         "window",

@@ -14,6 +14,8 @@ pub(super) fn order() -> Order {
             threshold: Amount(96_000),
         }],
         mode: text("open"),
+        paid_in: Some(Amount(-5)),
+        paid_by: vec!["c_1".to_owned()],
         tier: text("pro"),
         ended: true,
         ..bare_order()
@@ -31,6 +33,8 @@ pub(super) fn bare_order() -> Order {
         hard: None,
         soft: Vec::new(),
         mode: None,
+        paid_in: None,
+        paid_by: Vec::new(),
         tier: None,
         ended: false,
     }
