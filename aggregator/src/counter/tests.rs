@@ -56,7 +56,7 @@ impl Case {
         Rules {
             series: number as u32,
             limits: Limits::of(&self.policy.limits),
-            places: &[&[0], &[1], &[2], &[3], &[4], &[5], &[6]][number][..],
+            places: &[&[0], &[1], &[2], &[3], &[4], &[5], &[6], &[7]][number][..],
             lowest: limit.levels[0].threshold,
             terms: Terms {
                 window: limit.window,
