@@ -16,9 +16,9 @@ use axum::routing::get;
 use bus::clock::SharedClock;
 use http::StatusCode;
 use parking_lot::RwLock;
-use schemas::policy::Policy;
 use schemas::problem::{FieldError, Problem};
 
+use crate::rules::Rules;
 use crate::store::{Store, StoreError};
 
 pub use operations::OPERATIONS;
@@ -28,8 +28,8 @@ pub use operations::OPERATIONS;
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) clock: SharedClock,
-    /// The policy in force, as the log has it.
-    pub(crate) policy: Arc<RwLock<Arc<Policy>>>,
+    /// What holds, as the log has it.
+    pub(crate) rules: Arc<RwLock<Rules>>,
 }
 
 pub(crate) fn router(app: App) -> Router {

@@ -83,6 +83,7 @@ mod recorder;
 mod replay;
 mod rollup;
 mod room;
+mod rules;
 mod run;
 mod seen;
 mod service;

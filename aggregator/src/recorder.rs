@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Batch, Bus, Consumer, Event, Producer, SendError, Start, Subscription};
-use bus::{BusError, Followed, Follower};
+use bus::{BusError, Follower};
 use parking_lot::RwLock;
 use schemas::codec::{DecodeError, Wire};
-use schemas::policy::Policy;
-use schemas::record::{PolicyRecord, PolicyVersion, Refusal, Rollup, Signal, Sketch};
+use schemas::record::{PolicyRecord, Refusal, Rollup, Signal, Sketch};
 use schemas::topic::{DEAD, POLICIES, REFUSALS, ROLLUPS, SIGNALS, SKETCHES};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
+use crate::rules::Rules;
 use crate::store::{Rows, Store};
 
 const GROUP: &str = "weir-recorder";
@@ -34,14 +34,14 @@ pub(crate) struct Recorder {
     policies: Follower<PolicyRecord>,
     producer: Producer,
     store: Store,
-    policy: Arc<RwLock<Arc<Policy>>>,
+    rules: Arc<RwLock<Rules>>,
 }
 
 impl Recorder {
     pub(crate) fn new(
         bus: &Bus,
         store: Store,
-        policy: Arc<RwLock<Arc<Policy>>>,
+        rules: Arc<RwLock<Rules>>,
     ) -> Result<Self, BusError> {
         let consumer = bus.consume(Subscription {
             group: GROUP.to_owned(),
@@ -60,7 +60,7 @@ impl Recorder {
             policies,
             producer: bus.producer(),
             store,
-            policy,
+            rules,
         })
     }
 
@@ -68,7 +68,7 @@ impl Recorder {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                followed = self.policies.next() => self.obey(followed?),
+                followed = self.policies.next() => self.rules.write().follow(followed?),
                 event = self.consumer.next() => match event {
                     Event::Records(batch) => {
                         let written = self.record(&batch);
@@ -86,24 +86,6 @@ impl Recorder {
         }
         self.consumer.close().await;
         Ok(())
-    }
-
-    fn obey(&self, followed: Followed<PolicyRecord>) {
-        let Followed::Put {
-            key,
-            value: PolicyRecord::Policy(version),
-            ..
-        } = followed
-        else {
-            return;
-        };
-        if key != PolicyVersion::KEY {
-            return;
-        }
-        match Policy::try_from(&version) {
-            Ok(policy) => *self.policy.write() = Arc::new(policy),
-            Err(error) => tracing::error!(%error, "the policy in the log cannot be obeyed"),
-        }
     }
 
     async fn record(&self, batch: &Batch) -> Result<(), RecorderError> {

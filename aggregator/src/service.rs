@@ -7,7 +7,6 @@ use bus::clock::SharedClock;
 use bus::{Bus, BusError};
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
-use schemas::policy::Policy;
 use sqlx::AnyPool;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +15,7 @@ use crate::config::{Config, ConfigError};
 use crate::http::{self, App};
 use crate::metrics::Metrics;
 use crate::recorder::{Recorder, RecorderError};
+use crate::rules::Rules;
 use crate::run::{self, CountError, Parts};
 use crate::snapshot::{SnapshotError, SnapshotPlace, Snapshots, SnapshotsError};
 use crate::store::{Store, StoreError};
@@ -60,7 +60,7 @@ enum Failure {
 pub struct Service {
     parts: Parts,
     store: Store,
-    policy: Arc<RwLock<Arc<Policy>>>,
+    rules: Arc<RwLock<Rules>>,
 }
 
 impl Service {
@@ -88,7 +88,7 @@ impl Service {
         Ok(Self {
             parts,
             store,
-            policy: Arc::default(),
+            rules: Arc::default(),
         })
     }
 
@@ -97,7 +97,7 @@ impl Service {
         http::router(App {
             store: self.store.clone(),
             clock: Arc::clone(&self.parts.clock),
-            policy: Arc::clone(&self.policy),
+            rules: Arc::clone(&self.rules),
         })
     }
 
@@ -113,7 +113,7 @@ impl Service {
     }
 
     async fn work(self, shutdown: CancellationToken) -> Result<(), Failure> {
-        let recorder = Recorder::new(&self.parts.bus, self.store, self.policy)?;
+        let recorder = Recorder::new(&self.parts.bus, self.store, self.rules)?;
         let count = async {
             run::run(&self.parts, &shutdown)
                 .await

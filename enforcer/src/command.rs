@@ -63,6 +63,18 @@ impl Action {
         }
     }
 
+    /// Whether it is an entry of a wallet: entries add up, where of others the last one holds.
+    pub(crate) const fn is_payment(&self) -> bool {
+        matches!(
+            self,
+            Action::TopUp { .. }
+                | Action::Undo {
+                    what: Undone::TopUp { .. },
+                    ..
+                }
+        )
+    }
+
     /// The limit it is about, by name.
     pub(crate) fn limit(&self) -> Option<&str> {
         match self {

@@ -6,6 +6,7 @@
 mod body;
 mod command;
 mod list;
+mod payment;
 #[cfg(test)]
 mod tests;
 
@@ -70,7 +71,14 @@ impl Store {
             SqlStr::from_static(include_str!("../migrations/2010_commands.sql")),
             false,
         );
-        let mut migrator = Migrator::with_migrations(vec![decisions, commands]);
+        let payments = Migration::new(
+            2011,
+            Cow::Borrowed("payments"),
+            MigrationType::Simple,
+            SqlStr::from_static(include_str!("../migrations/2011_payments.sql")),
+            false,
+        );
+        let mut migrator = Migrator::with_migrations(vec![decisions, commands, payments]);
         // Other services keep their tables in the same database.
         migrator.set_ignore_missing(true);
         migrator.run(&pool).await?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemas::orders::Order;
 use schemas::policy::Policy;
 use schemas::record::{Decision, UsageRecord};
 use schemas::subject::Subject;
@@ -51,6 +52,11 @@ impl DryRun {
         let offset = self.offset();
         self.gate.put(standing, offset, now);
         Ok(())
+    }
+
+    /// Obeys an order from here on.
+    pub fn put_order(&self, order: Order) {
+        self.gate.put_order(order);
     }
 
     /// Forgets what stands for `subject`.

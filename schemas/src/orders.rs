@@ -37,8 +37,8 @@ pub struct Paid {
     pub by: Vec<String>,
 }
 
-/// How many of the last entries of a wallet are known by their ids. A command is written twice only when its sender
-/// repeats it while the process that took it dies, so what repeats follows closely.
+/// How many of the last entries of a wallet are known by their ids: what is read again after a crash is among them. What
+/// the log holds twice is kept apart before it comes here, however far one lies from the other.
 pub const PAID_BY_MAX: usize = 32;
 
 impl Paid {
@@ -345,18 +345,21 @@ impl<'a> InForce<'a> {
         here.map(|limit| self.held(limit, subject))
     }
 
-    /// `limit` as it holds for `subject`. What was paid into a wallet is that subject's alone.
+    /// `limit` as it holds for `subject`. What was paid into a wallet is that subject's alone: nothing that lies in it has
+    /// it too.
     #[must_use]
     pub fn held(&self, limit: &'a Limit, subject: &Subject) -> Held<'a> {
         let order = self.orders.narrowest(subject, Some(&limit.name), self.now);
-        let order =
-            order.filter(|order| limit.window != Window::Wallet || order.subject == *subject);
+        let is_its_own =
+            |order: &Order| order.subject == *subject && limit.pattern.accepts(subject);
+        let order = order.filter(|order| limit.window != Window::Wallet || is_its_own(order));
         let changed = order.and_then(|order| match &order.change {
             Change::Numbers { numbers, .. } => Some(numbers.on(limit)),
             Change::Tier(_) => None,
         });
         Held {
             limit: changed.map_or(Cow::Borrowed(limit), Cow::Owned),
+            written: limit,
             order,
         }
     }
@@ -366,8 +369,22 @@ impl<'a> InForce<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held<'a> {
     pub limit: Cow<'a, Limit>,
+    /// As the policy has it, or the tier.
+    pub written: &'a Limit,
     /// The order that its numbers are from; `None`: they are the policy's, or the tier's.
     pub order: Option<&'a Order>,
+}
+
+impl Held<'_> {
+    /// Of a wallet: what it starts with and all entries together, below zero where more was taken back than that.
+    #[must_use]
+    pub fn paid_in(&self) -> i128 {
+        let entries = match self.order.map(|order| &order.change) {
+            Some(Change::Numbers { numbers, .. }) => numbers.paid.sum,
+            _ => 0,
+        };
+        self.written.paid_in().saturating_add(entries)
+    }
 }
 
 #[cfg(test)]

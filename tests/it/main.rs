@@ -31,3 +31,4 @@ mod snapshots;
 mod strict;
 mod tidy;
 mod transfer;
+mod wallets;

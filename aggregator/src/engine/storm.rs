@@ -208,7 +208,10 @@ impl Naive {
                     .standing
                     .contains(&(limit.name.clone(), HARD.to_owned()))
                 {
-                    let falls_at = counter.falls_below(limit.hard()).unwrap();
+                    // A wallet's never falls by itself.
+                    let Some(falls_at) = counter.falls_below(limit.hard()) else {
+                        continue;
+                    };
                     until.insert((subject.clone(), limit.name.clone()), (falls_at, clock));
                 }
             }

@@ -4,16 +4,17 @@
 //! fresh as the rows are, a second or two; gateways and decisions do not depend on it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use chrono_tz::Tz;
 use schemas::access::Caller;
 use schemas::calendar::bounds;
 use schemas::money::format_usd;
-use schemas::policy::{HARD, Limit, Meter, Policy, Window};
+use schemas::orders::InForce;
+use schemas::policy::{HARD, Limit, Meter, Window};
 use schemas::record::Amount;
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{App, Refusal, ask};
+use crate::rules::Rules;
 use crate::store::{Filter, Span};
 
 /// How far back the filling of a bucket is looked at.
@@ -41,24 +43,59 @@ pub(super) async fn limits(
     let Some(subject) = ask::subject(&params.subject, &caller)? else {
         return Ok(Json(json!([])).into_response());
     };
-    let policy = Arc::clone(&app.policy.read());
     let now = app.clock.now();
+    let applying = applying(&app.rules.read(), &subject, now);
     let mut shown = Vec::new();
-    for (limit, on) in applying(&policy, &subject) {
-        let used = used(&app, &policy, limit, &on, now).await?;
-        shown.push(show(&policy, limit, &on, used));
+    for limit in applying {
+        let used = used(&app, &limit, now).await?;
+        shown.push(limit.show(&used));
     }
     Ok(Json(shown).into_response())
 }
 
+/// A limit as it holds for a subject.
+struct Applying {
+    limit: Limit,
+    on: Subject,
+    zone: Tz,
+    policy_version: u64,
+    /// The command that its numbers are from, where they are not the policy's.
+    command: Option<String>,
+    /// A wallet's.
+    wallet: Option<Wallet>,
+}
+
+struct Wallet {
+    /// All that was paid in, with what it starts with.
+    paid_in: i128,
+    /// What was used before it is not spent of it.
+    since: Timestamp,
+}
+
 /// The limits counted for `subject` itself, and those of what holds it: its tenant's.
-fn applying<'a>(policy: &'a Policy, subject: &Subject) -> Vec<(&'a Limit, Subject)> {
+fn applying(rules: &Rules, subject: &Subject, now: Timestamp) -> Vec<Applying> {
     let mut subjects = vec![subject.clone()];
     let tenant = subject.tenant_id().map(|id| Subject::tenant(&id));
     subjects.extend(tenant.filter(|tenant| tenant != subject));
+    let in_force = InForce {
+        policy: &rules.policy,
+        orders: &rules.orders,
+        now,
+    };
     let mut applying = Vec::new();
     for on in subjects {
-        applying.extend(policy.limits_on(&on).map(|limit| (limit, on.clone())));
+        let held = in_force.limits_on(&on);
+        applying.extend(held.map(|held| Applying {
+            zone: rules.policy.zone(on.tenant_id().as_deref()),
+            policy_version: rules.policy.version,
+            command: held.order.map(|order| order.command.clone()),
+            wallet: (held.limit.window == Window::Wallet).then(|| Wallet {
+                paid_in: held.paid_in(),
+                since: rules.wallet_since(&held.limit),
+            }),
+            limit: held.limit.into_owned(),
+            on: on.clone(),
+        }));
     }
     applying
 }
@@ -71,13 +108,10 @@ struct Used {
     reset_at: Option<Timestamp>,
 }
 
-async fn used(
-    app: &App,
-    policy: &Policy,
-    limit: &Limit,
-    on: &Subject,
-    now: Timestamp,
-) -> Result<Used, Refusal> {
+async fn used(app: &App, applying: &Applying, now: Timestamp) -> Result<Used, Refusal> {
+    let Applying {
+        limit, on, zone, ..
+    } = applying;
     let Some(filter) = Filter::of(on, limit.meter.clone(), &[]) else {
         return Ok(Used {
             sum: None,
@@ -85,17 +119,19 @@ async fn used(
         });
     };
     let to = now.second() + 1;
-    let zone = policy.zone(on.tenant_id().as_deref());
     let (from, step) = match limit.window {
         Window::Sliding { seconds } => {
             let slice = i64::from(limit.window.slice_seconds().unwrap_or(1));
             let head = now.second().div_euclid(slice) * slice;
             (head - i64::from(seconds), slice)
         }
-        Window::Calendar(period) => (bounds(period, zone, now).0.second(), i64::from(u32::MAX)),
+        Window::Calendar(period) => (bounds(period, *zone, now).0.second(), i64::from(u32::MAX)),
         Window::Bucket { .. } => (to - BUCKET_REACH_SECONDS, 1),
-        // All rows there are: they are kept for good.
-        Window::Wallet => (0, i64::from(u32::MAX)),
+        // Rows are kept for good.
+        Window::Wallet => {
+            let since = applying.wallet.as_ref().map(|wallet| wallet.since.second());
+            (since.unwrap_or_default().max(0), i64::from(u32::MAX))
+        }
     };
     let sums = app.store.usage(&filter, Span { from, to, step }).await?;
     let sums = sums.into_values().next().unwrap_or_default();
@@ -103,7 +139,7 @@ async fn used(
         Window::Sliding { seconds } => sliding(&sums, limit.hard(), i64::from(seconds) + step),
         Window::Calendar(period) => Used {
             sum: Some(sums.values().sum()),
-            reset_at: Some(bounds(period, zone, now).1),
+            reset_at: Some(bounds(period, *zone, now).1),
         },
         Window::Bucket {
             amount, seconds, ..
@@ -151,32 +187,45 @@ fn bucket(sums: &BTreeMap<i64, i128>, amount: u64, seconds: u32, to: i64) -> Use
     }
 }
 
-fn show(policy: &Policy, limit: &Limit, on: &Subject, used: Used) -> Value {
-    let amount = |amount: i128| Amount(amount).to_json_of(&limit.meter);
-    let soft: Vec<_> = limit
-        .levels
-        .iter()
-        .filter(|level| level.name != HARD)
-        .map(|level| json!({ "name": level.name, "threshold": amount(level.threshold) }))
-        .collect();
-    let mut shown = json!({
-        "name": limit.name,
-        "subject": on,
-        "meter": limit.meter,
-        "window": limit.window,
-        "mode": limit.mode,
-        "used": used.sum.map(amount),
-        "max": amount(limit.hard()),
-        "soft": soft,
-        "reset_at": used.reset_at.map(|at| at.to_string()),
-        "inherited_from": { "subject": limit.pattern.as_str(), "tier": limit.tier },
-        "policy_version": policy.version,
-    });
-    if limit.meter == Meter::Cost {
-        shown["used_usd"] = json!(used.sum.map(format_usd));
-        shown["max_usd"] = json!(format_usd(limit.hard()));
+impl Applying {
+    fn show(&self, used: &Used) -> Value {
+        let limit = &self.limit;
+        let soft = limit.levels.iter().filter(|level| level.name != HARD);
+        let soft: Vec<_> = soft
+            .map(|level| {
+                let threshold = Amount(level.threshold).to_json_of(&limit.meter);
+                json!({ "name": level.name, "threshold": threshold })
+            })
+            .collect();
+        let mut shown = json!({
+            "name": limit.name,
+            "subject": self.on,
+            "meter": limit.meter,
+            "window": limit.window,
+            "mode": limit.mode,
+            "soft": soft,
+            "reset_at": used.reset_at.map(|at| at.to_string()),
+            "inherited_from": { "subject": limit.pattern.as_str(), "tier": limit.tier },
+            "policy_version": self.policy_version,
+        });
+        if let Some(command) = &self.command {
+            shown["command"] = json!(command);
+        }
+        let mut amount = |name: &str, amount: Option<i128>| {
+            shown[name] = json!(amount.map(|amount| Amount(amount).to_json_of(&limit.meter)));
+            if limit.meter == Meter::Cost {
+                shown[format!("{name}_usd")] = json!(amount.map(format_usd));
+            }
+        };
+        amount("used", used.sum);
+        amount("max", Some(limit.hard()));
+        if let Some(wallet) = &self.wallet {
+            amount("paid_in", Some(wallet.paid_in));
+            amount("keep", Some(limit.keep));
+            amount("balance", used.sum.map(|spent| wallet.paid_in - spent));
+        }
+        shown
     }
-    shown
 }
 
 #[cfg(test)]

@@ -21,7 +21,8 @@ use tower::ServiceExt;
 use super::*;
 use crate::store::Rows;
 use schemas::access::Caller;
-use schemas::policy::Limit;
+use schemas::orders::{Change, Numbers, Order, Paid};
+use schemas::policy::{Limit, Policy};
 
 /// A minute, and a moment in it.
 const MINUTE: &str = "2026-11-21T12:00:00Z";
@@ -43,12 +44,12 @@ impl Bench {
         let pool = AnyPoolOptions::new().connect(&url).await.unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::parse(NOW).unwrap()));
         let store = Store::open(pool).await.unwrap();
-        let policy = Arc::new(RwLock::new(Arc::new(policy())));
+        let rules = Rules::of(policy());
         Self {
             app: App {
                 store,
                 clock,
-                policy,
+                rules: Arc::new(RwLock::new(rules)),
             },
             _folder: folder,
         }
@@ -433,4 +434,55 @@ async fn tells_what_is_used_of_each_limit() {
     bench
         .check("/v1/limits?subject=platform", "", json!([]))
         .await;
+}
+
+#[tokio::test]
+async fn a_wallet_has_a_balance() {
+    let mut bench = Bench::new().await;
+    let tenant = schemas::subject::Subject::tenant("acme");
+    let entry = Order {
+        command: "c1".to_owned(),
+        seq: 1,
+        subject: tenant,
+        at: Timestamp::default(),
+        until: None,
+        change: Change::Numbers {
+            limit: "wallet".to_owned(),
+            numbers: Numbers {
+                paid: Paid::default().with("c1", -150).unwrap(),
+                ..Numbers::default()
+            },
+        },
+    };
+    let mut rules = Rules::of(policy());
+    rules.policy.limits.truncate(1);
+    rules.policy.limits[0].name = "wallet".to_owned();
+    rules.policy.limits[0].window = "wallet".parse().unwrap();
+    rules.policy.limits[0].keep = 20;
+    bench.app.rules = Arc::new(RwLock::new(rules));
+    bench
+        .write(|rows| {
+            rows.add_rollup(rollup("a", MINUTE, &[(0, 10)], 7));
+            rows.add_rollup(rollup("a", "2020-01-01T00:00:00Z", &[(0, 25)], 8));
+        })
+        .await;
+    let shown = [
+        ("max", json!(100), json!(1)),
+        ("keep", json!(20), json!(20)),
+        ("used", json!(35), json!(35)),
+        ("paid_in", json!(120), json!(-30)),
+        ("balance", json!(85), json!(-65)),
+        ("command", Value::Null, json!("c1")),
+        ("reset_at", Value::Null, Value::Null),
+    ];
+    let path = "/v1/limits?subject=tenant/acme";
+    for (field, before, _) in &shown {
+        let pointer = format!("/0/{field}");
+        bench.check(path, &pointer, before.clone()).await;
+    }
+    bench.app.rules.write().orders.put(entry);
+    for (field, _, after) in &shown {
+        let pointer = format!("/0/{field}");
+        bench.check(path, &pointer, after.clone()).await;
+    }
 }

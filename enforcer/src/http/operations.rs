@@ -75,7 +75,8 @@ pub const OPERATIONS: &[Operation] = &[
         "POST",
         Some(Body {
             media_types: JSON,
-            what: "`{\"kind\": \"raise\", \"subject\": \"tenant/acme\", \"limit\": \"tokens-a-minute\", \"hard\": 120000, \"for\": \"2h\", \"reason\": \"…\"}`",
+            what: "`{\"kind\": \"raise\", \"subject\": \"tenant/acme\", \"limit\": \"tokens-a-minute\", \"hard\": 120000, \"for\": \"2h\", \"reason\": \"…\"}`, \
+                   `{\"kind\": \"top_up\", \"subject\": \"tenant/acme/user/u_9\", \"amount\": \"5 USD\", \"id\": \"invoice-7\", \"reason\": \"…\"}`",
         }),
     )
     .answering(&[Answer::json(201, "The command, with its id")])

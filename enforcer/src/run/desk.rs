@@ -1,23 +1,27 @@
 //! The loop's own state, and what it does with each input.
 
+mod pay;
 mod publish;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use bus::consumer::{Assigned, Batch, Consumer, Event, Partition, Record, Revoked};
+use bus::consumer::{Assigned, Batch, Consumer, Event, Partition, Revoked};
 use futures_util::FutureExt as _;
 use schemas::subject::Subject;
 use schemas::topic::{COMMANDS, SIGNALS};
 use tokio_util::sync::CancellationToken;
 
+use crate::command::Command;
 use crate::decide::{Decider, Output};
+use crate::decision::Origin;
 use crate::file;
 use crate::policy::{self, FILE, Version};
 use crate::service::{Parts, Refusal, RunError};
 use crate::tell::{Teller, Told};
 use crate::watch::{Look, Watch};
 use crate::wire::{self, Dead, Followed};
+use pay::Payments;
 use publish::Draft;
 
 /// Outputs that are sent together; what more there is waits for their acknowledgement.
@@ -27,6 +31,7 @@ pub(super) struct Desk<'a> {
     parts: &'a Parts,
     pub(super) consumer: Consumer,
     decider: Decider,
+    payments: Payments,
     /// The partitions of signals and commands that it reads.
     own: BTreeSet<Partition>,
     teller: Teller,
@@ -61,6 +66,7 @@ impl<'a> Desk<'a> {
         Self {
             parts,
             consumer,
+            payments: Payments::default(),
             own: BTreeSet::new(),
             teller: Teller {
                 bus: parts.bus.clone(),
@@ -96,6 +102,7 @@ impl<'a> Desk<'a> {
                 next = self.consumer.next().now_or_never();
             }
         }
+        self.pay(&mut taken).await;
         if self.settle(taken).await? == Told::Stopped {
             return Ok(Told::Stopped);
         }
@@ -116,7 +123,13 @@ impl<'a> Desk<'a> {
         let is_command = batch.partition.topic == COMMANDS.name();
         for record in &batch.records {
             let heard = match is_command {
-                true => self.obey_command(batch.partition, record, taken),
+                true => wire::command(record).map(|command| {
+                    let origin = wire::origin_of(record, batch.partition);
+                    match command.action.is_payment() {
+                        true => self.payments.put(batch.partition, origin, command),
+                        false => self.obey_command(&command, &origin, taken),
+                    }
+                }),
                 false => wire::signal(record).map(|signal| {
                     let outcome = self.decider.hear(&signal, now, &mut taken.outputs);
                     metrics.signal(outcome);
@@ -149,17 +162,11 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn obey_command(
-        &mut self,
-        partition: Partition,
-        record: &Record,
-        taken: &mut Taken,
-    ) -> Result<(), String> {
-        let command = wire::command(record)?;
-        let (origin, now) = (wire::origin_of(record, partition), self.parts.clock.now());
+    fn obey_command(&mut self, command: &Command, origin: &Origin, taken: &mut Taken) {
+        let now = self.parts.clock.now();
         let outcome = self
             .decider
-            .command(&command, &origin, now, &mut taken.outputs);
+            .command(command, origin, now, &mut taken.outputs);
         self.parts.metrics.command(outcome);
         tracing::info!(
             command = command.id,
@@ -167,7 +174,6 @@ impl<'a> Desk<'a> {
             ?outcome,
             "a command is obeyed"
         );
-        Ok(())
     }
 
     /// Tells what came of signals, then commits them.
@@ -177,7 +183,7 @@ impl<'a> Desk<'a> {
         {
             return Ok(Told::Stopped);
         }
-        for (partition, next_offset) in taken.next_offsets {
+        for (partition, next_offset) in self.payments.settle(taken.next_offsets) {
             self.consumer.commit(partition, next_offset);
         }
         Ok(Told::All)
@@ -225,6 +231,7 @@ impl<'a> Desk<'a> {
 
     fn hand_over(&mut self, revoked: Revoked) {
         let theirs = revoked.partitions().to_vec();
+        self.payments.hand_over(&theirs);
         self.own.retain(|partition| !theirs.contains(partition));
         let bus = &self.parts.bus;
         self.decider
@@ -240,13 +247,14 @@ impl<'a> Desk<'a> {
     // === Time ===
 
     pub(super) async fn tick(&mut self) -> Result<Told, RunError> {
-        let mut outputs = Vec::new();
+        let mut taken = Taken::default();
         let now = self.parts.clock.now();
         let (own, bus) = (&self.own, &self.parts.bus);
         let is_ours = |subject: &Subject| own.contains(&home(bus, subject));
-        self.decider.end_orders(now, is_ours, &mut outputs);
-        self.decider.advance(now, &mut outputs);
-        self.tell(&outputs).await
+        self.decider.end_orders(now, is_ours, &mut taken.outputs);
+        self.decider.advance(now, &mut taken.outputs);
+        self.pay(&mut taken).await;
+        self.settle(taken).await
     }
 
     // === Policy ===

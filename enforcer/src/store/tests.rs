@@ -259,3 +259,25 @@ async fn forgets_only_what_was_lifted_long_ago() {
         ]
     );
 }
+
+#[tokio::test]
+async fn of_two_records_with_one_id_the_first_pays() {
+    let (store, _folder) = open().await;
+    let at = |partition, offset| Origin {
+        topic: "t".to_owned(),
+        partition,
+        offset,
+    };
+    for (id, origin, expected) in [
+        ("a", at(1, 5), true),
+        // Read again after a crash.
+        ("a", at(1, 5), true),
+        ("a", at(1, 9), false),
+        ("a", at(2, 5), false),
+        ("b", at(1, 9), true),
+        ("a", at(1, 5), true),
+    ] {
+        let is_first = store.is_first_payment(id, &origin).await.unwrap();
+        assert_eq!(is_first, expected, "{id} {origin:?}");
+    }
+}

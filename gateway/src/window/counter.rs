@@ -132,42 +132,30 @@ impl Rule {
     /// A bucket is full at its burst, or at `hard` where that is less. A `hard` below one counts as one.
     #[must_use]
     pub fn new(window: Window, hard: i128) -> Self {
-        let hard = u128::try_from(hard).unwrap_or(0).max(1);
-        match window {
+        let mut hard = u128::try_from(hard).unwrap_or(0).max(1);
+        let span = match window {
             Window::Sliding { seconds } => {
                 let slice = window.slice_seconds().unwrap_or(1);
-                let sliding = Sliding {
+                Span::Sliding(Sliding {
                     slice_seconds: slice.into(),
                     slices: (seconds / slice).into(),
-                };
-                Self {
-                    hard,
-                    span: Span::Sliding(sliding),
-                }
+                })
             }
             Window::Bucket {
                 amount,
                 seconds,
                 burst,
             } => {
-                let bucket = Bucket {
+                hard = hard.min(burst.max(1).into());
+                Span::Bucket(Bucket {
                     drain: amount.max(1).into(),
                     unit: (u64::from(seconds.max(1)) * MICROS_PER_SECOND).into(),
-                };
-                Self {
-                    hard: hard.min(burst.max(1).into()),
-                    span: Span::Bucket(bucket),
-                }
+                })
             }
-            Window::Calendar(period) => Self {
-                hard,
-                span: Span::Calendar(period),
-            },
-            Window::Wallet => Self {
-                hard,
-                span: Span::Ever,
-            },
-        }
+            Window::Calendar(period) => Span::Calendar(period),
+            Window::Wallet => Span::Ever,
+        };
+        Self { hard, span }
     }
 
     /// The earliest moment of which something may count at `now`.

@@ -351,6 +351,13 @@ fn a_wallet_is_not_filled_from_above() {
             now: Timestamp::default(),
         };
         let held = in_force.held(&policy.limits[0], &user);
-        assert_eq!(held.limit.paid_in(), paid_in, "{on}");
+        assert_eq!(
+            (held.limit.paid_in(), held.paid_in()),
+            (paid_in, paid_in),
+            "{on}"
+        );
+        // Who counts asks for the tenant as well, on behalf of all that lies in it.
+        let tenants = in_force.held(&policy.limits[0], &Subject::tenant("acme"));
+        assert_eq!(tenants.paid_in(), 100, "{on}");
     }
 }

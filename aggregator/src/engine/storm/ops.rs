@@ -2,11 +2,11 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use schemas::orders::{Change, Numbers, Order};
+use schemas::orders::{Change, Numbers, Order, Paid};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
 
-pub(super) const POLICIES: [&str; 12] = [
+pub(super) const POLICIES: [&str; 14] = [
     "",
     "a tenant/* tokens half=10 hard=20 : sliding 10s",
     "a tenant/* tokens half=15 hard=30 : sliding 10s
@@ -57,6 +57,15 @@ pub(super) const POLICIES: [&str; 12] = [
      m tenant/*/user/* tokens hard=20 : sliding 40m
      tenant t2 tier=gold
      tenant t1 zone=America/New_York",
+    // Wallets, one of which two limits look at.
+    "w tenant/* tokens half=10 hard=30 : wallet
+     v tenant/*/user/* requests hard=4 : wallet
+     a tenant/* tokens hard=20 : sliding 10s",
+    "w2 tenant/* tokens hard=25 : wallet
+     w tenant/* tokens half=20 hard=40 : wallet
+     v tenant/*/user/* requests tier=gold hard=6 : wallet
+     v tenant/*/user/* requests hard=3 : wallet
+     tenant t1 tier=gold zone=Pacific/Apia",
 ];
 
 pub(super) const TENANTS: [&str; 3] = ["t1", "t2", "t3"];
@@ -113,6 +122,11 @@ impl Op {
                 limit: limit.to_owned(),
                 numbers: Numbers {
                     hard: Some(number.into()),
+                    // What is paid into a wallet, or taken back; no other limit looks at it.
+                    paid: Paid {
+                        sum: i128::from(number) - 10,
+                        by: vec![format!("c{seq}")],
+                    },
                     ..Numbers::default()
                 },
             },
@@ -141,7 +155,7 @@ fn order() -> impl Strategy<Value = Op> {
         "tenant/t1/user/u2",
         "tenant/t2/user/u1",
     ];
-    let limits = vec!["a", "b", "c", "d", "e", "g", "i", "j", "k", "m"];
+    let limits = vec!["a", "b", "c", "d", "e", "g", "i", "j", "k", "m", "w", "v"];
     let limit = prop::option::weighted(0.75, select(limits));
     let number = prop::option::weighted(0.8, 1..40_u8);
     (select(subjects), limit, number).prop_map(|(subject, limit, number)| Op::Order {

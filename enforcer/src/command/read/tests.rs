@@ -25,6 +25,27 @@ subject = "tenant/*"
 meter = "requests"
 window = "bucket 10/s burst 50"
 
+[[limit]]
+name = "wallet"
+subject = "tenant/*/user/*"
+meter = "cost"
+window = "wallet"
+hard = "1 USD"
+
+[[limit]]
+name = "credit"
+subject = "tenant/*"
+meter = "tokens"
+window = "wallet"
+hard = 1000
+
+[[limit]]
+name = "calls"
+subject = "tenant/*"
+meter = "requests"
+window = "wallet"
+hard = 10
+
 [[tier.pro.limit]]
 name = "rpm"
 subject = "tenant/*"
@@ -168,5 +189,79 @@ fn says_all_that_is_wrong() {
     check_wrong(
         json!({"kind": "block", "subject": "tenant/a", "for": "2 hours", "reason": "r", "id": "a b"}),
         &[("/id", "an id has"), ("/for", "no span of time")],
+    );
+}
+
+fn top_up(limit: &str, amount: i128) -> Action {
+    Action::TopUp {
+        limit: limit.to_owned(),
+        amount,
+    }
+}
+
+#[test]
+fn reads_entries_of_wallets() {
+    let user = |amount: &str| json!({"kind": "top_up", "subject": "tenant/acme/user/u", "amount": amount, "reason": "r"});
+    for (amount, pico) in [
+        ("5 USD", 5_000_000_000_000),
+        ("5", 5_000_000_000_000),
+        ("-0.50USD", -500_000_000_000),
+        ("0.000000000001 USD", 1),
+    ] {
+        let expected = top_up("wallet", pico);
+        check(user(amount), None, "tenant/acme/user/u", expected);
+    }
+    check(
+        json!({"kind": "top_up", "subject": "tenant/acme", "limit": "credit", "amount": -7, "reason": "r"}),
+        None,
+        "tenant/acme",
+        top_up("credit", -7),
+    );
+}
+
+#[test]
+fn says_what_is_wrong_with_entries_of_wallets() {
+    let amount = |amount: Value| json!({"kind": "top_up", "subject": "tenant/acme/user/u", "amount": amount, "reason": "r"});
+    for wrong in [
+        json!(5),
+        json!(5.5),
+        json!("5 EUR"),
+        json!("0.0000000000001 USD"),
+        json!("10000000 USD"),
+    ] {
+        check_wrong(amount(wrong), &[("/amount", "of cost is text such as")]);
+    }
+    check_wrong(amount(json!("0 USD")), &[("/amount", "is nothing")]);
+    check_wrong(amount(Value::Null), &[("/amount", "is missing")]);
+    let tokens = |amount: Value| json!({"kind": "top_up", "subject": "tenant/a", "limit": "credit", "amount": amount, "reason": "r"});
+    for wrong in [json!(1.5), json!("7"), json!(1e30)] {
+        check_wrong(tokens(wrong), &[("/amount", "of tokens is a whole number")]);
+    }
+    let on =
+        |subject: &str| json!({"kind": "top_up", "subject": subject, "amount": 1, "reason": "r"});
+    check_wrong(on("tenant/a"), &[("/limit", "which of `calls`, `credit`")]);
+    // A wallet is its subject's alone: one of the tenant does not fill its users'.
+    check_wrong(
+        json!({"kind": "top_up", "subject": "tenant/a", "limit": "wallet", "amount": 1, "reason": "r"}),
+        &[("/limit", "no wallet of `tenant/a` itself")],
+    );
+    check_wrong(
+        on("tenant/a/key/k"),
+        &[("/subject", "no wallet for `tenant/a/key/k` itself")],
+    );
+    check_wrong(
+        json!({"kind": "top_up", "subject": "tenant/a", "limit": "spend", "amount": "1 USD", "reason": "r"}),
+        &[("/limit", "no wallet of")],
+    );
+    check_wrong(
+        json!({"kind": "top_up", "subject": "tenant/a", "limit": "credits", "amount": 1, "for": "1h", "reason": "r"}),
+        &[
+            ("/for", "no such field"),
+            ("/limit", "did you mean `credit`?"),
+        ],
+    );
+    check_wrong(
+        json!({"kind": "raise", "subject": "tenant/a", "limit": "credit", "hard": 5, "reason": "r"}),
+        &[("/limit", "order `top_up`")],
     );
 }

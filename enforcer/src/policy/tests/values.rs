@@ -339,3 +339,65 @@ fn a_bucket_holds_its_burst() {
         &["5:10: a bucket counts whole numbers, not money: use a sliding or calendar window"],
     );
 }
+
+#[test]
+fn reads_wallets() {
+    let wallet = |more: &[(&'static str, &'static str)]| -> Vec<(&'static str, &'static str)> {
+        [("window", "\"wallet\""), ("hard", "1000")]
+            .into_iter()
+            .chain(more.iter().copied())
+            .collect()
+    };
+    levels(&wallet(&[]), &[("80%", 800), ("hard", 1000)]);
+    levels(&wallet(&[("keep", "100")]), &[("80%", 720), ("hard", 900)]);
+    // A number is what is left to spend.
+    levels(
+        &wallet(&[("soft", "[\"50%\", 200, 300]"), ("keep", "100")]),
+        &[("50%", 450), ("300", 600), ("200", 700), ("hard", 900)],
+    );
+    levels(
+        &[
+            ("window", "\"wallet\""),
+            ("meter", "\"cost\""),
+            ("soft", "[\"0.20 USD\"]"),
+            ("hard", "\"1 USD\""),
+            ("keep", "\"0.10 USD\""),
+        ],
+        &[("0.2 USD", 700_000_000_000), ("hard", 900_000_000_000)],
+    );
+    let policy = read(&limit(&wallet(&[("keep", "100")]))).unwrap();
+    let limit = &policy.limits[0];
+    assert_eq!(
+        (limit.paid_in(), limit.keep, limit.status),
+        (1000, 100, None)
+    );
+}
+
+#[test]
+fn refuses_wallets_that_cannot_be() {
+    let wallet = "\"wallet\"";
+    for (changed, told) in [
+        (
+            vec![("keep", "1")],
+            "9:8: `keep` is what is to be left in a wallet: leave it out, or write `window = \"wallet\"`",
+        ),
+        (
+            vec![("window", wallet), ("keep", "60000")],
+            "9:8: `keep` lies below `hard`: what a wallet starts with is more than what is to be left in it",
+        ),
+        (
+            vec![("window", wallet), ("keep", "\"1 USD\"")],
+            "9:8: `keep` of tokens is a whole number without quotes or unit, such as 60000, not \"1 USD\"",
+        ),
+        (
+            vec![("window", wallet), ("subject", "\"platform\"")],
+            "3:11: a wallet is a tenant's, or a user's or key's of one: begin with `tenant/`",
+        ),
+        (
+            vec![("window", wallet), ("mode", "\"strict\"")],
+            "8:8: nothing is reserved of a wallet: use `block`, which refuses once nothing is left",
+        ),
+    ] {
+        refuse(&limit(&changed), &[told]);
+    }
+}

@@ -192,6 +192,11 @@ impl<'c> Run<'c> {
                     }
                 }
             }
+            Act::Order(command) => {
+                if let Err(error) = stage.order(command, number, at)? {
+                    self.wrong.get_or_insert(error);
+                }
+            }
             Act::Wait => {}
         }
         self.alerts.extend(stage.take_alerts().iter().map(name));

@@ -42,6 +42,7 @@ struct RawStep {
     check: Option<toml::Table>,
     usage: Option<toml::Table>,
     auth: Option<toml::Table>,
+    top_up: Option<toml::Table>,
     verdict: Option<Verdict>,
     status: Option<u16>,
     limit: Option<String>,
@@ -86,6 +87,8 @@ pub(super) enum Act {
     Check(Box<Ask>),
     /// A CloudEvent's `type`, its `subject`, and its `data`.
     Report(&'static str, String, Value),
+    /// A command, as `POST /v1/commands` takes it.
+    Order(Value),
     /// Nothing but the passing of time.
     Wait,
 }
@@ -194,7 +197,7 @@ fn read_step(
     if times == 0 {
         return Err("`times` must be at least 1".to_owned());
     }
-    let act = act(raw.check, raw.usage, raw.auth)?;
+    let act = act([raw.check, raw.usage, raw.auth, raw.top_up])?;
     let expected = Expected {
         verdict: raw.verdict,
         status: raw.status,
@@ -221,30 +224,37 @@ fn read_step(
     })
 }
 
-fn act(
-    check: Option<toml::Table>,
-    usage: Option<toml::Table>,
-    auth: Option<toml::Table>,
-) -> Result<Act, String> {
-    match (check, usage, auth) {
-        (Some(check), None, None) => {
-            let body = serde_json::to_vec(&check).map_err(|error| error.to_string())?;
-            let asked = ask::from_json(&body).map_err(|error| match error {
-                ask::BadAsk::Fields(fields) => {
-                    let fields = fields.iter();
-                    let lines =
-                        fields.map(|field| format!("check{} {}", field.pointer, field.detail));
-                    lines.collect::<Vec<_>>().join("; ")
-                }
-                error @ ask::BadAsk::NotJson(_) => error.to_string(),
-            });
-            Ok(Act::Check(Box::new(asked?)))
-        }
-        (None, Some(data), None) => report("usage", data),
-        (None, None, Some(data)) => report("auth", data),
-        (None, None, None) => Ok(Act::Wait),
-        _ => Err("a step is one of `check`, `usage` and `auth`".to_owned()),
+/// What a step does, of the four that it may do.
+fn act(acts: [Option<toml::Table>; 4]) -> Result<Act, String> {
+    match acts {
+        [Some(table), None, None, None] => check(&table),
+        [None, Some(data), None, None] => report("usage", data),
+        [None, None, Some(data), None] => report("auth", data),
+        [None, None, None, Some(entry)] => top_up(entry),
+        [None, None, None, None] => Ok(Act::Wait),
+        _ => Err("a step is one of `check`, `usage`, `auth` and `top_up`".to_owned()),
     }
+}
+
+fn check(table: &toml::Table) -> Result<Act, String> {
+    let body = serde_json::to_vec(table).map_err(|error| error.to_string())?;
+    let asked = ask::from_json(&body).map_err(|error| match error {
+        ask::BadAsk::Fields(fields) => {
+            let fields = fields.iter();
+            let lines = fields.map(|field| format!("check{} {}", field.pointer, field.detail));
+            lines.collect::<Vec<_>>().join("; ")
+        }
+        error @ ask::BadAsk::NotJson(_) => error.to_string(),
+    });
+    Ok(Act::Check(Box::new(asked?)))
+}
+
+/// What it lacks, or has too much, is told by whoever reads commands.
+fn top_up(entry: toml::Table) -> Result<Act, String> {
+    let mut command = serde_json::to_value(entry).map_err(|error| error.to_string())?;
+    command["kind"] = json!("top_up");
+    command["reason"] = json!("a case of the policy");
+    Ok(Act::Order(command))
 }
 
 fn report(kind: &'static str, data: toml::Table) -> Result<Act, String> {

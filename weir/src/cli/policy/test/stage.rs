@@ -1,7 +1,7 @@
 //! The cores of the services one after the other, in one process, with no log between them and no clock: what one says
 //! the next one hears at once. Time is told.
 
-use aggregator::{Found, Replay};
+use aggregator::{EVENT_TOPICS, Found, Replay};
 use anyhow::anyhow;
 use bus::{Partition, Record};
 use enforcer::Said;
@@ -10,9 +10,10 @@ use gateway::request::Ask;
 use schemas::cloudevents::Event;
 use schemas::codec::Wire as _;
 use schemas::policy::Policy;
-use schemas::record::{Alert, Crossing, Signal};
+use schemas::record::{self, Alert, Crossing, Marker, Signal};
 use schemas::time::Timestamp;
 use schemas::topic::USAGE;
+use serde_json::Value;
 
 use crate::cli::aggregator::replay::encode;
 
@@ -73,6 +74,20 @@ impl Stage {
         self.take(topic, value, now)
     }
 
+    /// An operator orders something; it is the `number`th thing that happens. The inner error says what is wrong with it.
+    pub(super) fn order(
+        &mut self,
+        command: &Value,
+        number: u64,
+        now: Timestamp,
+    ) -> anyhow::Result<Result<(), String>> {
+        let ordered = self.enforcer.order((command, number), now, &mut self.said);
+        if ordered.is_ok() {
+            self.obey(now)?;
+        }
+        Ok(ordered)
+    }
+
     pub(super) fn take_alerts(&mut self) -> Vec<Alert> {
         std::mem::take(&mut self.alerts)
     }
@@ -109,9 +124,9 @@ impl Stage {
         Ok(())
     }
 
-    /// The gateway obeys what the enforcer said.
+    /// The gateway obeys what the enforcer said, and the aggregator counts by it.
     fn obey(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        for said in self.said.drain(..) {
+        for said in std::mem::take(&mut self.said) {
             match said {
                 Said::Put(decision) => {
                     let put = self.gateway.put(*decision, now);
@@ -119,6 +134,19 @@ impl Stage {
                 }
                 Said::Lift(subject) => self.gateway.lift(&subject),
                 Said::Alert(alert) => self.alerts.push(*alert),
+                Said::Order(order) => {
+                    let marker = Marker {
+                        policy: None,
+                        tick: None,
+                        order: Some(Box::new(record::Order::from(&*order))),
+                    };
+                    let mut value = Vec::new();
+                    marker.encode(&mut value)?;
+                    self.gateway.put_order(*order);
+                    for spec in EVENT_TOPICS {
+                        self.take(spec.name, value.clone(), now)?;
+                    }
+                }
             }
         }
         Ok(())
