@@ -20,6 +20,7 @@ mod lifecycle;
 mod limits;
 mod log_tools;
 mod long_run;
+mod month;
 mod notify;
 mod pipeline;
 mod policy;

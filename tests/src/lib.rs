@@ -27,6 +27,7 @@ pub mod setting;
 pub mod smtp;
 pub mod trace;
 pub mod traffic;
+pub mod wall_clock;
 pub mod weir;
 
 pub use eventually::eventually;

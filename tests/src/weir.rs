@@ -1,5 +1,6 @@
 //! The `weir` binary as a process of a test's own.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
@@ -26,6 +27,8 @@ pub struct Options {
     pub config: String,
     /// A Kafka cluster in place of the embedded log.
     pub kafka: Option<String>,
+    /// More for its environment.
+    pub environment: Vec<(&'static str, OsString)>,
 }
 
 impl Options {
@@ -38,6 +41,7 @@ impl Options {
             policy,
             config,
             kafka: None,
+            environment: Vec::new(),
         }
     }
 
@@ -235,6 +239,7 @@ impl Weir {
 /// Starts the process and waits for `listening.json`.
 async fn begin(options: &Options, folder: &Path) -> (Process, Value) {
     let mut command = command(options.command);
+    command.envs(options.environment.iter().cloned());
     command.arg("--data").arg(folder.join("data"));
     command.arg("--config").arg(folder.join("weir.toml"));
     command.args(["--port-data", "0", "--port-management", "0"]);
