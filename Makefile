@@ -40,6 +40,8 @@ soak: needs-test
 	$(CARGO) build --release --locked -p weir
 	WEIR_BINARY=$(TARGET)/release/weir LONG_SECONDS=7200 LONG_RATE=10000 \
 		$(CARGO) test -p tests --release --locked --test it -- long_run --nocapture
+	WEIR_BINARY=$(TARGET)/release/weir SIMULATE_EVENTS=10000000 \
+		$(CARGO) test -p tests --release --locked --test it -- simulate --nocapture
 	WEIR_BINARY=$(TARGET)/release/weir STRICT_REQUESTS=1000000 STRICT_KILLS=20 \
 		$(CARGO) test -p tests --release --locked --test it -- strict --nocapture --test-threads=1
 

@@ -6,31 +6,18 @@
 use std::time::Duration;
 
 use bus::clock::Stopwatch;
-use rand::rngs::SmallRng;
-use rand::{RngExt as _, SeedableRng};
-use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
-use schemas::codec::Wire;
-use schemas::partition::partition_of;
-use schemas::record::{Recorded, Usage};
 use schemas::time::Timestamp;
 use schemas::topic::USAGE;
+use tests::churn::{Churn, FROM_SECONDS, KEY_SECONDS, TENANTS};
 use tests::client::Client;
 use tests::eventually;
 use tests::figures::{conserved, events};
 use tests::process::resident_mib;
 use tests::setting;
-use tests::traffic::send_when_room;
 use tests::weir::{Options, Weir};
 
 const SECONDS: usize = 360;
 const RATE: usize = 1_000;
-const TENANTS: usize = 8;
-const PARTITIONS: i32 = 4;
-/// A key is used for so long, and then no more.
-const KEY_SECONDS: usize = 100;
-/// 2025-10-09T08:53:20Z.
-const FROM_SECONDS: i64 = 1_760_000_000;
 /// Events that may wait to be counted, in seconds of event time: what is looked at on the way is no older.
 const AHEAD_SECONDS: usize = 10;
 const COUNTED_WITHIN: Duration = Duration::from_secs(300);
@@ -59,80 +46,6 @@ lateness_s = 30
 snapshot_interval_s = 1
 duplicates_max = 10000
 ";
-
-/// The events, second by second, and what they add up to.
-struct Load {
-    producer: ThreadedProducer<DefaultProducerContext>,
-    random: SmallRng,
-    rate: usize,
-    sent: usize,
-    /// By tenant.
-    tokens: [i64; TENANTS],
-    bytes: Vec<u8>,
-}
-
-impl Load {
-    fn new(bootstrap: &str, rate: usize) -> Self {
-        let producer = ClientConfig::new()
-            .set("bootstrap.servers", bootstrap)
-            .set("enable.idempotence", "true")
-            .set("compression.type", "lz4")
-            .set("linger.ms", "20")
-            .create();
-        Self {
-            producer: producer.expect("a producer"),
-            random: SmallRng::seed_from_u64(5),
-            rate,
-            sent: 0,
-            tokens: [0; TENANTS],
-            bytes: Vec::new(),
-        }
-    }
-
-    /// All events of one second.
-    fn second(&mut self, second: usize) {
-        for nth in 0..self.rate {
-            let micros = second * 1_000_000 + nth * 1_000_000 / self.rate;
-            let at = Timestamp::from_micros(FROM_SECONDS * 1_000_000 + micros as i64);
-            self.event(second, at);
-        }
-    }
-
-    fn event(&mut self, second: usize, at: Timestamp) {
-        // As many keys are in use as events come in a second, and each second some go and as many come.
-        let oldest = second * self.rate / KEY_SECONDS;
-        let key = oldest + self.random.random_range(0..self.rate);
-        let tenant = key % TENANTS;
-        let tokens = self.random.random_range(1..=4_000);
-        self.tokens[tenant] += tokens;
-        let name = format!("t{tenant}");
-        let usage = Usage {
-            event_source: "gw".to_owned(),
-            event_id: format!("{:x}", self.sent),
-            tenant: name.clone(),
-            at,
-            received_at: at,
-            key: Some(format!("k{key}")),
-            model: Some("m".to_owned()),
-            requests: 1,
-            input_tokens: tokens,
-            ..Usage::default()
-        };
-        self.bytes.clear();
-        let encoded = Recorded::Event(usage).encode(&mut self.bytes);
-        encoded.expect("it fits its schema");
-        self.send(&name);
-        self.sent += 1;
-    }
-
-    fn send(&self, tenant: &str) {
-        let record = BaseRecord::<[u8], [u8]>::to(USAGE.name())
-            .key(tenant.as_bytes())
-            .payload(&self.bytes)
-            .partition(partition_of(tenant.as_bytes(), PARTITIONS));
-        send_when_room(&self.producer, record);
-    }
-}
 
 async fn counted(client: &Client) -> usize {
     events(&client.metrics().await, USAGE.name(), "counted") as usize
@@ -178,7 +91,7 @@ async fn hours_of_events_leave_memory_as_it_was() {
     let (seconds, rate) = (setting("LONG_SECONDS", SECONDS), setting("LONG_RATE", RATE));
     let weir = Weir::start(Options::up(POLICY).with_config(CONFIG)).await;
     let client = weir.client();
-    let mut load = Load::new(&weir.bootstrap(), rate);
+    let mut load = Churn::new(&weir.bootstrap(), rate);
     let since = Stopwatch::start();
     let mut memory = Vec::new();
     let ahead_max = AHEAD_SECONDS * rate;
@@ -195,9 +108,7 @@ async fn hours_of_events_leave_memory_as_it_was() {
             wait_until_counted(&client, load.sent.saturating_sub(ahead_max)).await;
         }
     }
-    load.producer
-        .flush(COUNTED_WITHIN)
-        .expect("all is in the log");
+    load.flush();
     wait_until_counted(&client, load.sent).await;
     eventually(
         "the tenants' totals",

@@ -28,6 +28,7 @@ mod policy_tools;
 mod queries;
 mod rebalance;
 mod secure;
+mod simulate;
 mod snapshots;
 mod strict;
 mod tidy;

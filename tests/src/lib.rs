@@ -5,6 +5,7 @@
 //! containers; where none does, the installed ones run. What is neither is named by a panic with the command that
 //! installs it: no test is ever skipped.
 
+pub mod churn;
 pub mod client;
 pub mod conformance;
 pub mod disorder;
