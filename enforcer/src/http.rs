@@ -1,6 +1,7 @@
 //! The enforcer's part of the management plane: what stands, what stood and why, and the policy.
 
 pub(crate) mod commands;
+mod explain;
 mod operations;
 mod policy;
 mod show;
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) board: Arc<RwLock<Board>>,
     pub(crate) bus: Bus,
     pub(crate) propose: mpsc::Sender<Proposal>,
+    /// Held while one call reads the log back.
+    pub(crate) explaining: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What a call is answered that cannot be done.
@@ -65,6 +68,7 @@ pub(crate) fn router(shared: Shared) -> Router {
     Router::new()
         .route("/v1/decisions", get(list_decisions))
         .route("/v1/decisions/{id}", get(get_decision))
+        .merge(explain::router())
         .merge(policy::router())
         .with_state(shared)
 }

@@ -4,6 +4,7 @@
 //! - `decide`: what stands for each subject, from crossings, policy and time; `alert`: what people are told. Pure.
 //! - `watch`, `file`: edits of the file while running. `tell`: writing to the log until it has acknowledged.
 //! - `run`: the loop that decides. `recorder`, `store`: the history of decisions, kept beside it.
+//! - `explain`: why somebody was refused, from what the log said (pure); `look_back`: reading that.
 //! - [`DryRun`]: deciding without a log, for those who try a policy out.
 //! - `http`: `/v1/decisions`, `/v1/policy`; `proposal`: a policy on its way from there to the loop. `wire`: records of the log to our own types and back.
 
@@ -13,8 +14,10 @@ mod config;
 mod decide;
 mod decision;
 mod dry_run;
+mod explain;
 mod file;
 mod http;
+mod look_back;
 mod metrics;
 pub mod policy;
 mod proposal;

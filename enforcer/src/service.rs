@@ -176,6 +176,7 @@ impl Service {
             board: Arc::clone(&parts.board),
             bus: parts.bus.clone(),
             propose: self.propose.clone(),
+            explaining: Arc::default(),
         })
         .merge(http::commands::router(http::commands::Shared {
             bus: parts.bus.clone(),

@@ -24,9 +24,11 @@ use crate::policy::Version;
 use crate::store::{Entry, Said};
 
 mod command;
+mod happened;
 mod order;
 
 pub(crate) use command::{command, enqueue_command};
+pub(crate) use happened::{Sought, events_of, happened_at};
 pub(crate) use order::{end_order, orders};
 
 // === Reading ===

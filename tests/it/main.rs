@@ -13,6 +13,7 @@ mod demo;
 mod deploy;
 mod disk_full;
 mod dry_run;
+mod explain;
 mod faults;
 mod gateway;
 mod harness;

@@ -54,6 +54,8 @@ const PURE: &[&str] = &[
     "enforcer/src/decide.rs",
     "enforcer/src/decision.rs",
     "enforcer/src/dry_run.rs",
+    "enforcer/src/explain",
+    "enforcer/src/explain.rs",
     "enforcer/src/policy",
     "enforcer/src/policy.rs",
     "gateway/src/cache",

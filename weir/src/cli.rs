@@ -12,6 +12,7 @@ use crate::telemetry;
 
 mod aggregator;
 mod command;
+mod explain;
 mod key;
 mod log;
 mod policy;
@@ -56,6 +57,8 @@ enum Command {
     /// Raise a limit for a subject, move it to a tier, block and unblock it; list who ordered what
     #[command(subcommand, name = "command")]
     Order(command::CommandCommand),
+    /// Tell from the log why somebody was refused: by which number, on which events, and who touched it since
+    Explain(explain::ExplainArgs),
     /// Look at the log, put dead records back, move the log to Kafka and back
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -149,6 +152,7 @@ impl Cli {
             Command::Key(command) => command.run().await,
             Command::Policy(command) => return command.run().await,
             Command::Order(command) => command.run().await,
+            Command::Explain(args) => args.run().await,
             Command::Log(command) => command.run().await,
         };
         done.map(|()| ExitCode::SUCCESS)

@@ -299,7 +299,7 @@ fn decode_cursor(text: &str) -> Option<GivenCursor> {
 }
 
 /// A command as people see it; `policy` says in which unit a limit's number is.
-fn show(given: &Given, policy: &Policy) -> Value {
+pub(super) fn show(given: &Given, policy: &Policy) -> Value {
     let body = &given.body;
     let limit = body.limit.as_deref().and_then(|name| policy.limit(name));
     let meter = limit.map_or(Meter::Requests, |limit| limit.meter.clone());

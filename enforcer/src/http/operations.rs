@@ -42,6 +42,20 @@ pub const OPERATIONS: &[Operation] = &[
         ROWS_AWAY,
     ]),
     Operation::get(
+        "/v1/decisions/{id}/explanation",
+        "Why it was decided, from the log alone: by which number of which version, on which events, and who touched it since",
+        READERS,
+    )
+    .with(&[
+        Parameter::path("id", "Its id", "1b4e28ba-2fa1-5d3b-883f-0016d3cca427"),
+        Parameter::query("events", Kind::Whole, "Events shown of each cause, at most; 20 unless given, up to 1000", "20"),
+    ])
+    .refusing(&[
+        Answer::problem(404, "There is none of this id that the caller may see"),
+        Answer::problem(410, "The log no longer has what it came of"),
+        LOG_AWAY,
+    ]),
+    Operation::get(
         "/v1/commands",
         "What was ordered, by whom, when and why, newest first",
         READERS,

@@ -6,6 +6,7 @@ use schemas::record::Amount;
 use schemas::time::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::decision::Cause;
 use crate::policy::{Head, Version};
 use crate::service::Board;
 use crate::store::{CauseBody, Listed};
@@ -31,6 +32,11 @@ pub(super) fn decision(listed: &Listed, now: Timestamp) -> Value {
         "lifted_at": time(listed.lifted_at),
         "causes": body.causes.iter().map(cause).collect::<Vec<_>>(),
     })
+}
+
+/// A cause as the log has it.
+pub(super) fn cause_of(of: &Cause) -> Value {
+    cause(&CauseBody::of(of))
 }
 
 fn cause(cause: &CauseBody) -> Value {
@@ -110,7 +116,7 @@ pub(super) fn version(version: &Version) -> Value {
     })
 }
 
-fn limit(limit: &Limit) -> Value {
+pub(super) fn limit(limit: &Limit) -> Value {
     let soft = limit.levels.split_last().map_or(&[][..], |(_, soft)| soft);
     let soft = soft.iter().map(
         |level| json!({"name": level.name, "threshold": amount(&limit.meter, level.threshold)}),

@@ -47,7 +47,7 @@ impl Body {
 }
 
 impl CauseBody {
-    fn of(cause: &Cause) -> Self {
+    pub(crate) fn of(cause: &Cause) -> Self {
         Self {
             limit: cause.limit.clone(),
             policy_version: cause.policy_version,

@@ -1,0 +1,196 @@
+//! Events of the log, as far as it takes to tell which of them a sum was made of.
+
+use bus::Record;
+use schemas::cloudevents::{self, Event, Rules};
+use schemas::codec::{Wire as _, decode_usage};
+use schemas::policy::{Meter, Stream};
+use schemas::record::{AuthRecord, CspRecord, Outcome, Recorded};
+use schemas::subject::{Dimension, Identity, Pattern, Subject};
+use schemas::time::Timestamp;
+use schemas::topic::{self, TopicSpec};
+
+use crate::explain::Happened;
+
+/// How Avro's single-object encoding begins.
+const AVRO: [u8; 2] = [0xc3, 0x01];
+/// What the Kafka binding of CloudEvents puts before the names of attributes in headers.
+const ATTRIBUTE_PREFIX: &str = "ce_";
+
+/// Where the events of a meter are.
+pub(crate) const fn events_of(meter: &Meter) -> TopicSpec {
+    match meter.stream() {
+        Stream::Usage => topic::USAGE.spec(),
+        Stream::Auth => topic::AUTH.spec(),
+        Stream::Csp => topic::CSP.spec(),
+    }
+}
+
+/// Which events are looked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Sought {
+    subject: Subject,
+    pattern: Pattern,
+    meter: Meter,
+}
+
+impl Sought {
+    /// Those that add to `meter` of `subject`.
+    pub(crate) fn new(subject: &Subject, meter: &Meter) -> Self {
+        Self {
+            pattern: Pattern::parse(subject.as_str()).expect("a subject is a pattern of itself"),
+            subject: subject.clone(),
+            meter: meter.clone(),
+        }
+    }
+
+    /// What happened by a record of the meter's topic, if it is one of those. Markers, and what nobody can read, add
+    /// nothing to any sum.
+    pub(crate) fn read(&self, partition: i32, record: &Record) -> Option<Happened> {
+        let event = event(&self.meter, record)?;
+        let (identity, amount) = match &event {
+            Event::Usage(usage) => (usage.identity(), usage.amount(&self.meter)),
+            Event::Auth(auth) => {
+                let failed = auth.outcome == Outcome::Failure;
+                (auth.identity(), failed.into())
+            }
+            Event::Csp(csp) => {
+                let identity = Identity {
+                    tenant: Some(&csp.tenant),
+                    ..Identity::default()
+                };
+                (identity, 1)
+            }
+        };
+        let is_about = self.pattern.subject_of(&identity).as_ref() == Some(&self.subject);
+        if !is_about || amount <= 0 {
+            return None;
+        }
+        let (source, id) = event.source_and_id();
+        let by = Dimension::ALL.into_iter().skip(1);
+        Some(Happened {
+            source: source.to_owned(),
+            id: id.to_owned(),
+            tenant: event.tenant().to_owned(),
+            at: event.at(),
+            amount,
+            by: by
+                .filter_map(|dimension| Some((dimension, identity.get(dimension)?.to_owned())))
+                .collect(),
+            partition,
+            offset: record.offset,
+        })
+    }
+}
+
+/// When what a record of the meter's topic tells of happened; `None` for a marker.
+pub(crate) fn happened_at(meter: &Meter, record: &Record) -> Option<Timestamp> {
+    event(meter, record).map(|event| event.at())
+}
+
+fn event(meter: &Meter, record: &Record) -> Option<Event> {
+    let value = record.value.as_deref()?;
+    if !value.starts_with(&AVRO) {
+        return event_of_json(record, value);
+    }
+    match meter.stream() {
+        Stream::Usage => match decode_usage(value).ok()? {
+            Recorded::Event(usage) => Some(Event::Usage(usage.into_owned())),
+            Recorded::Marker(_) => None,
+        },
+        Stream::Auth => match AuthRecord::decode(value).ok()? {
+            Recorded::Event(auth) => Some(Event::Auth(auth)),
+            Recorded::Marker(_) => None,
+        },
+        Stream::Csp => match CspRecord::decode(value).ok()? {
+            Recorded::Event(csp) => Some(Event::Csp(csp)),
+            Recorded::Marker(_) => None,
+        },
+    }
+}
+
+/// An event that a foreign producer wrote, in either form of CloudEvents' Kafka binding.
+fn event_of_json(record: &Record, value: &[u8]) -> Option<Event> {
+    let rules = Rules::at(record.appended_at);
+    let mut attributes = Vec::new();
+    for (name, text) in &record.headers {
+        if let Some(name) = name.strip_prefix(ATTRIBUTE_PREFIX) {
+            let text = std::str::from_utf8(text.as_deref().unwrap_or_default());
+            attributes.push((name, text.ok()?));
+        }
+    }
+    let is_binary = attributes.iter().any(|(name, _)| *name == "specversion");
+    let read = match is_binary {
+        true => cloudevents::read_binary(attributes, value, &rules),
+        false => cloudevents::read_event(value, &rules),
+    };
+    read.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::record::Usage;
+
+    use super::*;
+
+    fn usage(tenant: &str, user: &str, input_tokens: i64) -> Record {
+        let usage = Usage {
+            event_source: "app".to_owned(),
+            event_id: "e1".to_owned(),
+            tenant: tenant.to_owned(),
+            at: Timestamp::from_seconds(60),
+            user: Some(user.to_owned()),
+            requests: 1,
+            input_tokens,
+            ..Usage::default()
+        };
+        let mut value = Vec::new();
+        Recorded::Event(usage).encode(&mut value).unwrap();
+        record(value)
+    }
+
+    fn record(value: Vec<u8>) -> Record {
+        Record {
+            offset: 7,
+            appended_at: Timestamp::from_seconds(61),
+            key: None,
+            value: Some(value.into()),
+            headers: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn check(subject: &str, meter: Meter, record: &Record, amount: Option<i128>) {
+        let sought = Sought::new(&Subject::parse(subject).unwrap(), &meter);
+        let read = sought.read(3, record);
+        assert_eq!(read.as_ref().map(|happened| happened.amount), amount);
+        if let Some(happened) = read {
+            assert_eq!((happened.partition, happened.offset), (3, 7));
+            assert_eq!((&*happened.source, &*happened.id), ("app", "e1"));
+        }
+    }
+
+    #[test]
+    fn only_what_adds_to_the_sum_is_evidence() {
+        let event = usage("acme", "u 1", 5);
+        check("tenant/acme", Meter::Tokens, &event, Some(5));
+        check("tenant/acme/user/u 1", Meter::Requests, &event, Some(1));
+        check("platform", Meter::Requests, &event, Some(1));
+        check("tenant/acme/user/u 2", Meter::Tokens, &event, None);
+        check("tenant/acm", Meter::Tokens, &event, None);
+        check("tenant/acme/key/k", Meter::Tokens, &event, None);
+        check("tenant/acme", Meter::Cost, &event, None);
+        check(
+            "tenant/acme",
+            Meter::Tokens,
+            &record(vec![0xc3, 1, 0]),
+            None,
+        );
+        let json = br#"{"specversion":"1.0","id":"e1","source":"app","type":"usage","subject":"acme","data":{"input_tokens":9}}"#;
+        check(
+            "tenant/acme",
+            Meter::Tokens,
+            &record(json.to_vec()),
+            Some(9),
+        );
+    }
+}
