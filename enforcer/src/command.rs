@@ -2,7 +2,7 @@
 
 mod read;
 
-use schemas::orders::Numbers;
+use schemas::orders::{Change, Numbers};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
 
@@ -36,7 +36,12 @@ pub(crate) enum Action {
     /// A block ends.
     Unblock,
     /// What the command of this id changed is as it was before it, unless a later one changed it again.
-    Undo { command: String, what: Undone },
+    Undo {
+        command: String,
+        what: Undone,
+        /// What it had replaced, and holds again.
+        back: Option<Box<Back>>,
+    },
 }
 
 /// What an undone command had changed.
@@ -46,6 +51,14 @@ pub(crate) enum Undone {
     TopUp { limit: String, amount: i128 },
     SetTier,
     Block,
+}
+
+/// An earlier command of the same kind on the same thing, which another had replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Back {
+    pub(crate) command: String,
+    pub(crate) until: Option<Timestamp>,
+    pub(crate) change: Change,
 }
 
 /// All kinds, by their names.

@@ -10,19 +10,24 @@ mod again;
 mod evidence;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use schemas::calendar;
-use schemas::orders::{Change, InForce, Order, OrderKey, Orders};
+use schemas::orders::{InForce, Order, Orders};
 use schemas::policy::{Limit, Policy, Window};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
 
-use crate::command::{Action, Command, Undone};
-use crate::decision::{BLOCKED, Cause, Decision};
+use crate::command::Command;
+use crate::decide::Decider;
+use crate::decision::{BLOCKED, Cause, Decision, Origin};
 use crate::policy::{Version, diff};
 
 pub(crate) use again::{Again, Ended};
 pub(crate) use evidence::{Evidence, Happened};
+
+/// Nothing is said again while it lasts.
+const TTL: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// A command with its place in its partition, and when the log took it.
 #[derive(Clone, Debug)]
@@ -32,8 +37,20 @@ pub(crate) struct Placed {
     pub(crate) offset: i64,
 }
 
+impl Placed {
+    /// Where it lies, as far as commands of one partition are told apart by it.
+    fn origin(&self) -> Origin {
+        Origin {
+            topic: String::new(),
+            partition: 0,
+            offset: self.offset,
+        }
+    }
+}
+
 /// The first moment that counts in a window in which something happened at `at`. A bucket of which `used` was told:
-/// the time in which so much drains.
+/// the time in which so much drains. A wallet:
+/// all that ever was.
 pub(crate) fn counts_from(
     window: Window,
     (policy, subject): (&Policy, &Subject),
@@ -53,6 +70,7 @@ pub(crate) fn counts_from(
             let drains = i64::try_from(drains).unwrap_or(i64::MAX);
             Timestamp::from_seconds(at.second().saturating_sub(drains))
         }
+        Window::Wallet => Timestamp::from_seconds(0),
         Window::Calendar(period) => {
             let zone = policy.zone(subject.tenant_id().as_deref());
             calendar::bounds(period, zone, at).0
@@ -90,40 +108,15 @@ pub(crate) fn number_then(
 
 /// The orders that stood at `at`, by the commands of one partition in their order.
 fn orders_at(commands: &[Placed], at: Timestamp) -> Orders {
-    let mut orders = Orders::default();
+    let mut decider = Decider::new(Policy::default(), TTL);
+    let mut out = Vec::new();
     for placed in commands.iter().filter(|placed| placed.appended_at <= at) {
-        let command = &placed.command;
-        let change = match &command.action {
-            Action::Raise { limit, numbers } => Change::Numbers {
-                limit: limit.clone(),
-                numbers: numbers.clone(),
-            },
-            Action::SetTier { tier } => Change::Tier(tier.clone()),
-            Action::Undo { command: id, what } => {
-                let limit = match what {
-                    Undone::Raise { limit } => Some(limit.clone()),
-                    Undone::SetTier => None,
-                    Undone::Block => continue,
-                };
-                let subject = command.subject.clone();
-                let key = OrderKey { subject, limit };
-                if orders.get(&key).is_some_and(|held| held.command == *id) {
-                    orders.end(&key, i64::MAX);
-                }
-                continue;
-            }
-            Action::Block | Action::Unblock => continue,
-        };
-        orders.put(Order {
-            command: command.id.clone(),
-            seq: placed.offset,
-            subject: command.subject.clone(),
-            at: command.at,
-            until: command.until,
-            change,
-        });
+        let then = placed.appended_at;
+        decider.end_orders(then, |_| true, &mut out);
+        decider.command(&placed.command, &placed.origin(), then, &mut out);
+        out.clear();
     }
-    orders
+    decider.orders().clone()
 }
 
 /// The commands after `at` that may have changed what a decision rests on, oldest first.

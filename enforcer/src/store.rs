@@ -21,6 +21,8 @@ use thiserror::Error;
 use crate::decision::Decision;
 
 pub(crate) use body::{Body, CauseBody};
+#[cfg(test)]
+pub(crate) use command::GivenBody;
 pub(crate) use command::{Given, GivenCursor, GivenFilter};
 pub(crate) use list::{Cursor, Filter, Listed};
 

@@ -50,7 +50,11 @@ impl Decider {
             Action::SetTier { tier } => self.order(order(Change::Tier(tier.clone())), now, out),
             Action::Block => self.block(command, origin, now, out),
             Action::Unblock => self.unblock(command, origin, now, out),
-            Action::Undo { command: id, what } => {
+            Action::Undo {
+                command: id,
+                what,
+                back,
+            } => {
                 let limit = match what {
                     Undone::Raise { limit } => Some(limit.clone()),
                     Undone::TopUp { limit, amount } => {
@@ -64,7 +68,13 @@ impl Decider {
                     Undone::Block => return Outcome::Stale,
                 };
                 let subject = command.subject.clone();
-                self.undo_order(&OrderKey { subject, limit }, id, now, out)
+                let key = OrderKey { subject, limit };
+                let again = back.as_deref().map(|back| Order {
+                    command: back.command.clone(),
+                    until: back.until,
+                    ..order(back.change.clone())
+                });
+                self.undo_order(&key, (id, again), now, out)
             }
         }
     }
@@ -125,10 +135,11 @@ impl Decider {
         Outcome::Decided
     }
 
+    /// Ends what a command ordered, or puts in its place what it had replaced, unless that has ended by now.
     fn undo_order(
         &mut self,
         key: &OrderKey,
-        command: &str,
+        (command, again): (&str, Option<Order>),
         now: Timestamp,
         out: &mut Vec<Output>,
     ) -> Outcome {
@@ -136,10 +147,18 @@ impl Decider {
         if held.is_none_or(|held| held.command != command) {
             return Outcome::Stale;
         }
+        if let Some(again) = again.filter(|again| !again.has_ended(now)) {
+            return self.order(again, now, out);
+        }
         if let Some(order) = self.forget(key, now, out) {
             out.push(Output::OrderEnded(Box::new(order), now));
         }
         Outcome::Decided
+    }
+
+    /// The orders that are known.
+    pub(crate) fn orders(&self) -> &Orders {
+        &self.rules.orders
     }
 
     /// Obeys an order that the log holds.

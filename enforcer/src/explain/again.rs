@@ -1,16 +1,12 @@
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use schemas::policy::Policy;
 use schemas::time::Timestamp;
 
-use super::Placed;
+use super::{Placed, TTL};
 use crate::decide::{Decider, Output, Reason};
-use crate::decision::{Decision, Origin, Signal};
+use crate::decision::{Decision, Signal};
 use crate::policy::Version;
-
-/// Nothing is said again while it lasts.
-const TTL: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// How a decision ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,13 +88,8 @@ impl<'l> Again<'l> {
     }
 
     fn order(&mut self, placed: &Placed, at: Timestamp) {
-        let origin = Origin {
-            topic: String::new(),
-            partition: 0,
-            offset: placed.offset,
-        };
         self.decider
-            .command(&placed.command, &origin, at, &mut self.out);
+            .command(&placed.command, &placed.origin(), at, &mut self.out);
         self.note(at);
     }
 

@@ -5,8 +5,9 @@ use schemas::orders::Numbers;
 use schemas::policy::Meter;
 
 use super::*;
-use crate::decide::{Decider, Output, Reason};
-use crate::decision::{Crossing, Origin, Signal};
+use crate::command::{Action, Undone};
+use crate::decide::{Output, Reason};
+use crate::decision::{Crossing, Signal};
 
 const POLICY: &str = "[[limit]]\nname = 'tpm'\nsubject = 'tenant/*'\nmeter = 'tokens'\nwindow = 'sliding 60s'\nhard = 100\n";
 
@@ -87,7 +88,16 @@ fn undo(second: i64, command: &str) -> Placed {
         limit: "tpm".to_owned(),
     };
     let command = command.to_owned();
-    placed("undo", second, Action::Undo { command, what })
+    let back = None;
+    placed(
+        "undo",
+        second,
+        Action::Undo {
+            command,
+            what,
+            back,
+        },
+    )
 }
 
 /// The decision that the first crossing makes.
@@ -222,6 +232,7 @@ fn a_window_begins_where_the_first_event_counts() {
     check_from("sliding 60s", second, 1, "2026-11-22T04:04:06Z");
     check_from("sliding 1h", second, 1, "2026-11-22T03:05:00Z");
     check_from("bucket 10/s burst 50", second, 50, "2026-11-22T04:05:01Z");
+    check_from("wallet", second, 1, "1970-01-01T00:00:00Z");
     check_from("calendar day", second, 1, "2026-11-21T23:00:00Z");
 }
 

@@ -1,6 +1,8 @@
 //! Commands: given by operators, written to the log before they are answered, listed for all who may see them.
 
-use std::collections::HashMap;
+mod back;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -32,6 +34,7 @@ use crate::command::{Action, Command, Draft, Drafted, Undone, is_id, read};
 use crate::service::Board;
 use crate::store::{Given, GivenCursor, GivenFilter, Store};
 use crate::wire;
+use back::earlier;
 
 /// Commands on a page unless asked otherwise, and at most.
 const PAGE_MAX: usize = 1_000;
@@ -125,13 +128,14 @@ impl Shared {
     ) -> Result<Command, Refused> {
         let (subject, action) = match draft.order {
             Drafted::On { subject, action } => (subject, action),
-            Drafted::Undo { command } => self.undo(recent, command).await?,
+            Drafted::Undo { command } => self.undo(recent, command, now).await?,
         };
         // Of what adds up only one undoing may be, whoever orders it.
         let id = match &action {
             Action::Undo {
                 command,
                 what: Undone::TopUp { .. },
+                ..
             } => Some(format!("undo-{command}")),
             _ => id,
         };
@@ -150,6 +154,7 @@ impl Shared {
         &self,
         recent: &HashMap<String, Given>,
         command: String,
+        now: Timestamp,
     ) -> Result<(Subject, Action), Refused> {
         let wrong = |detail: String| {
             let pointer = "/command".to_owned();
@@ -164,7 +169,37 @@ impl Shared {
             ))
         })?;
         let subject = Subject::parse(&found.subject).map_err(|error| wrong(error.to_string()))?;
-        Ok((subject, Action::Undo { command, what }))
+        let trail = self.trail(recent, &subject).await?;
+        let back = earlier(&found, &trail, now).map(Box::new);
+        Ok((
+            subject,
+            Action::Undo {
+                command,
+                what,
+                back,
+            },
+        ))
+    }
+
+    /// The newest commands on a subject.
+    async fn trail(
+        &self,
+        recent: &HashMap<String, Given>,
+        subject: &Subject,
+    ) -> Result<Vec<Given>, Refused> {
+        let filter = GivenFilter {
+            subject: Some(subject.to_string()),
+            limit: PAGE_MAX,
+            ..GivenFilter::default()
+        };
+        let kept = self.store.commands(&filter).await;
+        let mut trail = kept.map_err(|error| away(&error))?;
+        let known: HashSet<String> = trail.iter().map(|given| given.id.clone()).collect();
+        let newer = recent.values().filter(|given| {
+            given.subject == subject.as_str() && !known.contains(given.id.as_str())
+        });
+        trail.extend(newer.cloned());
+        Ok(trail)
     }
 
     async fn known(
@@ -323,6 +358,7 @@ pub(super) fn show(given: &Given, policy: &Policy) -> Value {
         ("mode", body.mode.clone().map(Value::from)),
         ("tier", body.tier.clone().map(Value::from)),
         ("command", body.command.clone().map(Value::from)),
+        ("back", body.back.clone().map(Value::from)),
     ];
     for (name, value) in rest {
         if let Some(value) = value {

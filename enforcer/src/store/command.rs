@@ -33,6 +33,8 @@ pub(crate) struct GivenBody {
     pub(crate) tier: Option<String>,
     /// The command that is undone.
     pub(crate) command: Option<String>,
+    /// The one that holds again by that.
+    pub(crate) back: Option<String>,
 }
 
 impl Given {
@@ -52,7 +54,10 @@ impl Given {
             }
             Action::TopUp { amount, .. } => body.amount = Some(amount.to_string()),
             Action::SetTier { tier } => body.tier = Some(tier.clone()),
-            Action::Undo { command, .. } => body.command = Some(command.clone()),
+            Action::Undo { command, back, .. } => {
+                body.command = Some(command.clone());
+                body.back = back.as_ref().map(|back| back.command.clone());
+            }
             Action::Block | Action::Unblock => {}
         }
         Self {
@@ -82,12 +87,14 @@ impl Given {
         }
     }
 
-    /// Whether `other` orders the same. A time that was given as a span from now on is another each time.
+    /// Whether `other` orders the same. A time that was given as a span from now on is another each time, and what an
+    /// undoing brings back is not its sender's choice.
     pub(crate) fn orders_the_same_as(&self, other: &Given) -> bool {
         let timeless = |given: &Given| Given {
             at: Timestamp::MIN,
             body: GivenBody {
                 until: None,
+                back: None,
                 ..given.body.clone()
             },
             ..given.clone()

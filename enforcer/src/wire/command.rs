@@ -6,18 +6,21 @@ use bus::SendError;
 use bus::consumer::Record;
 use bus::producer::{Delivery, Producer};
 use schemas::codec::Wire as _;
-use schemas::orders::Numbers;
+use schemas::orders::{Change, Numbers};
 use schemas::policy::Mode;
 use schemas::record::{self, Amount};
+use schemas::time::Timestamp;
 use schemas::topic;
 use serde_json::Value;
 
-use crate::command::{Action, Command, Undone};
+use crate::command::{Action, Back, Command, Undone};
 
 const MODE: &str = "mode";
 const TIER: &str = "tier";
 const COMMAND: &str = "command";
 const KIND: &str = "kind";
+const BACK: &str = "back";
+const BACK_UNTIL: &str = "back_until";
 
 /// Reads one record of `weir.commands.v1`; the error says what is wrong with it.
 pub(crate) fn command(record: &Record) -> Result<Command, String> {
@@ -77,9 +80,39 @@ fn action(wire: &record::Command) -> Result<Action, String> {
                 "block" => Undone::Block,
                 other => return Err(format!("a command of kind `{other}` cannot be undone")),
             },
+            back: back(wire)?.map(Box::new),
         },
         other => return Err(format!("`{other}` is no kind of command")),
     })
+}
+
+/// What the command that is undone had replaced.
+fn back(wire: &record::Command) -> Result<Option<Back>, String> {
+    let argument = |name: &str| wire.arguments.get(name);
+    let Some(command) = argument(BACK) else {
+        return Ok(None);
+    };
+    let until = argument(BACK_UNTIL).map(|text| {
+        let until = Timestamp::parse(text);
+        until.ok_or(format!("`{text}` is no time"))
+    });
+    let change = match (&wire.limit, argument(TIER)) {
+        (Some(limit), None) => Change::Numbers {
+            limit: limit.clone(),
+            numbers: Numbers {
+                hard: wire.amount.map(|amount| amount.0),
+                mode: argument(MODE).map(|mode| mode_named(mode)).transpose()?,
+                ..Numbers::default()
+            },
+        },
+        (None, Some(tier)) => Change::Tier(tier.clone()),
+        _ => return Err("what it brings back is neither a number nor a tier".to_owned()),
+    };
+    Ok(Some(Back {
+        command: command.clone(),
+        until: until.transpose()?,
+        change,
+    }))
 }
 
 fn mode_named(name: &str) -> Result<Mode, String> {
@@ -96,6 +129,11 @@ pub(crate) fn enqueue_command(
     producer.enqueue(&topic::COMMANDS, &key, &command_record(command))
 }
 
+fn mode_name(numbers: &Numbers) -> Option<String> {
+    let mode = serde_json::to_value(numbers.mode?).ok()?;
+    mode.as_str().map(str::to_owned)
+}
+
 fn command_record(command: &Command) -> record::Command {
     let (mut amount, mut arguments) = (None, BTreeMap::new());
     let mut argue = |name: &str, value: &str| {
@@ -104,16 +142,34 @@ fn command_record(command: &Command) -> record::Command {
     match &command.action {
         Action::Raise { numbers, .. } => {
             amount = numbers.hard.map(Amount);
-            let mode = numbers.mode.map(serde_json::to_value);
-            if let Some(Ok(Value::String(mode))) = mode {
+            if let Some(mode) = mode_name(numbers) {
                 argue(MODE, &mode);
             }
         }
         Action::TopUp { amount: paid, .. } => amount = Some(Amount(*paid)),
         Action::SetTier { tier } => argue(TIER, tier),
         Action::Block | Action::Unblock => {}
-        Action::Undo { command, what } => {
+        Action::Undo {
+            command,
+            what,
+            back,
+        } => {
             argue(COMMAND, command);
+            if let Some(back) = back {
+                argue(BACK, &back.command);
+                if let Some(until) = back.until {
+                    argue(BACK_UNTIL, &until.to_string());
+                }
+                match &back.change {
+                    Change::Numbers { numbers, .. } => {
+                        amount = numbers.hard.map(Amount);
+                        if let Some(mode) = mode_name(numbers) {
+                            argue(MODE, &mode);
+                        }
+                    }
+                    Change::Tier(tier) => argue(TIER, tier),
+                }
+            }
             if let Undone::TopUp { amount: paid, .. } = what {
                 amount = Some(Amount(*paid));
             }
@@ -145,7 +201,6 @@ fn command_record(command: &Command) -> record::Command {
 #[cfg(test)]
 mod tests {
     use schemas::subject::Subject;
-    use schemas::time::Timestamp;
 
     use super::*;
 
@@ -183,7 +238,7 @@ mod tests {
         };
         check(Action::Raise {
             limit: limit(),
-            numbers,
+            numbers: numbers.clone(),
         });
         check(Action::TopUp {
             limit: limit(),
@@ -203,10 +258,32 @@ mod tests {
             Undone::SetTier,
             Undone::Block,
         ] {
+            let (command, back) = (id(), None);
             check(Action::Undo {
-                command: id(),
+                command,
                 what,
+                back,
             });
         }
+        let earlier = |change, until| Back {
+            command: "earlier".to_owned(),
+            until,
+            change,
+        };
+        let (limit, until) = (limit(), Some(Timestamp::from_micros(1_500_001)));
+        let what = Undone::Raise {
+            limit: limit.clone(),
+        };
+        let numbers = Change::Numbers { limit, numbers };
+        check(Action::Undo {
+            command: id(),
+            what,
+            back: Some(Box::new(earlier(numbers, until))),
+        });
+        check(Action::Undo {
+            command: id(),
+            what: Undone::SetTier,
+            back: Some(Box::new(earlier(Change::Tier("pro".to_owned()), None))),
+        });
     }
 }

@@ -113,6 +113,33 @@ async fn a_raise_lifts_and_its_undoing_blocks_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn undoing_brings_back_what_was_replaced() {
+    let home = Home::new(POLICY).await;
+    let enforcer = home.start().await;
+    let first = enforcer.order(raise("first", 200)).await;
+    let second = enforcer.order(raise("second", 300)).await;
+    let undo = |of: &str| json!({"kind": "undo", "command": of, "reason": "enough"});
+    let (status, answer) = enforcer.post("/v1/commands", None, &undo(&second)).await;
+    assert_eq!((status, &answer["back"]), (201, &json!(first)), "{answer}");
+    let stands = async |expected: Option<(&str, i128)>| {
+        eventually("the order that stands", async || {
+            let all = home.bus.read_all(&topic::POLICIES).await.ok()?;
+            let mut orders = all.iter().filter_map(|(_, value)| match value {
+                PolicyRecord::Order(order) => Some((order.command.as_str(), order.hard?.0)),
+                _ => None,
+            });
+            (orders.next() == expected).then_some(())
+        })
+        .await;
+    };
+    stands(Some((&first, 200))).await;
+    let (_, answer) = enforcer.post("/v1/commands", None, &undo(&first)).await;
+    assert_eq!(answer["back"], Value::Null);
+    stands(None).await;
+    enforcer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_order_ends_in_the_log_also_after_a_restart() {
     let home = Home::new(POLICY).await;
     let enforcer = home.start().await;

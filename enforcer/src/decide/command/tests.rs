@@ -6,6 +6,7 @@ use schemas::orders::Numbers;
 use schemas::policy::Limit;
 
 use super::*;
+use crate::command::Back;
 use crate::decide::tests::{at, crossing, limit, policy};
 use crate::decision::{Decision, Signal};
 
@@ -48,6 +49,7 @@ impl Scene {
         let undo = |what| Action::Undo {
             command: words[2].to_owned(),
             what,
+            back: None,
         };
         let wallet = || "wallet".to_owned();
         let action = match words[0] {
@@ -72,6 +74,7 @@ impl Scene {
             "undo-raise" => undo(Undone::Raise {
                 limit: "rpm".to_owned(),
             }),
+            "undo-raise-back" => undo_back(&words[2..]),
             "undo-block" => undo(Undone::Block),
             other => panic!("{other}"),
         };
@@ -108,6 +111,28 @@ impl Scene {
         self.decider.end_orders(at(now), |_| ours, &mut out);
         self.decider.advance(at(now), &mut out);
         told(&out)
+    }
+}
+
+/// `COMMAND EARLIER NUMBER [UNTIL]`: undoing a raise, which had replaced an earlier one.
+fn undo_back(words: &[&str]) -> Action {
+    let limit = || "rpm".to_owned();
+    let numbers = Numbers {
+        hard: Some(words[2].parse().unwrap()),
+        ..Numbers::default()
+    };
+    let back = Back {
+        command: words[1].to_owned(),
+        until: words.get(3).map(|end| at(end.parse().unwrap())),
+        change: Change::Numbers {
+            limit: limit(),
+            numbers,
+        },
+    };
+    Action::Undo {
+        command: words[0].to_owned(),
+        what: Undone::Raise { limit: limit() },
+        back: Some(Box::new(back)),
     }
 }
 
@@ -179,6 +204,27 @@ fn an_undone_raise_blocks_again() {
         "429 rpm1; end c1@1"
     );
     assert_eq!(scene.again(3, "undo-raise tenant/acme c1"), "");
+}
+
+#[test]
+fn undoing_brings_back_what_was_replaced() {
+    let mut scene = Scene::new();
+    scene.command("raise tenant/acme 200");
+    scene.command("raise tenant/acme 300");
+    let order = "order override/tenant/acme#rpm";
+    assert_eq!(
+        scene.command("undo-raise-back tenant/acme c2 c1 200"),
+        order
+    );
+    // It is the first again, and can be undone as such; what it took back cannot.
+    assert_eq!(scene.command("undo-raise-back tenant/acme c2 c1 200"), "");
+    assert_eq!(scene.command("undo-raise tenant/acme c1"), "end c1@1");
+    // One that has ended since is not brought back.
+    scene.command("raise tenant/acme 300");
+    assert_eq!(
+        scene.command("undo-raise-back tenant/acme c6 c1 200 1"),
+        "end c6@1"
+    );
 }
 
 #[test]
