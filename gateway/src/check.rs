@@ -6,6 +6,7 @@
 
 mod answer;
 mod freshness;
+mod shares;
 #[cfg(test)]
 mod tests;
 
@@ -22,12 +23,15 @@ use schemas::time::Timestamp;
 
 pub use answer::{Answer, CauseOf, LimitOf, Why, seconds_until};
 pub use freshness::{Feed, Freshness};
+use shares::Asking;
+pub(crate) use shares::Wanting;
 
 use crate::cache::{self, Applied, Cache, Cause, Shapes, Standing};
 use crate::hash::{Hasher, Hashes};
 use crate::orders::{Book, Ordered};
 use crate::plan::{Plan, Planned};
 use crate::request::Request;
+use crate::share::members::Split;
 use crate::window::{self, Intent, Item, Tally, Windows};
 
 /// Everything that a gateway knows. Shared by all threads; no call waits for another longer than a lookup.
@@ -36,6 +40,7 @@ pub struct Gate {
     known: ArcSwap<Known>,
     book: Mutex<Book>,
     cache: Cache,
+    asking: Asking,
     pub windows: Windows,
     pub freshness: Freshness,
 }
@@ -47,6 +52,8 @@ struct Known {
     ordered: Ordered,
     shapes: Shapes,
     shapes_version: u64,
+    /// How gateways share limits; `None` where there is only one.
+    split: Option<Arc<Split>>,
 }
 
 /// What a judgement is for.
@@ -93,6 +100,7 @@ impl Gate {
             known: ArcSwap::default(),
             book: Mutex::default(),
             cache: Cache::default(),
+            asking: Asking::default(),
             windows: Windows::new(windows_bytes_max),
             freshness,
         }
@@ -194,10 +202,9 @@ impl Gate {
             // Read first: should the shapes change in between, they are renewed once more.
             let shapes_version = self.cache.shapes_version();
             Known {
-                plan: Arc::clone(&known.plan),
-                ordered: known.ordered.clone(),
                 shapes: self.cache.shapes(),
                 shapes_version,
+                ..Known::clone(known)
             }
         });
     }
@@ -225,6 +232,7 @@ impl Gate {
             plan,
             ordered,
             shapes,
+            split,
             ..
         } = &**view.known;
         let wanted = plan.dimensions.with(shapes.dimensions);
@@ -236,6 +244,9 @@ impl Gate {
         });
         let moment = (view.stale.is_some(), now);
         sort_out((plan, ordered), moment, request, &hashes, &mut answer);
+        if let Some(split) = split {
+            shares::divide(split, &mut answer.counted, now);
+        }
         let whole = answer.strict.is_empty() && purpose == Purpose::Check;
         let intent = if answer.is_refused() || request.consume.is_empty() || !whole {
             Intent::Look
@@ -243,6 +254,9 @@ impl Gate {
             Intent::Charge
         };
         let admitted = self.windows.take(&mut answer.counted, now, intent);
+        if split.is_some() {
+            self.asking.note(&answer.counted, &request.identity);
+        }
         answer.charged = admitted && intent == Intent::Charge;
         if whole && !answer.charged {
             answer.settle(now);
@@ -352,6 +366,7 @@ fn sort_out<'v>(
                 zone: zone(plan, planned, &request.identity),
                 full: false,
                 tally: Tally::default(),
+                share: None,
             };
             if strict {
                 answer.strict.push(item);

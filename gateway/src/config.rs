@@ -33,6 +33,9 @@ pub struct Config {
     /// Where the ledger of strict limits lives that several gateways share: `redis://host:6379/0`. Absent: in the
     /// process, for a gateway that is alone.
     pub ledger_url: Option<String>,
+    /// Whether limits that each gateway counts itself are shared with the others on the same log, so that all together
+    /// admit no more than one would. Absent: on a Kafka cluster they are, and on the embedded log there is one gateway.
+    pub share: Option<bool>,
     /// Where standing decisions are mirrored for gateways that read Redis: `redis://host:6379/0`. Absent: nowhere.
     pub redis_url: Option<String>,
 }
@@ -51,6 +54,7 @@ impl Default for Config {
             strict_accounts_max: 1 << 20,
             reservations_max: 1 << 20,
             ledger_url: None,
+            share: None,
             redis_url: None,
         }
     }

@@ -3,6 +3,7 @@
 mod strict;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bus::clock::SharedClock;
 use futures_util::FutureExt;
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) reports: Reports,
     pub(crate) metrics: Metrics,
     pub(crate) ledger: Place,
+    /// Whether this gateway has had its share of limits once, where it shares them.
+    pub(crate) has_share: AtomicBool,
 }
 
 impl Handle {

@@ -9,6 +9,7 @@
 //!   it judged to be reported ([`reports`]).
 //! - [`ledger`]: what is reserved and spent under limits in mode `strict`, with [`reservation`]s that say by their ids
 //!   what they hold.
+//! - `share`: how limits are shared with the other gateways on the log.
 //! - `run`: follows decisions and policy from the log into memory, and reports. `redis`: mirrors decisions.
 //!
 //! [`DryRun`] is that core alone, for those who try a policy out.
@@ -38,6 +39,7 @@ pub mod reports;
 pub mod request;
 pub mod reservation;
 mod run;
+mod share;
 pub mod window;
 mod wire;
 

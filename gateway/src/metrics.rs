@@ -1,5 +1,7 @@
 //! What the gateway counts. Labels are few and fixed; a tenant, key or address is never one.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -55,6 +57,11 @@ pub(crate) struct Metrics {
     reservations: Family<OutcomeLabel, Counter>,
     pub(crate) reservations_outstanding: Gauge,
     pub(crate) ledger_accounts: Gauge,
+    pub(crate) share_members: Gauge,
+    pub(crate) share_borrowed: Gauge,
+    pub(crate) share_lent: Gauge,
+    pub(crate) share_overshoot: Gauge<f64, AtomicU64>,
+    shares_told: Family<KindLabel, Counter>,
 }
 
 impl Metrics {
@@ -89,12 +96,18 @@ impl Metrics {
             reservations: Family::default(),
             reservations_outstanding: Gauge::default(),
             ledger_accounts: Gauge::default(),
+            share_members: Gauge::default(),
+            share_borrowed: Gauge::default(),
+            share_lent: Gauge::default(),
+            share_overshoot: Gauge::default(),
+            shares_told: Family::default(),
         };
         registry.register("weir_gateway_checks", "Requests judged, by verdict", checks);
         metrics.register_checks(registry);
         metrics.register_state(registry);
         metrics.register_reports(registry);
         metrics.register_ledger(registry);
+        metrics.register_shares(registry);
         metrics
     }
 
@@ -113,6 +126,34 @@ impl Metrics {
             "weir_gateway_ledger_accounts",
             "Accounts of strict limits in memory",
             self.ledger_accounts.clone(),
+        );
+    }
+
+    fn register_shares(&self, registry: &mut Registry) {
+        registry.register(
+            "weir_gateway_share_members",
+            "Gateways that share limits, this one included; 0 where they are not shared",
+            self.share_members.clone(),
+        );
+        registry.register(
+            "weir_gateway_share_borrowed_units",
+            "Units of limits that other gateways have lent this one",
+            self.share_borrowed.clone(),
+        );
+        registry.register(
+            "weir_gateway_share_lent_units",
+            "Units of limits that this gateway has lent others, until they can count there no more",
+            self.share_lent.clone(),
+        );
+        registry.register(
+            "weir_gateway_share_overshoot_ratio",
+            "What all gateways together may admit beyond a shared limit now, at the most, in parts of that limit; 0 unless one came within the longest shared window",
+            self.share_overshoot.clone(),
+        );
+        registry.register(
+            "weir_gateway_shares_told",
+            "Records told to the gateways that share limits, by kind: beat, ack, want, gift, return, left",
+            self.shares_told.clone(),
         );
     }
 
@@ -239,6 +280,10 @@ impl Metrics {
     /// `decision` or `policy`.
     pub(crate) fn unusable(&self, kind: &'static str) {
         self.unusable.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    pub(crate) fn share_told(&self, kind: &'static str) {
+        self.shares_told.get_or_create(&KindLabel { kind }).inc();
     }
 
     pub(crate) fn report_sent(&self, kind: &Kind) {

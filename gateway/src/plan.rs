@@ -1,14 +1,18 @@
 //! The policy, made ready for checks.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
-use schemas::policy::{Limit, Mode, Policy, Stream, Window};
+use schemas::policy::{Limit, Meter, Mode, Policy, Stream, Window};
 use schemas::subject::{Dimension, Identity};
 use schemas::time::Timestamp;
 
 use crate::hash::{Hasher, Hashes, Shape};
 use crate::orders::Ordered;
 use crate::window::Rule;
+
+/// The longest window that gateways share.
+const SHARED_SECONDS_MAX: u32 = 3_600;
 
 /// One limit, ready.
 #[derive(Clone, Debug)]
@@ -26,6 +30,8 @@ pub struct Planned {
     /// Whether its pattern asks for more than having the dimensions.
     names_ids: bool,
     depends_on_tier: bool,
+    /// How long what is admitted may count, where gateways share its number.
+    pub(crate) span: Option<Duration>,
 }
 
 impl AsRef<Rule> for Planned {
@@ -39,6 +45,7 @@ impl Planned {
     pub(crate) fn with(&self, limit: Limit) -> Self {
         Self {
             rule: Rule::new(limit.window, limit.hard()),
+            span: span(&limit),
             limit,
             ..self.clone()
         }
@@ -77,6 +84,11 @@ impl Plan {
     pub fn strict(&self) -> impl Iterator<Item = &Planned> {
         let limits = self.limits.iter();
         limits.filter(|planned| planned.limit.mode == Mode::Strict && planned.counts_requests)
+    }
+
+    /// How long what is admitted may count under any limit that gateways share.
+    pub(crate) fn span_max(&self) -> Option<Duration> {
+        self.limits.iter().filter_map(|planned| planned.span).max()
     }
 
     #[must_use]
@@ -149,7 +161,22 @@ fn planned(limit: &Limit, hasher: &Hasher) -> Planned {
         counts_requests: limit.meter.stream() == Stream::Usage && limit.window != Window::Wallet,
         names_ids: !dimensions.is_empty() && limit.pattern.as_str() != any_ids.join("/"),
         depends_on_tier: limit.tier.is_some() || !limit.replaced_in.is_empty(),
+        span: span(limit),
     }
+}
+
+/// Gateways share what each counts whole before it admits. A bucket drains at each of them, and a longer window would
+/// keep the part of one that is gone out of use for too long: these stay with what decisions say of the others.
+fn span(limit: &Limit) -> Option<Duration> {
+    let Window::Sliding { seconds } = limit.window else {
+        return None;
+    };
+    let shared = limit.mode == Mode::Block
+        && limit.meter == Meter::Requests
+        && seconds <= SHARED_SECONDS_MAX;
+    // The oldest slice counts in full.
+    let slice = limit.window.slice_seconds().unwrap_or(1);
+    shared.then(|| Duration::from_secs(u64::from(seconds) + u64::from(slice)))
 }
 
 fn accepts(planned: &Planned, identity: &Identity<'_>) -> bool {

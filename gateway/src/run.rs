@@ -6,10 +6,12 @@
 
 mod rebuild;
 mod sender;
+mod sharing;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -19,6 +21,7 @@ use futures_util::future::{self, Either};
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 use schemas::access::KeyRing;
+use schemas::codec::Wire;
 use schemas::time::Timestamp;
 use schemas::topic;
 use thiserror::Error;
@@ -37,11 +40,14 @@ use crate::place::redis::RedisLedger;
 use crate::recent::Recent;
 use crate::redis::{Changes, Mirror};
 use crate::reports::Reports;
-use crate::wire::{self, Decision, PolicyRecord, Ruled};
+use crate::wire::{self, Decision, PolicyRecord, Ruled, Share};
 use sender::{Sender, Sent};
+use sharing::Sharing;
 
 /// How often memory is tidied and gauges are set.
 const TICK: Duration = Duration::from_millis(250);
+/// How often gateways that share limits look what is to be told.
+const SHARE_TICK: Duration = Duration::from_millis(20);
 /// How long a commit waits until the log has it.
 const LOGGED_WITHIN: Duration = Duration::from_secs(5);
 /// Parts of each table that are tidied at a tick: all of them within four seconds.
@@ -111,6 +117,7 @@ impl Service {
             reports: Reports::new(config.reports_queued_max),
             metrics: Metrics::register(registry),
             ledger: ledger(&config)?,
+            has_share: AtomicBool::new(config.share != Some(true)),
         });
         let mirror = config
             .redis_url
@@ -144,12 +151,14 @@ impl Service {
         http::router(app, self.config.body_bytes_max)
     }
 
-    /// Ready once decisions and policy were read to their ends, and what was spent under strict limits is known.
+    /// Ready once decisions and policy were read to their ends, what was spent under strict limits is known, and the
+    /// gateways that are there have made room for this one.
     pub fn readiness(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let handle = self.handle.clone();
         move || {
             let shared = handle.shared();
-            shared.gate.freshness.is_ready() && shared.ledger.is_ready()
+            let has_share = shared.has_share.load(Ordering::Acquire);
+            shared.gate.freshness.is_ready() && shared.ledger.is_ready() && has_share
         }
     }
 
@@ -157,6 +166,10 @@ impl Service {
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), RunError> {
         let mut decisions = self.follow(&topic::DECISIONS)?;
         let mut policies = self.follow(&topic::POLICIES)?;
+        let mut shares = match self.config.share {
+            Some(true) => Some(self.follow(&topic::SHARES)?),
+            _ => None,
+        };
         let changes = Changes::default();
         let mirror = match self.mirror.take() {
             Some(mirror) => Either::Left(mirror.run(&changes)),
@@ -169,12 +182,16 @@ impl Service {
         let mut state = Loop::new(&self, &changes);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut share_tick = interval(SHARE_TICK);
+        share_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let work = state.sender.work();
             let event = tokio::select! {
                 () = shutdown.cancelled() => break,
                 followed = decisions.next() => Event::Decision(followed),
                 followed = policies.next() => Event::Policy(followed),
+                Some(followed) = next(&mut shares) => Event::Share(followed),
+                _ = share_tick.tick(), if state.shares_with_others() => Event::ShareTick,
                 _ = tick.tick() => Event::Tick,
                 Some(sent) = state.sender.sent() => Event::Sent(sent),
                 () = work => Event::Send,
@@ -186,18 +203,28 @@ impl Service {
             };
             state.step(event)?;
         }
+        if let Some(sharing) = &state.sharing {
+            sharing.leave().await;
+        }
         state.sender.drain().await;
         Ok(())
     }
 
-    fn follow<V: schemas::codec::Wire>(
-        &self,
-        topic: &topic::Topic<V>,
-    ) -> Result<Follower<V>, RunError> {
+    fn follow<V: Wire>(&self, topic: &topic::Topic<V>) -> Result<Follower<V>, RunError> {
         self.bus.follow(topic).map_err(|source| RunError::Follow {
             topic: topic.name(),
             source,
         })
+    }
+}
+
+/// What a follower sees next; `None` where there is none.
+async fn next<V: Wire>(
+    follower: &mut Option<Follower<V>>,
+) -> Option<Result<Followed<V>, BusError>> {
+    match follower {
+        Some(follower) => Some(follower.next().await),
+        None => None,
     }
 }
 
@@ -224,7 +251,10 @@ fn ledger(config: &Config) -> Result<Place, BuildError> {
 enum Event {
     Decision(Result<Followed<Decision>, BusError>),
     Policy(Result<Followed<PolicyRecord>, BusError>),
+    Share(Result<Followed<Share>, BusError>),
     Tick,
+    /// A little time has passed, and others share limits.
+    ShareTick,
     /// The log has spoken of a report.
     Sent(Sent),
     /// Reports can be sent.
@@ -237,6 +267,7 @@ struct Loop<'a> {
     mirrors: bool,
     started_at: Timestamp,
     sender: Sender<'a>,
+    sharing: Option<Sharing<'a>>,
     /// Ticks so far.
     ticks: usize,
     dropped_before: u64,
@@ -251,6 +282,8 @@ impl<'a> Loop<'a> {
             mirrors: service.config.redis_url.is_some(),
             started_at: service.started_at,
             sender: Sender::new(&service.handle, service.bus.producer(), &service.config),
+            sharing: (service.config.share == Some(true))
+                .then(|| Sharing::new(&service.handle, service.bus.producer(), &service.config)),
             ticks: 0,
             dropped_before: 0,
             expired_before: 0,
@@ -265,11 +298,34 @@ impl<'a> Loop<'a> {
             Event::Policy(followed) => {
                 self.policy(followed.map_err(follow_error(&topic::POLICIES))?)
             }
-            Event::Tick => self.tick(),
+            Event::Share(followed) => {
+                let followed = followed.map_err(follow_error(&topic::SHARES))?;
+                if let Some(sharing) = &mut self.sharing {
+                    sharing.followed(followed);
+                }
+            }
+            Event::Tick => {
+                self.tick();
+                self.share_tick();
+                if let Some(sharing) = &self.sharing {
+                    sharing.set_gauges();
+                }
+            }
+            Event::ShareTick => self.share_tick(),
             Event::Sent(sent) => self.sender.settle(sent),
             Event::Send => self.sender.send(),
         }
         Ok(())
+    }
+
+    fn shares_with_others(&self) -> bool {
+        self.sharing.as_ref().is_some_and(Sharing::has_others)
+    }
+
+    fn share_tick(&mut self) {
+        if let Some(sharing) = &mut self.sharing {
+            sharing.tick();
+        }
     }
 
     fn decision(&self, followed: Followed<Decision>) {

@@ -11,11 +11,13 @@
 pub(crate) mod counter;
 #[cfg(test)]
 pub(crate) mod model;
+mod shares;
 mod slices;
 mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono_tz::Tz;
@@ -23,8 +25,11 @@ use parking_lot::{Mutex, MutexGuard};
 use schemas::time::Timestamp;
 use smallvec::SmallVec;
 
-use counter::{Ask, Counter};
+use counter::{Ask, Counter, Taken};
 pub use counter::{Rule, Tally};
+use shares::Leases;
+pub use shares::Part;
+pub(crate) use shares::Place;
 use table::Table;
 
 /// Parts of the table, each behind a lock of its own. At most 64, so that a set of them is one word.
@@ -55,6 +60,8 @@ pub struct Item<'l, L> {
     pub tally: Tally,
     /// Out: whether the limit was full before the request, and so refused it, or would have in mode `block`.
     pub full: bool,
+    /// Where other gateways count under the same number: what this one has of it.
+    pub share: Option<Part>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +75,8 @@ pub enum Intent {
 #[derive(Default)]
 struct Shard {
     counters: Table<Counter>,
+    /// Of those counters that any units are lent of.
+    leases: BTreeMap<u64, Leases>,
     /// [`COUNTER_BYTES`] a counter, and the slices.
     bytes: usize,
     /// Where the search for a counter to drop goes on.
@@ -217,28 +226,32 @@ impl Shard {
             refuses: item.refuses,
             charges: intent == Intent::Charge,
             zone: item.zone,
+            room: item.share.map(|share| self.room(item.key, share.base, now)),
         };
         let Some(counter) = self.counters.get_mut(table_key(item.key)) else {
             let taken = self.insert(item.key, rule, ask, now);
-            (item.full, item.tally) = (false, taken.unwrap_or_default());
-            return true;
+            (item.full, item.tally) = (taken.full, taken.tally);
+            self.tell(item, ask, taken, now);
+            return !(item.refuses && item.full);
         };
         let before = counter.heap_bytes();
         let taken = counter.take(rule, ask, now);
         self.bytes = self.bytes + counter.heap_bytes() - before;
         (item.full, item.tally) = (taken.full, taken.tally);
+        self.tell(item, ask, taken, now);
         !(item.refuses && item.full)
     }
 
-    fn insert(&mut self, key: u128, rule: &Rule, ask: Ask, now: Timestamp) -> Option<Tally> {
-        if ask.amount == 0 || !ask.charges {
-            return None;
+    fn insert(&mut self, key: u128, rule: &Rule, ask: Ask, now: Timestamp) -> Taken {
+        let empty = Taken::of(rule, 0, ask);
+        if ask.amount == 0 || !empty.admits(ask) {
+            return empty;
         }
         let mut counter = Counter::new(table_key(key), rule, now, ask.zone);
         let taken = counter.take(rule, ask, now);
         self.bytes += COUNTER_BYTES + counter.heap_bytes();
         self.counters.insert(counter);
-        Some(taken.tally)
+        taken
     }
 
     /// Drops counters until the shard is within its bound; returns how many of them held something.
@@ -279,6 +292,7 @@ impl Shard {
     }
 
     fn sweep(&mut self, now: Timestamp) {
+        self.leases.retain(|_, leases| leases.tidy(now));
         let mut freed = 0;
         self.swept_at = now.as_micros();
         self.counters.retain(|counter| {

@@ -1,5 +1,7 @@
 //! Records to what the gateway knows and back. No other file names a record.
 
+mod shares;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use schemas::time::Timestamp;
 use thiserror::Error;
 
 pub(crate) use schemas::record::{Decision, PolicyRecord};
+pub(crate) use shares::{Share, left, share, share_key, told};
 
 use crate::cache::{Cause, Standing, Verdict};
 use crate::ledger::Id;

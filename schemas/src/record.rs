@@ -10,6 +10,7 @@ mod marker;
 mod order;
 mod policy;
 mod rollup;
+mod share;
 mod signal;
 mod sketch;
 
@@ -25,6 +26,7 @@ pub use policy::{
     Layout, LimitRecord, PolicyError, PolicyRecord, PolicyVersion, SoftLevel, TenantRecord,
 };
 pub use rollup::{Rollup, SecondSums};
+pub use share::{Share, ShareItem, ShareKind};
 pub use signal::{Crossing, CspGroup, Direction, Origin, Signal};
 pub use sketch::{Ranking, RankingEntry, Sketch, Spread};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::record::{
     Alert, AuthRecord, Command, CspRecord, Dead, Decision, Key, PartialRecord, PolicyRecord,
-    Refusal, Rollup, Signal, Sketch, UsageRecord,
+    Refusal, Rollup, Share, Signal, Sketch, UsageRecord,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -102,11 +102,13 @@ pub const COMMANDS: Topic<Command> = Topic::new("weir.commands.v1", Spread::Many
 pub const ALERTS: Topic<Alert> = Topic::new("weir.alerts.v1", Spread::Many, kept_for(30));
 /// Requests that gateways refused, by tenant.
 pub const REFUSALS: Topic<Refusal> = Topic::new("weir.refusals.v1", Spread::Many, kept_for(7));
+/// How gateways share limits among them, by gateway. In one order for all: who shares is read from it.
+pub const SHARES: Topic<Share> = Topic::new("weir.shares.v1", Spread::One, Cleanup::Compact);
 /// Records that nobody could read, by the topic they came from: the original bytes, where from, why.
 pub const DEAD: Topic<Dead> = Topic::new("weir.dead.v1", Spread::One, Cleanup::Keep);
 
 /// All topics, in the order in which they are made.
-pub const ALL: [TopicSpec; 14] = [
+pub const ALL: [TopicSpec; 15] = [
     USAGE.spec(),
     AUTH.spec(),
     CSP.spec(),
@@ -120,5 +122,6 @@ pub const ALL: [TopicSpec; 14] = [
     COMMANDS.spec(),
     ALERTS.spec(),
     REFUSALS.spec(),
+    SHARES.spec(),
     DEAD.spec(),
 ];

@@ -171,6 +171,8 @@ fn check(
     file.kafka.take_environment(&environment);
     file.aggregator.take_environment(&environment);
     let log = file.kafka.bootstrap.is_empty().then_some(file.log);
+    // On the embedded log there is one gateway.
+    file.gateway.share.get_or_insert(log.is_none());
     let store_url = file
         .store
         .url

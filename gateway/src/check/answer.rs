@@ -313,7 +313,11 @@ impl Answer<'_> {
                     meter: limit.meter.clone(),
                     window: limit.window,
                     max: amount(counted.limit.rule.hard()),
-                    remaining: amount(counted.tally.remaining(&counted.limit.rule)),
+                    remaining: if counted.share.is_some_and(|share| share.short) {
+                        0
+                    } else {
+                        amount(counted.tally.remaining(&counted.limit.rule))
+                    },
                     reset_at: counted.tally.frees_at,
                 })
             })

@@ -60,6 +60,7 @@ fn scene_under(limits: Vec<Limit>) -> Scene {
         reports: Reports::new(100),
         metrics: Metrics::register(&mut Registry::default()),
         ledger: Place::in_process(BOUNDS),
+        has_share: true.into(),
     });
     know_the_past(&handle, true);
     let mut keys = KeyRing::default();

@@ -93,6 +93,7 @@ fn looking(line: &Line) -> counter::Ask {
         refuses: false,
         charges: false,
         zone: line.zone,
+        room: None,
     }
 }
 
@@ -102,5 +103,6 @@ fn charging(line: &Line) -> counter::Ask {
         refuses: false,
         charges: true,
         zone: line.zone,
+        room: None,
     }
 }

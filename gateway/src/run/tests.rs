@@ -1,5 +1,6 @@
 //! The gateway on a log of its own.
 
+mod shares;
 mod strict;
 
 use std::net::SocketAddr;

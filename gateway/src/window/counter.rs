@@ -78,6 +78,8 @@ pub(crate) struct Ask {
     pub(crate) charges: bool,
     /// The tenant's, for calendar windows.
     pub(crate) zone: Tz,
+    /// How much of the rule's number this gateway has, where it shares that with others.
+    pub(crate) room: Option<u64>,
 }
 
 /// What came of it.
@@ -85,6 +87,8 @@ pub(crate) struct Ask {
 pub(crate) struct Taken {
     /// Whether it was full before.
     pub(crate) full: bool,
+    /// Whether it was that only for want of a larger share.
+    pub(crate) short: bool,
     /// What it says now.
     pub(crate) tally: Tally,
 }
@@ -278,7 +282,7 @@ impl Counter {
             (State::Few { idle_at, few }, Span::Sliding(sliding)) => {
                 let head = sliding.slice(now);
                 few.expire(head - sliding.slices);
-                let mut taken = Taken::of(rule, few.sum());
+                let mut taken = Taken::of(rule, few.sum(), ask);
                 if taken.admits(ask) {
                     let Some(slice) = few.add(head, ask.amount) else {
                         self.state = State::Many {
@@ -302,7 +306,7 @@ impl Counter {
                     self.state = State::Few { idle_at, few };
                     return self.take(rule, ask, now);
                 }
-                let mut taken = Taken::of(rule, many.sum());
+                let mut taken = Taken::of(rule, many.sum(), ask);
                 if taken.admits(ask) {
                     let slice = many.add(head, ask.amount);
                     taken.tally.used += u128::from(ask.amount);
@@ -312,7 +316,7 @@ impl Counter {
                 taken
             }
             (State::Bucket { idle_at, empty_at }, Span::Bucket(bucket)) => {
-                let mut taken = Taken::of(rule, bucket.level(empty_at.0, now));
+                let mut taken = Taken::of(rule, bucket.level(empty_at.0, now), ask);
                 if taken.admits(ask) {
                     *empty_at = Wide(bucket.pour(empty_at.0, ask.amount, now));
                     taken.tally.used = bucket.level(empty_at.0, now);
@@ -335,7 +339,7 @@ impl Counter {
             (State::Calendar { used, .. }, Span::Ever) => used.take(rule, ask),
             _ => {
                 debug_assert!(false, "a counter's key tells its limit, and so its window");
-                Taken::of(rule, 0)
+                Taken::of(rule, 0, ask)
             }
         }
     }
@@ -366,7 +370,7 @@ impl Counter {
 impl Wide {
     /// Adds what is admitted to a sum from which nothing drains.
     fn take(&mut self, rule: &Rule, ask: Ask) -> Taken {
-        let mut taken = Taken::of(rule, self.0);
+        let mut taken = Taken::of(rule, self.0, ask);
         if taken.admits(ask) {
             self.0 = self.0.saturating_add(ask.amount.into());
             taken.tally.used = self.0;
@@ -378,18 +382,24 @@ impl Wide {
 // === impl Taken ===
 
 impl Taken {
-    fn of(rule: &Rule, used: u128) -> Self {
+    /// Whoever has all of the number admits whole while any of it is left. Of a share no more is given than there is:
+    /// else each gateway could go beyond.
+    pub(super) fn of(rule: &Rule, used: u128, ask: Ask) -> Self {
         let tally = Tally {
             used,
             frees_at: None,
         };
+        let spent = rule.hard <= used;
+        let room = ask.room.map(u128::from).filter(|room| *room < rule.hard);
+        let short = room.is_some_and(|room| room < used + u128::from(ask.amount.max(1)));
         Self {
-            full: rule.hard <= used,
+            full: spent || short,
+            short: short && !spent,
             tally,
         }
     }
 
-    fn admits(&self, ask: Ask) -> bool {
+    pub(super) fn admits(&self, ask: Ask) -> bool {
         ask.charges && !(ask.refuses && self.full)
     }
 }

@@ -100,6 +100,7 @@ impl Real {
             zone: ZONE,
             tally: Tally::default(),
             full: false,
+            share: None,
         }];
         let now = Timestamp::from_micros(now);
         let admitted = self.windows.take(&mut items, now, intent);

@@ -19,6 +19,7 @@ fn item(rule: &Rule, key: u128, amount: u64) -> Item<'_, Rule> {
         zone: Tz::UTC,
         tally: Tally::default(),
         full: false,
+        share: None,
     }
 }
 

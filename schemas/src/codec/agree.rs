@@ -90,6 +90,8 @@ proptest! {
     #[test]
     fn spread(record in any_of::spread()) { check(&record)?; }
     #[test]
+    fn share(record in any_of::share()) { check(&record)?; }
+    #[test]
     fn ranking(record in any_of::ranking()) { check(&record)?; }
     #[test]
     fn decision(record in any_of::decision()) { check(&record)?; }

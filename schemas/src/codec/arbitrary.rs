@@ -323,6 +323,30 @@ prop_compose! {
     }
 }
 
+fn share_kind() -> impl Strategy<Value = ShareKind> {
+    use ShareKind::*;
+    prop::sample::select(vec![Beat, Ack, Want, Gift, Return])
+}
+
+prop_compose! {
+    fn share_item()((limit, subject) in (text(), text()), (units, seq) in any::<(i64, i64)>()) -> ShareItem {
+        ShareItem { limit, subject, units, seq }
+    }
+}
+
+prop_compose! {
+    pub(super) fn share()(
+        (member, name) in (text(), text()),
+        kind in share_kind(),
+        to in of(text()),
+        seen: i64,
+        asked_at in time(),
+        items in vec(share_item(), 0..4),
+    ) -> Share {
+        Share { member, name, kind, to, seen, asked_at, items }
+    }
+}
+
 prop_compose! {
     fn cause()(
         (limit, crossing) in (text(), text()),

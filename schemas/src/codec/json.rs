@@ -9,7 +9,7 @@ use super::format::{Format, split, unknown};
 use super::records::Record;
 use crate::record::{
     Alert, Auth, Command, Crossing, Csp, CspGroup, Dead, Decision, Key, Layout, Marker, Order,
-    Partial, PolicyVersion, Ranking, Refusal, Rollup, Spread, Usage,
+    Partial, PolicyVersion, Ranking, Refusal, Rollup, Share, Spread, Usage,
 };
 use crate::time::Timestamp;
 use crate::topic;
@@ -47,6 +47,7 @@ fn formats(topic: &str) -> Option<Vec<&'static Format>> {
     const COMMANDS: &str = topic::COMMANDS.name();
     const ALERTS: &str = topic::ALERTS.name();
     const REFUSALS: &str = topic::REFUSALS.name();
+    const SHARES: &str = topic::SHARES.name();
     const DEAD: &str = topic::DEAD.name();
     Some(match topic {
         USAGE => vec![Usage::format(), Marker::format()],
@@ -62,6 +63,7 @@ fn formats(topic: &str) -> Option<Vec<&'static Format>> {
         COMMANDS => vec![Command::format()],
         ALERTS => vec![Alert::format()],
         REFUSALS => vec![Refusal::format()],
+        SHARES => vec![Share::format()],
         DEAD => vec![Dead::format()],
         _ => return None,
     })

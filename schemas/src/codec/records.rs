@@ -9,8 +9,8 @@ use super::format::{Format, split, unknown};
 use super::{DecodeError, EncodeError, Wire};
 use crate::record::{
     Alert, Auth, Command, Crossing, Csp, CspGroup, Dead, Decision, Key, Layout, Marker, Order,
-    Partial, PolicyRecord, PolicyVersion, Ranking, Recorded, Refusal, Rollup, Signal, Sketch,
-    Spread, Usage,
+    Partial, PolicyRecord, PolicyVersion, Ranking, Recorded, Refusal, Rollup, Share, Signal,
+    Sketch, Spread, Usage,
 };
 
 /// A record with an Avro schema of its own.
@@ -60,6 +60,7 @@ records! {
     Ranking => "ranking", former [];
     Decision => "decision", former ["decision_1"];
     Refusal => "refusal", former [];
+    Share => "share", former [];
     Alert => "alert", former [];
     Dead => "dead", former [];
 }
