@@ -21,7 +21,7 @@ use schemas::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{App, Refusal, ask};
+use super::{App, Refusal, ask, forecast};
 use crate::rules::Rules;
 use crate::store::{Filter, Span};
 
@@ -48,7 +48,9 @@ pub(super) async fn limits(
     let mut shown = Vec::new();
     for limit in applying {
         let used = used(&app, &limit, now).await?;
-        shown.push(limit.show(&used));
+        let mut entry = limit.show(&used);
+        entry["forecast"] = forecast(&app, &limit, &used, now).await?;
+        shown.push(entry);
     }
     Ok(Json(shown).into_response())
 }
@@ -119,36 +121,87 @@ async fn used(app: &App, applying: &Applying, now: Timestamp) -> Result<Used, Re
         });
     };
     let to = now.second() + 1;
-    let (from, step) = match limit.window {
+    let ask = async |from, step| sums(app, &filter, Span { from, to, step }).await;
+    Ok(match limit.window {
         Window::Sliding { seconds } => {
             let slice = i64::from(limit.window.slice_seconds().unwrap_or(1));
             let head = now.second().div_euclid(slice) * slice;
-            (head - i64::from(seconds), slice)
+            let seconds = i64::from(seconds);
+            let sums = ask(head - seconds, slice).await?;
+            sliding(&sums, limit.hard(), seconds + slice)
         }
-        Window::Calendar(period) => (bounds(period, *zone, now).0.second(), i64::from(u32::MAX)),
-        Window::Bucket { .. } => (to - BUCKET_REACH_SECONDS, 1),
-        // Rows are kept for good.
-        Window::Wallet => {
-            let since = applying.wallet.as_ref().map(|wallet| wallet.since.second());
-            (since.unwrap_or_default().max(0), i64::from(u32::MAX))
+        Window::Calendar(period) => {
+            let (from, reset_at) = bounds(period, *zone, now);
+            let sums = ask(from.second(), i64::from(u32::MAX)).await?;
+            Used {
+                sum: Some(sums.values().sum()),
+                reset_at: Some(reset_at),
+            }
         }
-    };
-    let sums = app.store.usage(&filter, Span { from, to, step }).await?;
-    let sums = sums.into_values().next().unwrap_or_default();
-    Ok(match limit.window {
-        Window::Sliding { seconds } => sliding(&sums, limit.hard(), i64::from(seconds) + step),
-        Window::Calendar(period) => Used {
-            sum: Some(sums.values().sum()),
-            reset_at: Some(bounds(period, *zone, now).1),
-        },
         Window::Bucket {
             amount, seconds, ..
-        } => bucket(&sums, amount, seconds, to),
-        Window::Wallet => Used {
-            sum: Some(sums.values().sum()),
-            reset_at: None,
-        },
+        } => {
+            let sums = ask(to - BUCKET_REACH_SECONDS, 1).await?;
+            bucket(&sums, amount, seconds, to)
+        }
+        Window::Wallet => {
+            let since = applying.wallet.as_ref().map(|wallet| wallet.since);
+            let since = since.unwrap_or(Timestamp::MIN);
+            Used {
+                sum: Some(spent(app, &filter, since, to).await?),
+                reset_at: None,
+            }
+        }
     })
+}
+
+type Sums = BTreeMap<i64, i128>;
+
+async fn sums(app: &App, filter: &Filter, span: Span) -> Result<Sums, Refusal> {
+    let sums = app.store.usage(filter, span).await?;
+    Ok(sums.into_values().next().unwrap_or_default())
+}
+
+/// All since then: rows are kept for good. But for its first minute it is read by minutes, of which there may be years.
+async fn spent(app: &App, filter: &Filter, since: Timestamp, to: i64) -> Result<i128, Refusal> {
+    let from = since.second().max(0);
+    let minutes = |second: i64| (second + 59).div_euclid(60) * 60;
+    let whole = minutes(from);
+    let first = Span {
+        from,
+        to: whole,
+        step: 60,
+    };
+    let others = Span {
+        from: whole,
+        to: whole.max(minutes(to)),
+        step: 60 * i64::from(u32::MAX),
+    };
+    let mut spent = 0;
+    for span in [first, others] {
+        if span.from < span.to {
+            spent += sums(app, filter, span).await?.values().sum::<i128>();
+        }
+    }
+    Ok(spent)
+}
+
+async fn forecast(
+    app: &App,
+    applying: &Applying,
+    used: &Used,
+    now: Timestamp,
+) -> Result<Value, Refusal> {
+    let limit = &applying.limit;
+    let filter = Filter::of(&applying.on, limit.meter.clone(), &[]);
+    let (Some(filter), Some(span), Some(sum)) =
+        (filter, forecast::span(limit.window, now), used.sum)
+    else {
+        return Ok(Value::Null);
+    };
+    let lately = sums(app, &filter, span).await?.values().sum();
+    let reached_at = forecast::reached_at(limit, (sum, lately), used.reset_at, now);
+    Ok(forecast::show(reached_at))
 }
 
 /// `stays`: for how long after its start a slice counts.

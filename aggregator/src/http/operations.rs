@@ -29,7 +29,7 @@ pub const OPERATIONS: &[Operation] = &[
         .refusing(&[ROWS_AWAY]),
     Operation::get(
         "/v1/limits",
-        "Each limit that applies to a subject: used, max, mode, reset, where it comes from; of a wallet its balance",
+        "Each limit that applies to a subject: used, max, mode, reset, where it comes from, and when it is reached; of a wallet its balance",
         READERS,
     )
     .with(&[SUBJECT.required()])

@@ -473,6 +473,12 @@ async fn a_wallet_has_a_balance() {
         ("paid_in", json!(120), json!(-30)),
         ("balance", json!(85), json!(-65)),
         ("command", Value::Null, json!("c1")),
+        (
+            "forecast/reached_at",
+            // 65 are left to spend, at 10 an hour.
+            json!("2026-11-21T18:30:30Z"),
+            Value::Null,
+        ),
         ("reset_at", Value::Null, Value::Null),
     ];
     let path = "/v1/limits?subject=tenant/acme";
