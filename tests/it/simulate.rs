@@ -69,7 +69,7 @@ fn watched(mut process: Process) -> (String, Duration, f64, f64) {
 async fn past_events_by_the_million_are_tried_in_little_memory() {
     let rate = setting("SIMULATE_EVENTS", EVENTS) / SECONDS;
     let config = "[kafka]\npartitions = 4\n[aggregator]\nrollup_by = []\n";
-    let mut weir = Weir::start(Options::up("").with_config(config)).await;
+    let mut weir = Weir::start(Options::up("zone = \"UTC\"\n").with_config(config)).await;
     let client = weir.client();
     let mut load = Churn::new(&weir.bootstrap(), rate);
     let mut by_second = Vec::new();
