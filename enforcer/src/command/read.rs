@@ -247,7 +247,7 @@ impl<'a> Reader<'a> {
         let limit = self.limit(subject);
         self.refuse_wallet(limit);
         let hard = self.hard(limit);
-        let mode = self.mode();
+        let mode = self.mode(limit);
         if !["hard", "mode"]
             .iter()
             .any(|field| self.fields.contains_key(*field))
@@ -328,12 +328,24 @@ impl<'a> Reader<'a> {
         None
     }
 
-    fn mode(&mut self) -> Option<Mode> {
+    /// A ledger holds what the policy makes strict, and knows nothing of what was used of anything else.
+    fn mode(&mut self, limit: Option<&Limit>) -> Option<Mode> {
         let name = self.text("mode")?;
         let mode = serde_json::from_value(Value::from(name)).ok();
         if mode.is_none() {
-            let hint = did_you_mean(name, ["open", "block"].into_iter());
+            let hint = did_you_mean(name, ["open", "block", "strict"].into_iter());
             self.say("mode", format!("`{name}` is no mode of a limit{hint}"));
+        }
+        let named = limit.map(|limit| limit.name.as_str());
+        let mut own = self.policy.limits.iter();
+        let is_strict = own.any(|l| Some(l.name.as_str()) == named && l.mode == Mode::Strict);
+        if let (Some(Mode::Strict), Some(limit), false) = (mode, named, is_strict) {
+            self.say(
+                "mode",
+                format!(
+                    "`{limit}` is not strict in the policy, so no ledger knows what was used of it: make it strict there"
+                ),
+            );
         }
         mode
     }

@@ -46,6 +46,14 @@ meter = "requests"
 window = "wallet"
 hard = 10
 
+[[limit]]
+name = "reserved"
+subject = "tenant/*"
+meter = "output_tokens"
+window = "sliding 60s"
+hard = 600
+mode = "strict"
+
 [[tier.pro.limit]]
 name = "rpm"
 subject = "tenant/*"
@@ -106,6 +114,18 @@ fn reads_what_is_ordered() {
         None,
         "tenant/acme",
         raise("spend", 30_000_000_000_000),
+    );
+    check(
+        json!({"kind": "raise", "subject": "tenant/acme", "limit": "reserved", "mode": "strict", "reason": "r"}),
+        None,
+        "tenant/acme",
+        Action::Raise {
+            limit: "reserved".to_owned(),
+            numbers: Numbers {
+                mode: Some(Mode::Strict),
+                ..Numbers::default()
+            },
+        },
     );
     check(
         json!({"kind": "set_tier", "subject": "tenant/acme/user/u", "tier": "pro", "reason": "r"}),
@@ -169,6 +189,10 @@ fn says_all_that_is_wrong() {
     check_wrong(
         json!({"kind": "raise", "subject": "tenant/acme", "limit": "burst", "hard": 0, "mode": "opn", "reason": "r"}),
         &[("/hard", "above zero"), ("/mode", "did you mean `open`?")],
+    );
+    check_wrong(
+        json!({"kind": "raise", "subject": "tenant/acme", "limit": "burst", "mode": "strict", "reason": "r"}),
+        &[("/mode", "make it strict there")],
     );
     check_wrong(
         json!({"kind": "set_tier", "subject": "platform", "tier": "prro", "reason": "r"}),
