@@ -154,11 +154,14 @@ async fn check(log: Log) {
     becomes(&both, "acme", "block").await;
     becomes(&both, "other", "block").await;
 
-    let trail = client
-        .list("/v1/commands", &[("subject", "tenant/acme")])
-        .await;
-    let kinds: Vec<&Value> = trail.iter().map(|command| &command["kind"]).collect();
-    assert_eq!(kinds, ["undo", "raise", "undo", "raise"]);
+    eventually("the trail has all of it", SOON, async || {
+        let query = [("subject", "tenant/acme")];
+        let trail = client.list("/v1/commands", &query).await;
+        let kinds: Vec<&Value> = trail.iter().map(|command| &command["kind"]).collect();
+        let is_all = kinds == ["undo", "raise", "undo", "raise"];
+        is_all.then_some(()).ok_or_else(|| format!("{kinds:?}"))
+    })
+    .await;
 }
 
 #[tokio::test]
