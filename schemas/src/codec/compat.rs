@@ -2,6 +2,8 @@
 //! (`full` with every optional field, `bare` with none; bytes in hex). Lines are added and never changed.
 
 mod orders;
+mod shares;
+mod told;
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -393,29 +395,6 @@ fn sketches() {
 }
 
 #[test]
-fn shares() {
-    let share = |kind, to, items| Share {
-        member: "0192f0c1".to_owned(),
-        name: "eu-1".to_owned(),
-        kind,
-        to,
-        seen: 7,
-        asked_at: at(0),
-        items,
-    };
-    let item = ShareItem {
-        limit: "rate".to_owned(),
-        subject: "tenant/acme".to_owned(),
-        units: 25,
-        seq: 3,
-    };
-    check(
-        share(ShareKind::Gift, text("0192f0c2"), vec![item]),
-        share(ShareKind::Beat, None, Vec::new()),
-    );
-}
-
-#[test]
 fn decisions() {
     let cause = |reset_at| Cause {
         limit: "spend-a-month".to_owned(),
@@ -478,47 +457,4 @@ fn decisions() {
         ..refusal.clone()
     };
     check(full, refusal);
-}
-
-#[test]
-fn what_is_told_and_set_aside() {
-    let alert = Alert {
-        id: "a_1".to_owned(),
-        kind: AlertKind::CspGroup,
-        tenant: None,
-        subject: tenant(),
-        title: "acme".to_owned(),
-        body: "acme".to_owned(),
-        at: at(0),
-        limit: None,
-        level: None,
-        used: None,
-        max: None,
-        decision: None,
-        until: None,
-    };
-    let full = Alert {
-        kind: AlertKind::Hard,
-        tenant: text("acme"),
-        limit: text("tokens-a-minute"),
-        level: text("hard"),
-        used: Some(Amount(60_000)),
-        max: Some(Amount(60_000)),
-        decision: text("d_1"),
-        until: Some(at(60)),
-        ..alert.clone()
-    };
-    check(full, alert);
-    let dead = |bytes: Option<Vec<u8>>| Dead {
-        origin: origin(),
-        reason: "not JSON".to_owned(),
-        at: at(0),
-        key: bytes.clone(),
-        value: bytes.clone(),
-        headers: vec![Header {
-            name: "content-type".to_owned(),
-            value: bytes,
-        }],
-    };
-    check(dead(Some(vec![0xff, 0x00])), dead(None));
 }

@@ -1,0 +1,46 @@
+//! What people are told, and what nobody could read.
+
+use super::*;
+
+#[test]
+fn what_is_told_and_set_aside() {
+    let alert = Alert {
+        id: "a_1".to_owned(),
+        kind: AlertKind::CspGroup,
+        tenant: None,
+        subject: tenant(),
+        title: "acme".to_owned(),
+        body: "acme".to_owned(),
+        at: at(0),
+        limit: None,
+        level: None,
+        used: None,
+        max: None,
+        decision: None,
+        until: None,
+    };
+    let full = Alert {
+        kind: AlertKind::Hard,
+        tenant: text("acme"),
+        limit: text("tokens-a-minute"),
+        level: text("hard"),
+        used: Some(Amount(60_000)),
+        max: Some(Amount(60_000)),
+        decision: text("d_1"),
+        until: Some(at(60)),
+        ..alert.clone()
+    };
+    check(full, alert);
+    let dead = |bytes: Option<Vec<u8>>| Dead {
+        origin: origin(),
+        reason: "not JSON".to_owned(),
+        at: at(0),
+        key: bytes.clone(),
+        value: bytes.clone(),
+        headers: vec![Header {
+            name: "content-type".to_owned(),
+            value: bytes,
+        }],
+    };
+    check(dead(Some(vec![0xff, 0x00])), dead(None));
+}
