@@ -233,3 +233,154 @@ impl Leases {
         !self.borrowed.is_empty() || !self.lent.is_empty() || asked
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPAN: Duration = Duration::from_secs(10);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_seconds(second)
+    }
+
+    fn stand(base: u64, used: u64, second: i64) -> Stand {
+        Stand {
+            base,
+            used,
+            now: at(second),
+        }
+    }
+
+    fn gift(to: MemberId, seq: u64, second: i64) -> Lent {
+        Lent {
+            to,
+            units: 0,
+            seq,
+            until: at(second).plus(LEASE).plus(SPAN),
+        }
+    }
+
+    fn borrow(leases: &mut Leases, from: MemberId, units: u64, seq: u64, asked: i64, now: i64) {
+        let account = Arc::new(Account {
+            limit: "rate".to_owned(),
+            subject: Subject::tenant("acme"),
+        });
+        let until = at(asked).plus(LEASE);
+        let gift = Borrowed {
+            from,
+            units,
+            seq,
+            until,
+        };
+        leases.borrow(&account, gift, at(now));
+    }
+
+    /// What is lent of `base`, with `lent` lent to another before and `used` used, where `units` are asked for.
+    #[track_caller]
+    fn check_lend(base: u64, lent: u64, used: u64, units: u64, expected: Option<u64>) {
+        let mut leases = Leases::default();
+        // With nothing used, an eighth is kept: so it is asked for more.
+        let before = leases.lend(stand(lent * 2, 0, 0), lent, gift(8, 1, 0));
+        assert_eq!(before, (0 < lent).then_some(lent));
+        let all = leases.lend(stand(base, used, 0), units, gift(9, 2, 0));
+        assert_eq!(all, expected, "{base} {lent} {used} {units}");
+    }
+
+    #[test]
+    fn lends_what_it_does_not_use() {
+        check_lend(25, 0, 0, 100, Some(22));
+        check_lend(25, 0, 0, 5, Some(5));
+        check_lend(25, 0, 5, 100, Some(10));
+        check_lend(25, 0, 24, 100, None);
+        check_lend(25, 0, 30, 100, None);
+        check_lend(1, 0, 0, 1, Some(1));
+        check_lend(0, 0, 0, 1, None);
+        check_lend(25, 9, 0, 100, Some(14));
+        check_lend(25, 9, 16, 100, None);
+        // Members that came have made its part smaller than what it has lent.
+        check_lend(5, 9, 0, 100, None);
+    }
+
+    #[test]
+    fn lends_nothing_that_is_borrowed() {
+        let mut leases = Leases::default();
+        borrow(&mut leases, 7, 50, 1, 0, 0);
+        assert_eq!(leases.room(10, at(0)), 60);
+        assert_eq!(leases.lend(stand(10, 0, 0), 100, gift(9, 1, 0)), Some(10));
+        assert_eq!(leases.room(10, at(0)), 50);
+        assert_eq!(leases.lend(stand(10, 0, 0), 100, gift(8, 2, 0)), None);
+    }
+
+    #[test]
+    fn a_loan_ends_by_the_borrower_before_the_lender_has_it_back() {
+        let (mut lender, mut borrower) = (Leases::default(), Leases::default());
+        // Asked at 0, answered at 4, read at 20: each by its own clock.
+        assert_eq!(lender.lend(stand(8, 0, 4), 4, gift(9, 1, 4)), Some(4));
+        borrow(&mut borrower, 7, 4, 1, 0, 20);
+        let rooms = |second| (lender.room(8, at(second)), borrower.room(8, at(second)));
+        assert_eq!(rooms(29), (4, 12));
+        assert_eq!(rooms(30), (4, 8));
+        assert_eq!(rooms(43), (4, 8));
+        assert_eq!(rooms(44), (8, 8));
+        // Read when its time is over already.
+        borrow(&mut borrower, 7, 4, 2, 0, 30);
+        assert_eq!(borrower.room(8, at(30)), 8);
+    }
+
+    #[test]
+    fn what_is_returned_is_the_lenders_at_once_and_only_once() {
+        let (mut lender, mut borrower) = (Leases::default(), Leases::default());
+        lender.lend(stand(25, 0, 0), 20, gift(9, 1, 0));
+        borrow(&mut borrower, 7, 20, 1, 0, 0);
+        // Half of what is free, since some of it is used.
+        assert_eq!(borrower.give_back(stand(25, 5, 1), 8, 100), None);
+        assert_eq!(borrower.give_back(stand(25, 5, 1), 7, 100), Some((1, 0)));
+        borrow(&mut borrower, 7, 20, 1, 0, 2);
+        assert_eq!(borrower.room(25, at(2)), 25);
+        lender.returned(8, 1, 0);
+        assert_eq!(lender.room(25, at(2)), 5);
+        // Lent anew before that was read: of what is returned, only the last gift is meant.
+        assert_eq!(lender.lend(stand(25, 0, 2), 1, gift(9, 2, 2)), Some(21));
+        lender.returned(9, 1, 0);
+        assert_eq!(lender.room(25, at(2)), 4);
+        lender.returned(9, 2, 6);
+        assert_eq!(lender.room(25, at(2)), 19);
+        // Under another name nobody can return it.
+        lender.orphan();
+        lender.returned(9, 2, 0);
+        assert_eq!(lender.room(25, at(41)), 19);
+        assert_eq!(lender.room(25, at(42)), 25);
+    }
+
+    #[test]
+    fn at_half_its_time_a_loan_is_renewed_or_returned() {
+        let mut leases = Leases::default();
+        borrow(&mut leases, 7, 20, 3, 0, 0);
+        assert_eq!(leases.tend(stand(25, 30, 15)), Tend::Nothing);
+        assert_eq!(leases.tend(stand(25, 30, 16)), Tend::Renew);
+        assert_eq!(leases.tend(stand(25, 25, 16)), Tend::Return(vec![(7, 3)]));
+        assert_eq!(leases.room(25, at(16)), 25);
+        assert_eq!(leases.tend(stand(25, 25, 17)), Tend::Nothing);
+    }
+
+    #[test]
+    fn asks_seldom_while_nobody_has_anything() {
+        let mut leases = Leases::default();
+        let mut asked = Vec::new();
+        for millis in (0..4_000).step_by(10) {
+            let stand = Stand {
+                base: 25,
+                used: 25,
+                now: Timestamp::from_micros(millis * 1_000),
+            };
+            if let Some(units) = leases.ask(stand, 1, 100) {
+                asked.push((millis, units));
+            }
+        }
+        let times: Vec<i64> = asked.iter().map(|(millis, _)| *millis).collect();
+        assert_eq!(times, [0, 50, 150, 350, 750, 1_550, 2_550, 3_550]);
+        assert!(asked.iter().all(|(_, units)| *units == 25));
+        assert_eq!(leases.ask(stand(100, 100, 9), 1, 100), None);
+    }
+}

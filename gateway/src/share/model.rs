@@ -384,3 +384,22 @@ fn loans_follow_the_requests() {
     let least = minutes.iter().min().unwrap();
     assert!(450 < *least, "{minutes:?}");
 }
+
+/// Used in its last moment, with the log away: until that has left the window, the lender does without.
+#[test]
+fn a_loan_that_was_used_is_not_had_back_too_early() {
+    let mut world = World::new(100, 2);
+    world.request(0, 0, 40);
+    world.pump();
+    world.pump();
+    world.now += 25 * SECOND;
+    let borrowed = world.request(0, 0, 200) as u64;
+    assert!((90..100).contains(&borrowed), "{borrowed}");
+    for _ in 0..60 {
+        world.now += SECOND / 4;
+        world.request(1, 0, 200);
+        assert!(world.in_window() <= 100);
+    }
+    world.now += 20 * SECOND;
+    assert_eq!(world.request(1, 0, 200), 50);
+}
