@@ -7,9 +7,9 @@
 //! span of a window never exceeds its limit, while nobody comes anew.
 //!
 //! Whoever comes while others are there lowers their parts at once, and has its own when all have said so. What they
-//! had admitted beyond their new parts it does not know, nor what one admitted that had gone before it came. So for the
-//! length of a window the sum may exceed the limit by the new one's part ([`Party::overshoot`] tells). When one goes,
-//! the parts of the others grow after the window has passed.
+//! had admitted or lent beyond their new parts it does not know, nor what one admitted that had gone before it came. So
+//! for the length of a loan and a window the sum may exceed the limit by the new one's part ([`Party::overshoot`]
+//! tells). When one goes, the parts of the others grow after as long a time.
 //!
 //! The idea is the escrow of O'Neil (1986) and the demarcation protocol of Barbará and García-Molina (1992), with the
 //! leases of Gray and Cheriton (1989), which Doorman has for rates.

@@ -29,6 +29,7 @@ mod policy_tools;
 mod queries;
 mod rebalance;
 mod secure;
+mod share;
 mod simulate;
 mod snapshots;
 mod strict;

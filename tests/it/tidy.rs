@@ -73,6 +73,8 @@ const PURE: &[&str] = &[
     "gateway/src/plan.rs",
     "gateway/src/reply.rs",
     "gateway/src/request.rs",
+    "gateway/src/share",
+    "gateway/src/share.rs",
     "gateway/src/window",
     "gateway/src/window.rs",
     "ingest/src/admit.rs",

@@ -261,14 +261,15 @@ mod tests {
         }
     }
 
-    fn borrow(leases: &mut Leases, from: MemberId, units: u64, seq: u64, asked: i64, now: i64) {
+    /// From member 7: units and the gift's number; when it was asked for, and read.
+    fn borrow(leases: &mut Leases, (units, seq): (u64, u64), (asked, now): (i64, i64)) {
         let account = Arc::new(Account {
             limit: "rate".to_owned(),
             subject: Subject::tenant("acme"),
         });
         let until = at(asked).plus(LEASE);
         let gift = Borrowed {
-            from,
+            from: 7,
             units,
             seq,
             until,
@@ -305,7 +306,7 @@ mod tests {
     #[test]
     fn lends_nothing_that_is_borrowed() {
         let mut leases = Leases::default();
-        borrow(&mut leases, 7, 50, 1, 0, 0);
+        borrow(&mut leases, (50, 1), (0, 0));
         assert_eq!(leases.room(10, at(0)), 60);
         assert_eq!(leases.lend(stand(10, 0, 0), 100, gift(9, 1, 0)), Some(10));
         assert_eq!(leases.room(10, at(0)), 50);
@@ -317,14 +318,14 @@ mod tests {
         let (mut lender, mut borrower) = (Leases::default(), Leases::default());
         // Asked at 0, answered at 4, read at 20: each by its own clock.
         assert_eq!(lender.lend(stand(8, 0, 4), 4, gift(9, 1, 4)), Some(4));
-        borrow(&mut borrower, 7, 4, 1, 0, 20);
+        borrow(&mut borrower, (4, 1), (0, 20));
         let rooms = |second| (lender.room(8, at(second)), borrower.room(8, at(second)));
         assert_eq!(rooms(29), (4, 12));
         assert_eq!(rooms(30), (4, 8));
         assert_eq!(rooms(43), (4, 8));
         assert_eq!(rooms(44), (8, 8));
         // Read when its time is over already.
-        borrow(&mut borrower, 7, 4, 2, 0, 30);
+        borrow(&mut borrower, (4, 2), (0, 30));
         assert_eq!(borrower.room(8, at(30)), 8);
     }
 
@@ -332,11 +333,11 @@ mod tests {
     fn what_is_returned_is_the_lenders_at_once_and_only_once() {
         let (mut lender, mut borrower) = (Leases::default(), Leases::default());
         lender.lend(stand(25, 0, 0), 20, gift(9, 1, 0));
-        borrow(&mut borrower, 7, 20, 1, 0, 0);
+        borrow(&mut borrower, (20, 1), (0, 0));
         // Half of what is free, since some of it is used.
         assert_eq!(borrower.give_back(stand(25, 5, 1), 8, 100), None);
         assert_eq!(borrower.give_back(stand(25, 5, 1), 7, 100), Some((1, 0)));
-        borrow(&mut borrower, 7, 20, 1, 0, 2);
+        borrow(&mut borrower, (20, 1), (0, 2));
         assert_eq!(borrower.room(25, at(2)), 25);
         lender.returned(8, 1, 0);
         assert_eq!(lender.room(25, at(2)), 5);
@@ -356,7 +357,7 @@ mod tests {
     #[test]
     fn at_half_its_time_a_loan_is_renewed_or_returned() {
         let mut leases = Leases::default();
-        borrow(&mut leases, 7, 20, 3, 0, 0);
+        borrow(&mut leases, (20, 3), (0, 0));
         assert_eq!(leases.tend(stand(25, 30, 15)), Tend::Nothing);
         assert_eq!(leases.tend(stand(25, 30, 16)), Tend::Renew);
         assert_eq!(leases.tend(stand(25, 25, 16)), Tend::Return(vec![(7, 3)]));

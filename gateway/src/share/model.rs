@@ -264,9 +264,10 @@ impl World {
         counts.max().unwrap_or(0)
     }
 
-    /// The parts of those who came so lately that what was admitted before is still counted somewhere.
+    /// The parts of those who came so lately that what the others had admitted, or lent, before they made room may count.
     fn bound(&self) -> u64 {
-        let lately = self.now - 2 * i64::from(WINDOW_SECONDS + 1) * SECOND;
+        let span = i64::from(WINDOW_SECONDS + 1) * SECOND;
+        let lately = self.now - span - LEASE.as_micros() as i64;
         let new = self.nodes.iter().filter(|node| {
             let settled_at = node.settled_at;
             settled_at.is_some_and(|at| lately < at)
@@ -314,8 +315,14 @@ fn run(hard: u64, nodes: usize, steps: &[Step]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Cases of each property test: `MODEL_CASES`, or 400. `make soak` asks for more.
+fn cases() -> u32 {
+    let asked = std::env::var("MODEL_CASES");
+    asked.map_or(400, |cases| cases.parse().expect("a number of cases"))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn all_together_never_admit_more(
