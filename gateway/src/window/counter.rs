@@ -382,8 +382,7 @@ impl Wide {
 // === impl Taken ===
 
 impl Taken {
-    /// Whoever has all of the number admits whole while any of it is left. Of a share no more is given than there is:
-    /// else each gateway could go beyond.
+    /// Whoever has all of the number admits whole while any of it is left; of a share no more is given than there is.
     pub(super) fn of(rule: &Rule, used: u128, ask: Ask) -> Self {
         let tally = Tally {
             used,
