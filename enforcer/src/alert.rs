@@ -1,6 +1,7 @@
 //! What people are told: one alert for each crossing, in words and numbers that a person reads. Pure.
 
 mod numbers;
+mod request;
 
 use schemas::policy::{Mode, Window};
 use schemas::subject::Subject;
@@ -9,6 +10,8 @@ use uuid::Uuid;
 
 use crate::decision::{Crossing, CspGroup, Decision, Verdict};
 use numbers::{amounts, percent};
+
+pub(crate) use request::request;
 
 /// The namespace of alerts' ids.
 const ALERTS: Uuid = Uuid::from_u128(0x2b64_90d1_3e87_4f1a_b7c5_5ad8_e0f4_1963);
@@ -23,6 +26,10 @@ pub(crate) enum AlertKind {
     Lifted,
     /// Browsers report a kind of violation not seen before.
     CspGroup,
+    /// A tenant asks for more.
+    Asked,
+    /// A tenant's request is answered.
+    Answered,
 }
 
 /// Something that a person is to be told, once.

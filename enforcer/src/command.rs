@@ -35,6 +35,16 @@ pub(crate) enum Action {
     Block,
     /// A block ends.
     Unblock,
+    /// The subject's tenant asks that a limit have other numbers for it.
+    Ask { limit: String, numbers: Numbers },
+    /// What a request asked for holds, for a while.
+    Approve {
+        request: String,
+        limit: String,
+        numbers: Numbers,
+    },
+    /// What a request asked for does not come.
+    Decline { request: String, limit: String },
     /// What the command of this id changed is as it was before it, unless a later one changed it again.
     Undo {
         command: String,
@@ -62,7 +72,9 @@ pub(crate) struct Back {
 }
 
 /// All kinds, by their names.
-pub(crate) const KINDS: [&str; 6] = ["raise", "top_up", "set_tier", "block", "unblock", "undo"];
+pub(crate) const KINDS: [&str; 9] = [
+    "raise", "top_up", "set_tier", "block", "unblock", "ask", "approve", "decline", "undo",
+];
 
 impl Action {
     pub(crate) const fn kind(&self) -> &'static str {
@@ -72,15 +84,21 @@ impl Action {
             Action::SetTier { .. } => "set_tier",
             Action::Block => "block",
             Action::Unblock => "unblock",
+            Action::Ask { .. } => "ask",
+            Action::Approve { .. } => "approve",
+            Action::Decline { .. } => "decline",
             Action::Undo { .. } => "undo",
         }
     }
 
-    /// Whether it is an entry of a wallet: entries add up, where of others the last one holds.
-    pub(crate) const fn is_payment(&self) -> bool {
+    /// Whether a second record of it must change nothing: entries of wallets add up, and a request has one answer, where
+    /// of other commands the last one holds.
+    pub(crate) const fn counts_once(&self) -> bool {
         matches!(
             self,
             Action::TopUp { .. }
+                | Action::Approve { .. }
+                | Action::Decline { .. }
                 | Action::Undo {
                     what: Undone::TopUp { .. },
                     ..
@@ -93,11 +111,56 @@ impl Action {
         match self {
             Action::Raise { limit, .. }
             | Action::TopUp { limit, .. }
+            | Action::Ask { limit, .. }
+            | Action::Approve { limit, .. }
+            | Action::Decline { limit, .. }
             | Action::Undo {
                 what: Undone::Raise { limit } | Undone::TopUp { limit, .. },
                 ..
             } => Some(limit),
             _ => None,
         }
+    }
+}
+
+/// The id of the answer to a request: it has one.
+pub(crate) fn answer_id(request: &str) -> String {
+    format!("answer-{request}")
+}
+
+/// What has come of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Open,
+    Approved,
+    Declined,
+}
+
+impl State {
+    const ALL: [State; 3] = [State::Open, State::Approved, State::Declined];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            State::Open => "open",
+            State::Approved => "approved",
+            State::Declined => "declined",
+        }
+    }
+
+    /// The kind of command that leads to it; of one that is open, its own name.
+    pub(crate) const fn kind(self) -> &'static str {
+        match self {
+            State::Open => "open",
+            State::Approved => "approve",
+            State::Declined => "decline",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    pub(crate) fn of_kind(kind: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.kind() == kind)
     }
 }

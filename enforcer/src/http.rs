@@ -3,7 +3,9 @@
 pub(crate) mod commands;
 mod explain;
 mod operations;
+mod page;
 mod policy;
+mod requests;
 mod show;
 
 use std::sync::Arc;

@@ -151,6 +151,8 @@ impl Metrics {
                     AlertKind::Hard => "hard",
                     AlertKind::Lifted => "lifted",
                     AlertKind::CspGroup => "csp_group",
+                    AlertKind::Asked => "asked",
+                    AlertKind::Answered => "answered",
                 };
                 self.alerts.get_or_create(&KindLabels { kind }).inc();
             }

@@ -6,7 +6,8 @@
 mod body;
 mod command;
 mod list;
-mod payment;
+mod once;
+mod request;
 #[cfg(test)]
 mod tests;
 
@@ -21,10 +22,9 @@ use thiserror::Error;
 use crate::decision::Decision;
 
 pub(crate) use body::{Body, CauseBody};
-#[cfg(test)]
-pub(crate) use command::GivenBody;
-pub(crate) use command::{Given, GivenCursor, GivenFilter};
+pub(crate) use command::{Given, GivenBody, GivenCursor, GivenFilter};
 pub(crate) use list::{Cursor, Filter, Listed};
+pub(crate) use request::Asked;
 
 #[derive(Debug, Error)]
 pub(crate) enum StoreError {
@@ -73,14 +73,14 @@ impl Store {
             SqlStr::from_static(include_str!("../migrations/2010_commands.sql")),
             false,
         );
-        let payments = Migration::new(
+        let once = Migration::new(
             2011,
-            Cow::Borrowed("payments"),
+            Cow::Borrowed("once"),
             MigrationType::Simple,
-            SqlStr::from_static(include_str!("../migrations/2011_payments.sql")),
+            SqlStr::from_static(include_str!("../migrations/2011_once.sql")),
             false,
         );
-        let mut migrator = Migrator::with_migrations(vec![decisions, commands, payments]);
+        let mut migrator = Migrator::with_migrations(vec![decisions, commands, once]);
         // Other services keep their tables in the same database.
         migrator.set_ignore_missing(true);
         migrator.run(&pool).await?;

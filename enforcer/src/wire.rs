@@ -331,6 +331,8 @@ pub(crate) fn alert_record(alert: &Alert) -> record::Alert {
             AlertKind::Hard => record::AlertKind::Hard,
             AlertKind::Lifted => record::AlertKind::Lifted,
             AlertKind::CspGroup => record::AlertKind::CspGroup,
+            AlertKind::Asked => record::AlertKind::Asked,
+            AlertKind::Answered => record::AlertKind::Answered,
         },
         tenant: alert.subject.tenant_id(),
         subject: alert.subject.clone(),

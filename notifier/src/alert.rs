@@ -10,10 +10,19 @@ pub(crate) enum Kind {
     Hard,
     Lifted,
     CspGroup,
+    Asked,
+    Answered,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 4] = [Kind::Soft, Kind::Hard, Kind::Lifted, Kind::CspGroup];
+    pub(crate) const ALL: [Kind; 6] = [
+        Kind::Soft,
+        Kind::Hard,
+        Kind::Lifted,
+        Kind::CspGroup,
+        Kind::Asked,
+        Kind::Answered,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -21,6 +30,8 @@ impl Kind {
             Kind::Hard => "hard",
             Kind::Lifted => "lifted",
             Kind::CspGroup => "csp_group",
+            Kind::Asked => "asked",
+            Kind::Answered => "answered",
         }
     }
 

@@ -67,7 +67,7 @@ pub struct ChannelConfig {
     /// Ids of tenants, prefixes such as `acme-*`, or `*` for all and for what is wider than a tenant.
     /// Empty is the same as `["*"]`.
     pub tenants: Vec<String>,
-    /// Some of `soft`, `hard`, `lifted`, `csp_group`; empty is all.
+    /// Some of `soft`, `hard`, `lifted`, `csp_group`, `asked`, `answered`; empty is all.
     pub kinds: Vec<String>,
     /// Messages about one tenant within `flood_window_s`; what goes beyond is folded into one digest. 20 if absent.
     pub messages_max: Option<usize>,
@@ -203,7 +203,9 @@ impl ChannelConfig {
         let mut kinds = Vec::new();
         for name in &self.kinds {
             let unknown = || {
-                let reason = format!("`{name}` is no kind; use soft, hard, lifted or csp_group");
+                let reason = format!(
+                    "`{name}` is no kind; use soft, hard, lifted, csp_group, asked or answered"
+                );
                 ConfigError::channel(&self.name, reason)
             };
             kinds.push(Kind::named(name).ok_or_else(unknown)?);
@@ -280,7 +282,9 @@ mod tests {
         };
         check(
             vec![shout],
-            Err("notifier.channel `ops`: `shout` is no kind; use soft, hard, lifted or csp_group"),
+            Err(
+                "notifier.channel `ops`: `shout` is no kind; use soft, hard, lifted, csp_group, asked or answered",
+            ),
         );
         let silent = ChannelConfig {
             messages_max: Some(0),

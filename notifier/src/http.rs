@@ -97,7 +97,12 @@ fn filter(params: &Params, caller: &Caller) -> Result<Option<Filter>, Box<Proble
     let subject = subject.map_err(|error| bad("subject", error.to_string()))?;
     let is_hidden = |subject: &Subject| !caller.may_see(subject);
     let hidden = subject.as_ref().is_some_and(is_hidden);
-    let unknown = || bad("kind", "use soft, hard, lifted or csp_group");
+    let unknown = || {
+        bad(
+            "kind",
+            "use soft, hard, lifted, csp_group, asked or answered",
+        )
+    };
     let kind = params
         .kind
         .as_deref()
@@ -238,7 +243,10 @@ mod tests {
         check(
             params,
             None,
-            Err((400, "kind: use soft, hard, lifted or csp_group")),
+            Err((
+                400,
+                "kind: use soft, hard, lifted, csp_group, asked or answered",
+            )),
         );
         let params = Params {
             after: some("%%"),

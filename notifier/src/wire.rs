@@ -41,6 +41,8 @@ fn alert(wire: record::Alert) -> Alert {
             record::AlertKind::Hard => Kind::Hard,
             record::AlertKind::Lifted => Kind::Lifted,
             record::AlertKind::CspGroup => Kind::CspGroup,
+            record::AlertKind::Asked => Kind::Asked,
+            record::AlertKind::Answered => Kind::Answered,
         },
         tenant: wire.tenant.map(storable),
         subject: wire.subject,

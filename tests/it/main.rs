@@ -28,6 +28,7 @@ mod policy;
 mod policy_tools;
 mod queries;
 mod rebalance;
+mod requests;
 mod secure;
 mod share;
 mod simulate;

@@ -1,5 +1,6 @@
 //! A command as people send it: JSON, read into what is ordered or into everything that is wrong with it.
 
+mod request;
 mod wallet;
 
 use std::collections::BTreeSet;
@@ -41,6 +42,11 @@ pub(crate) enum Drafted {
     /// Undo the command of this id: what that was is not in the draft.
     Undo {
         command: String,
+    },
+    /// Answer the request of this id.
+    Answer {
+        request: String,
+        approves: bool,
     },
 }
 
@@ -89,6 +95,9 @@ impl<'a> Reader<'a> {
             "set_tier" => &["subject", "tier", "until", "for"],
             "block" => &["subject", "until", "for"],
             "unblock" => &["subject"],
+            "ask" => &["subject", "limit", "hard", "until", "for"],
+            "approve" => &["request", "until", "for"],
+            "decline" => &["request"],
             _ => &["command"],
         };
         self.refuse_unknown(kind, own);
@@ -99,6 +108,7 @@ impl<'a> Reader<'a> {
             "undo" => self.needed("command").map(|command| Drafted::Undo {
                 command: command.to_owned(),
             }),
+            "approve" | "decline" => self.answer(kind, until),
             kind => self.on(kind),
         };
         Some(Draft {
@@ -115,6 +125,7 @@ impl<'a> Reader<'a> {
             "raise" => self.raise(subject.as_ref()),
             "top_up" => self.top_up(subject.as_ref()),
             "set_tier" => self.tier(subject.as_ref()),
+            "ask" => self.ask(subject.as_ref()),
             "block" => Some(Action::Block),
             _ => Some(Action::Unblock),
         };

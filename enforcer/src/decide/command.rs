@@ -10,6 +10,7 @@ use schemas::time::Timestamp;
 
 use super::word::{Heard, Word};
 use super::{Decider, Outcome, Output, Reason};
+use crate::alert;
 use crate::command::{Action, Command, Undone};
 use crate::decision::{BLOCKED, Crossing, Origin};
 
@@ -48,6 +49,12 @@ impl Decider {
                 self.pay(command, (origin.offset, limit, *amount), now, out)
             }
             Action::SetTier { tier } => self.order(order(Change::Tier(tier.clone())), now, out),
+            Action::Ask { .. } | Action::Decline { .. } => self.tell_request(command, out),
+            Action::Approve { limit, numbers, .. } => {
+                let (limit, numbers) = (limit.clone(), numbers.clone());
+                self.tell_request(command, out);
+                self.order(order(Change::Numbers { limit, numbers }), now, out)
+            }
             Action::Block => self.block(command, origin, now, out),
             Action::Unblock => self.unblock(command, origin, now, out),
             Action::Undo {
@@ -238,6 +245,16 @@ impl Decider {
                 self.tell_lifted(&said, now, out);
             }
         }
+    }
+
+    // === Requests ===
+
+    fn tell_request(&self, command: &Command, out: &mut Vec<Output>) -> Outcome {
+        let limit = command.action.limit();
+        let meter = limit.and_then(|name| self.rules.meter(name));
+        let told = alert::request(command, meter.unwrap_or(&Meter::Requests));
+        out.extend(told.map(Output::Alert));
+        Outcome::Told
     }
 
     // === Blocks ===

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use schemas::orders::{Held, InForce, Orders};
-use schemas::policy::{Mode, Policy, Window};
+use schemas::policy::{Meter, Mode, Policy, Window};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
 
@@ -39,6 +39,11 @@ impl Rules {
         };
         rules.obey(policy);
         rules
+    }
+
+    /// What the limit of this name counts, while the policy has it.
+    pub(super) fn meter(&self, limit: &str) -> Option<&Meter> {
+        self.policy.limit(limit).map(|limit| &limit.meter)
     }
 
     /// From here on `policy` is in force. Orders stay.

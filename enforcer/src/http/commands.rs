@@ -11,33 +11,29 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bus::Bus;
 use bus::clock::SharedClock;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use parking_lot::RwLock;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemas::access::Caller;
+use schemas::orders::Numbers;
 use schemas::policy::{Meter, Policy};
 use schemas::problem::{FieldError, Problem};
 use schemas::record::Amount;
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::{Refused, away, bad, problem};
-use crate::command::{Action, Command, Draft, Drafted, Undone, is_id, read};
+use super::page::{self, Params};
+use super::{Refused, away, bad, problem, requests};
+use crate::command::{Action, Command, Draft, Drafted, Undone, answer_id, is_id, read};
 use crate::service::Board;
-use crate::store::{Given, GivenCursor, GivenFilter, Store};
+use crate::store::{Given, GivenFilter, Store};
 use crate::wire;
 use back::earlier;
 
-/// Commands on a page unless asked otherwise, and at most.
-const PAGE_MAX: usize = 1_000;
 /// Commands that are remembered until the history has them.
 const RECENT_MAX: usize = 10_000;
 
@@ -55,6 +51,7 @@ pub(crate) struct Shared {
 pub(crate) fn router(shared: Shared) -> Router {
     Router::new()
         .route("/v1/commands", get(list).post(give))
+        .route("/v1/requests", get(requests::list).post(requests::ask))
         .with_state(shared)
 }
 
@@ -66,8 +63,8 @@ async fn give(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let given = shared.give(&caller, &headers, &body).await;
-    match given {
+    let given = async { shared.give(&caller, &headers, parse(&body)?).await };
+    match given.await {
         Ok(given) => {
             let shown = show(&given, &shared.board.read().in_force.policy);
             (StatusCode::CREATED, Json(shown)).into_response()
@@ -76,15 +73,19 @@ async fn give(
     }
 }
 
+pub(super) fn parse(body: &[u8]) -> Result<Value, Refused> {
+    serde_json::from_slice(body)
+        .map_err(|error| problem(StatusCode::BAD_REQUEST, &format!("not JSON: {error}")))
+}
+
 impl Shared {
-    async fn give(
+    /// Takes a command, and returns with it once the log has it.
+    pub(super) async fn give(
         &self,
         caller: &Caller,
         headers: &HeaderMap,
-        body: &[u8],
+        body: Value,
     ) -> Result<Given, Refused> {
-        let body: Value = serde_json::from_slice(body)
-            .map_err(|error| problem(StatusCode::BAD_REQUEST, &format!("not JSON: {error}")))?;
         let now = self.clock.now();
         let draft = {
             let board = self.board.read();
@@ -101,6 +102,11 @@ impl Shared {
             }
             let detail = "another command has this id: give this one an id of its own";
             return Err(problem(StatusCode::CONFLICT, detail));
+        }
+        if matches!(command.action, Action::Ask { .. })
+            && let Some(open) = self.open_as(&recent, &command).await?
+        {
+            return Ok(open);
         }
         let sent = match wire::enqueue_command(&self.bus.producer(), &command) {
             Ok(delivery) => delivery.await.map(|_| ()),
@@ -129,9 +135,15 @@ impl Shared {
         let (subject, action) = match draft.order {
             Drafted::On { subject, action } => (subject, action),
             Drafted::Undo { command } => self.undo(recent, command, now).await?,
+            Drafted::Answer { request, approves } => self.answer(recent, request, approves).await?,
         };
-        // Of what adds up only one undoing may be, whoever orders it.
+        // Of what adds up only one undoing may be, and of a request one answer, whoever orders it.
         let id = match &action {
+            Action::Approve { request, .. } | Action::Decline { request, .. } => {
+                Some(answer_id(request))
+            }
+            // Who asks chooses no name that another's command has, or could have.
+            Action::Ask { .. } => None,
             Action::Undo {
                 command,
                 what: Undone::TopUp { .. },
@@ -189,7 +201,7 @@ impl Shared {
     ) -> Result<Vec<Given>, Refused> {
         let filter = GivenFilter {
             subject: Some(subject.to_string()),
-            limit: PAGE_MAX,
+            limit: page::PAGE_MAX,
             ..GivenFilter::default()
         };
         let kept = self.store.commands(&filter).await;
@@ -200,6 +212,40 @@ impl Shared {
         });
         trail.extend(newer.cloned());
         Ok(trail)
+    }
+
+    async fn answer(
+        &self,
+        recent: &HashMap<String, Given>,
+        request: String,
+        approves: bool,
+    ) -> Result<(Subject, Action), Refused> {
+        let wrong = |detail: String| {
+            let pointer = "/request".to_owned();
+            unprocessable(vec![FieldError { pointer, detail }])
+        };
+        let found = self.known(recent, &request).await?;
+        let found = found.filter(|found| found.kind == "ask");
+        let found = found.ok_or_else(|| wrong(format!("no request has the id `{request}`")))?;
+        let subject = Subject::parse(&found.subject).map_err(|error| wrong(error.to_string()))?;
+        let limit = found.body.limit.unwrap_or_default();
+        if !approves {
+            return Ok((subject, Action::Decline { request, limit }));
+        }
+        if self.board.read().in_force.policy.limit(&limit).is_none() {
+            return Err(wrong(format!("the policy has no limit `{limit}` any more")));
+        }
+        let hard = found.body.hard.and_then(|hard| hard.parse().ok());
+        let numbers = Numbers {
+            hard,
+            ..Numbers::default()
+        };
+        let approve = Action::Approve {
+            request,
+            limit,
+            numbers,
+        };
+        Ok((subject, approve))
     }
 
     async fn known(
@@ -214,7 +260,7 @@ impl Shared {
     }
 }
 
-fn unprocessable(errors: Vec<FieldError>) -> Refused {
+pub(super) fn unprocessable(errors: Vec<FieldError>) -> Refused {
     let first = errors.first().map_or(String::new(), |error| {
         format!("{}: {}", error.pointer, error.detail)
     });
@@ -243,17 +289,6 @@ fn own_id(draft: &Draft, headers: &HeaderMap) -> Result<Option<String>, Refused>
 
 // === Listing ===
 
-/// The query of `GET /v1/commands`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Params {
-    /// This subject and all below it.
-    subject: Option<String>,
-    kind: Option<String>,
-    limit: Option<usize>,
-    after: Option<String>,
-}
-
 async fn list(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
@@ -261,76 +296,24 @@ async fn list(
 ) -> Response {
     let answer = async {
         let Query(params) = params.map_err(|error| bad("query", error.body_text()))?;
-        let Some(filter) = filter(&params, &caller)? else {
+        let Some(filter) = page::filter(&params, &caller)? else {
             return Ok(Json(json!([])).into_response());
         };
         let page = shared.store.commands(&filter).await;
-        let mut page = page.map_err(|error| away(&error))?;
+        let mut given = page.map_err(|error| away(&error))?;
         let page_max = filter.limit - 1;
-        let more = page_max < page.len();
-        page.truncate(page_max);
+        let more = page_max < given.len();
+        given.truncate(page_max);
         let policy = &shared.board.read().in_force.policy;
-        let shown: Vec<Value> = page.iter().map(|given| show(given, policy)).collect();
-        let mut response = Json(shown).into_response();
-        if more
-            && let Some(last) = page.last()
-            && let Ok(link) = next_link(&params, page_max, last).parse()
-        {
-            response.headers_mut().insert(header::LINK, link);
-        }
-        Ok(response)
+        let shown: Vec<Value> = given.iter().map(|given| show(given, policy)).collect();
+        let last = given.last().filter(|_| more);
+        let rest = [("subject", &params.subject), ("kind", &params.kind)];
+        let link = last.map(|last| page::next_link("/v1/commands", rest, page_max, last));
+        Ok(page::response(Json(shown), link))
     };
     answer
         .await
         .unwrap_or_else(|problem: Refused| problem.into_response())
-}
-
-/// What to read, one more than the page shows. `None` where the caller may not see the subject, which is as if there
-/// were no commands on it.
-fn filter(params: &Params, caller: &Caller) -> Result<Option<GivenFilter>, Refused> {
-    if params.limit == Some(0) {
-        return Err(bad("limit", "must be at least 1"));
-    }
-    let subject = params.subject.as_deref().map(Subject::parse).transpose();
-    let subject = subject.map_err(|error| bad("subject", error.to_string()))?;
-    if subject
-        .as_ref()
-        .is_some_and(|subject| !caller.may_see(subject))
-    {
-        return Ok(None);
-    }
-    let stale = || bad("after", "not a cursor that an earlier page gave");
-    let after = params.after.as_deref();
-    let after = after.map(|text| decode_cursor(text).ok_or_else(stale));
-    Ok(Some(GivenFilter {
-        subject: subject.map(String::from),
-        tenant: caller.tenant.clone(),
-        kind: params.kind.as_ref().map(|kind| kind.replace('\0', "")),
-        after: after.transpose()?,
-        limit: params.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX) + 1,
-    }))
-}
-
-fn next_link(params: &Params, page_max: usize, last: &Given) -> String {
-    let cursor = format!("{}.{}", last.at.as_micros(), last.id);
-    let cursor = BASE64_URL_SAFE_NO_PAD.encode(cursor);
-    let mut link = format!("</v1/commands?after={cursor}&limit={page_max}");
-    for (name, value) in [("subject", &params.subject), ("kind", &params.kind)] {
-        if let Some(value) = value {
-            let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
-            link = format!("{link}&{name}={value}");
-        }
-    }
-    format!("{link}>; rel=\"next\"")
-}
-
-fn decode_cursor(text: &str) -> Option<GivenCursor> {
-    let plain = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
-    let (at, id) = plain.split_once('.')?;
-    Some(GivenCursor {
-        at: Timestamp::from_micros(at.parse().ok()?),
-        id: id.replace('\0', ""),
-    })
 }
 
 /// A command as people see it; `policy` says in which unit a limit's number is.

@@ -5,6 +5,8 @@ use schemas::api::{
     Parameter, READERS, ROWS_AWAY, SUBJECT,
 };
 
+use schemas::record::Role;
+
 use crate::command::KINDS;
 
 /// All of them.
@@ -100,6 +102,45 @@ pub const OPERATIONS: &[Operation] = &[
             422,
             "Nothing that can be ordered; `errors` says what is wrong, and where",
         ),
+        LOG_AWAY,
+    ]),
+    Operation::get(
+        "/v1/requests",
+        "What tenants asked for, and what they were answered, newest first",
+        READERS,
+    )
+    .with(&[
+        SUBJECT,
+        Parameter::query(
+            "state",
+            Kind::OneOf(&["open", "approved", "declined"]),
+            "Only requests of which this has come",
+            "open",
+        ),
+        LIMIT,
+        AFTER,
+    ])
+    .answering(&[LISTED])
+    .refusing(&[ROWS_AWAY]),
+    Operation::get(
+        "/v1/requests",
+        "Asks that a limit have another number; one that is open already and asks for the same is answered again",
+        &[Role::Operator, Role::Tenant],
+    )
+    .taking(
+        "POST",
+        Some(Body {
+            media_types: JSON,
+            what: "`{\"subject\": \"tenant/acme\", \"limit\": \"tokens-a-minute\", \"hard\": 120000, \"for\": \"2h\", \"reason\": \"…\"}`",
+        }),
+    )
+    .answering(&[Answer::json(201, "The request, with its id")])
+    .refusing(&[
+        Answer::problem(
+            422,
+            "Nothing that can be asked for; `errors` says what is wrong, and where",
+        ),
+        Answer::problem(429, "Too many requests of the tenant wait for an answer"),
         LOG_AWAY,
     ]),
     Operation::get(

@@ -1,6 +1,6 @@
 //! The loop's own state, and what it does with each input.
 
-mod pay;
+mod once;
 mod publish;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ use crate::service::{Parts, Refusal, RunError};
 use crate::tell::{Teller, Told};
 use crate::watch::{Look, Watch};
 use crate::wire::{self, Dead, Followed};
-use pay::Payments;
+use once::Waiting;
 use publish::Draft;
 
 /// Outputs that are sent together; what more there is waits for their acknowledgement.
@@ -31,7 +31,7 @@ pub(super) struct Desk<'a> {
     parts: &'a Parts,
     pub(super) consumer: Consumer,
     decider: Decider,
-    payments: Payments,
+    waiting: Waiting,
     /// The partitions of signals and commands that it reads.
     own: BTreeSet<Partition>,
     teller: Teller,
@@ -66,7 +66,7 @@ impl<'a> Desk<'a> {
         Self {
             parts,
             consumer,
-            payments: Payments::default(),
+            waiting: Waiting::default(),
             own: BTreeSet::new(),
             teller: Teller {
                 bus: parts.bus.clone(),
@@ -102,7 +102,7 @@ impl<'a> Desk<'a> {
                 next = self.consumer.next().now_or_never();
             }
         }
-        self.pay(&mut taken).await;
+        self.obey_waiting(&mut taken).await;
         if self.settle(taken).await? == Told::Stopped {
             return Ok(Told::Stopped);
         }
@@ -125,8 +125,8 @@ impl<'a> Desk<'a> {
             let heard = match is_command {
                 true => wire::command(record).map(|command| {
                     let origin = wire::origin_of(record, batch.partition);
-                    match command.action.is_payment() {
-                        true => self.payments.put(batch.partition, origin, command),
+                    match command.action.counts_once() {
+                        true => self.waiting.put(batch.partition, origin, command),
                         false => self.obey_command(&command, &origin, taken),
                     }
                 }),
@@ -183,7 +183,7 @@ impl<'a> Desk<'a> {
         {
             return Ok(Told::Stopped);
         }
-        for (partition, next_offset) in self.payments.settle(taken.next_offsets) {
+        for (partition, next_offset) in self.waiting.settle(taken.next_offsets) {
             self.consumer.commit(partition, next_offset);
         }
         Ok(Told::All)
@@ -231,7 +231,7 @@ impl<'a> Desk<'a> {
 
     fn hand_over(&mut self, revoked: Revoked) {
         let theirs = revoked.partitions().to_vec();
-        self.payments.hand_over(&theirs);
+        self.waiting.hand_over(&theirs);
         self.own.retain(|partition| !theirs.contains(partition));
         let bus = &self.parts.bus;
         self.decider
@@ -253,7 +253,7 @@ impl<'a> Desk<'a> {
         let is_ours = |subject: &Subject| own.contains(&home(bus, subject));
         self.decider.end_orders(now, is_ours, &mut taken.outputs);
         self.decider.advance(now, &mut taken.outputs);
-        self.pay(&mut taken).await;
+        self.obey_waiting(&mut taken).await;
         self.settle(taken).await
     }
 

@@ -31,7 +31,7 @@ pub(crate) struct GivenBody {
     pub(crate) amount: Option<String>,
     pub(crate) mode: Option<String>,
     pub(crate) tier: Option<String>,
-    /// The command that is undone.
+    /// The command that is undone, or answered.
     pub(crate) command: Option<String>,
     /// The one that holds again by that.
     pub(crate) back: Option<String>,
@@ -45,7 +45,7 @@ impl Given {
             ..GivenBody::default()
         };
         match &command.action {
-            Action::Raise { numbers, .. } => {
+            Action::Raise { numbers, .. } | Action::Ask { numbers, .. } => {
                 body.hard = numbers.hard.map(|hard| hard.to_string());
                 let mode = numbers
                     .mode
@@ -54,6 +54,13 @@ impl Given {
             }
             Action::TopUp { amount, .. } => body.amount = Some(amount.to_string()),
             Action::SetTier { tier } => body.tier = Some(tier.clone()),
+            Action::Approve {
+                request, numbers, ..
+            } => {
+                body.hard = numbers.hard.map(|hard| hard.to_string());
+                body.command = Some(request.clone());
+            }
+            Action::Decline { request, .. } => body.command = Some(request.clone()),
             Action::Undo { command, back, .. } => {
                 body.command = Some(command.clone());
                 body.back = back.as_ref().map(|back| back.command.clone());
@@ -74,7 +81,7 @@ impl Given {
     /// What undoing it undoes; `None` where it cannot be undone.
     pub(crate) fn undone(&self) -> Option<Undone> {
         match self.kind.as_str() {
-            "raise" => Some(Undone::Raise {
+            "raise" | "approve" => Some(Undone::Raise {
                 limit: self.body.limit.clone()?,
             }),
             "top_up" => Some(Undone::TopUp {
@@ -189,7 +196,7 @@ impl Store {
     }
 }
 
-fn given(row: &AnyRow) -> Result<Given, StoreError> {
+pub(super) fn given(row: &AnyRow) -> Result<Given, StoreError> {
     let body: String = row.try_get("body")?;
     Ok(Given {
         id: row.try_get("id")?,

@@ -1,10 +1,12 @@
 //! The history on SQLite; `tests` of the workspace run the whole of Weir on PostgreSQL as well.
 
+use schemas::orders::Numbers;
 use schemas::policy::{Meter, Mode, Window};
 use sqlx::any::AnyPoolOptions;
 use tempfile::TempDir;
 
 use super::*;
+use crate::command::{Action, Command, State};
 use crate::decision::{Cause, Origin, Verdict};
 
 fn at(seconds: i64) -> Timestamp {
@@ -261,7 +263,7 @@ async fn forgets_only_what_was_lifted_long_ago() {
 }
 
 #[tokio::test]
-async fn of_two_records_with_one_id_the_first_pays() {
+async fn of_two_records_with_one_id_the_first_is_obeyed() {
     let (store, _folder) = open().await;
     let at = |partition, offset| Origin {
         topic: "t".to_owned(),
@@ -277,7 +279,82 @@ async fn of_two_records_with_one_id_the_first_pays() {
         ("b", at(1, 9), true),
         ("a", at(1, 5), true),
     ] {
-        let is_first = store.is_first_payment(id, &origin).await.unwrap();
+        let is_first = store.is_first(id, &origin).await.unwrap();
         assert_eq!(is_first, expected, "{id} {origin:?}");
     }
+}
+
+/// `ID KIND SUBJECT [REQUEST]`, a second from one to the next.
+async fn give(store: &Store, trail: &[&str]) {
+    let command = |(second, text): (i64, &&str)| {
+        let words: Vec<&str> = text.split(' ').collect();
+        let limit = "rpm".to_owned();
+        let request = || words[3].to_owned();
+        let numbers = Numbers {
+            hard: Some(7),
+            ..Numbers::default()
+        };
+        let action = match words[1] {
+            "ask" => Action::Ask { limit, numbers },
+            "approve" => Action::Approve {
+                request: request(),
+                limit,
+                numbers,
+            },
+            "decline" => Action::Decline {
+                request: request(),
+                limit,
+            },
+            other => panic!("{other}"),
+        };
+        Command {
+            id: words[0].to_owned(),
+            subject: Subject::parse(words[2]).unwrap(),
+            at: at(second),
+            actor: "a".to_owned(),
+            reason: text.to_string(),
+            until: Some(at(100)),
+            action,
+        }
+    };
+    let commands: Vec<Command> = (1..).zip(trail).map(command).collect();
+    store.record_commands(&commands).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_is_listed_with_its_answer() {
+    let (store, _folder) = open().await;
+    give(
+        &store,
+        &[
+            "r1 ask tenant/a",
+            "r2 ask tenant/a/user/u",
+            "r3 ask tenant/b",
+            "answer-r1 decline tenant/a r1",
+            "answer-r3 approve tenant/b r3",
+            // Of two answers the first counts.
+            "answer-r1 approve tenant/a r1",
+        ],
+    )
+    .await;
+    let list = async |tenant: Option<&str>, state: Option<State>| {
+        let filter = GivenFilter {
+            tenant: tenant.map(str::to_owned),
+            limit: 9,
+            ..GivenFilter::default()
+        };
+        let requests = store.requests(&filter, state).await.unwrap();
+        let shown = requests.iter().map(|asked| match &asked.answer {
+            None => asked.request.id.clone(),
+            Some(answer) => format!("{} {:?}", asked.request.id, answer.state),
+        });
+        shown.collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(list(None, None).await, "r3 Approved, r2, r1 Declined");
+    assert_eq!(list(Some("a"), None).await, "r2, r1 Declined");
+    assert_eq!(list(Some("a"), Some(State::Open)).await, "r2");
+    assert_eq!(list(None, Some(State::Approved)).await, "r3 Approved");
+    assert_eq!(list(Some("c"), None).await, "");
+    assert_eq!(store.asked_last("a").await.unwrap(), at(2));
+    assert_eq!(store.asked_last("c").await.unwrap(), at(0));
 }

@@ -68,6 +68,19 @@ fn action(wire: &record::Command) -> Result<Action, String> {
         },
         "block" => Action::Block,
         "unblock" => Action::Unblock,
+        "ask" => Action::Ask {
+            limit: limit()?,
+            numbers: hard(amount()?),
+        },
+        "approve" => Action::Approve {
+            request: argument(COMMAND)?,
+            limit: limit()?,
+            numbers: hard(amount()?),
+        },
+        "decline" => Action::Decline {
+            request: argument(COMMAND)?,
+            limit: limit()?,
+        },
         "undo" => Action::Undo {
             command: argument(COMMAND)?,
             what: match argument(KIND)?.as_str() {
@@ -115,6 +128,13 @@ fn back(wire: &record::Command) -> Result<Option<Back>, String> {
     }))
 }
 
+fn hard(number: i128) -> Numbers {
+    Numbers {
+        hard: Some(number),
+        ..Numbers::default()
+    }
+}
+
 fn mode_named(name: &str) -> Result<Mode, String> {
     let mode = serde_json::from_value(Value::from(name));
     mode.map_err(|_| format!("`{name}` is no mode"))
@@ -149,6 +169,14 @@ fn command_record(command: &Command) -> record::Command {
         Action::TopUp { amount: paid, .. } => amount = Some(Amount(*paid)),
         Action::SetTier { tier } => argue(TIER, tier),
         Action::Block | Action::Unblock => {}
+        Action::Ask { numbers, .. } => amount = numbers.hard.map(Amount),
+        Action::Approve {
+            request, numbers, ..
+        } => {
+            amount = numbers.hard.map(Amount);
+            argue(COMMAND, request);
+        }
+        Action::Decline { request, .. } => argue(COMMAND, request),
         Action::Undo {
             command,
             what,
@@ -248,6 +276,19 @@ mod tests {
             tier: "pro".to_owned(),
         });
         check(Action::Block);
+        check(Action::Ask {
+            limit: limit(),
+            numbers: hard(7),
+        });
+        check(Action::Approve {
+            request: id(),
+            limit: limit(),
+            numbers: hard(7),
+        });
+        check(Action::Decline {
+            request: id(),
+            limit: limit(),
+        });
         check(Action::Unblock);
         for what in [
             Undone::Raise { limit: limit() },

@@ -12,7 +12,7 @@ pub const OPERATIONS: &[Operation] = &[Operation::get(
     SUBJECT,
     Parameter::query(
         "kind",
-        Kind::OneOf(&["soft", "hard", "lifted", "csp_group"]),
+        Kind::OneOf(&["soft", "hard", "lifted", "csp_group", "asked", "answered"]),
         "Of one kind only",
         "hard",
     ),

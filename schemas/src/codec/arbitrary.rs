@@ -395,7 +395,7 @@ prop_compose! {
 prop_compose! {
     pub(super) fn alert()(
         (id, title, body) in (text(), text(), text()),
-        kind in select(vec![AlertKind::Soft, AlertKind::Hard, AlertKind::Lifted, AlertKind::CspGroup]),
+        kind in select(vec![AlertKind::Soft, AlertKind::Hard, AlertKind::Lifted, AlertKind::CspGroup, AlertKind::Asked, AlertKind::Answered]),
         tenant in maybe(),
         subject in subject(),
         at in time(),

@@ -61,7 +61,7 @@ records! {
     Decision => "decision", former ["decision_1"];
     Refusal => "refusal", former [];
     Share => "share", former [];
-    Alert => "alert", former [];
+    Alert => "alert", former ["alert_1"];
     Dead => "dead", former [];
 }
 

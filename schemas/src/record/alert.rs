@@ -15,6 +15,10 @@ pub enum AlertKind {
     Lifted,
     /// Browsers report a kind of violation not seen before.
     CspGroup,
+    /// A tenant asks for more.
+    Asked,
+    /// A tenant's request is answered.
+    Answered,
 }
 
 /// Something that a person is to be told, once.

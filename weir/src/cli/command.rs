@@ -1,5 +1,7 @@
 //! `weir command`: orders to a running Weir, and who gave which.
 
+mod request;
+
 use clap::{Args, Subcommand};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
@@ -67,6 +69,8 @@ pub(super) enum CommandCommand {
         #[command(flatten)]
         given: Given,
     },
+    #[command(flatten)]
+    Request(request::RequestCommand),
     /// Take back what a raise, top-up, set-tier or block changed
     Undo {
         /// The command's id
@@ -177,7 +181,11 @@ impl CommandCommand {
                 kind,
                 limit,
                 server,
-            } => return list(&server, subject, kind, limit).await,
+            } => {
+                let rest = [("subject", subject), ("kind", kind)];
+                return list(&server, ("/v1/commands", limit), rest).await;
+            }
+            Self::Request(request) => return request.run().await,
         };
         give(kind, fields, end, given).await
     }
@@ -209,19 +217,22 @@ async fn give(
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))
         .collect();
     let client = given.server.client()?;
-    let answer = client.send("/v1/commands", &Value::Object(body)).await?;
+    let path = match kind {
+        request::ASK => request::PATH,
+        _ => "/v1/commands",
+    };
+    let answer = client.send(path, &Value::Object(body)).await?;
     say(&answer.to_string())
 }
 
-/// One command a line, as JSON.
+/// One command or request a line, as JSON.
 async fn list(
     server: &Server,
-    subject: Option<String>,
-    kind: Option<String>,
-    limit: usize,
+    (path, limit): (&str, usize),
+    rest: [(&str, Option<String>); 2],
 ) -> anyhow::Result<()> {
-    let mut path = format!("/v1/commands?limit={limit}");
-    for (name, value) in [("subject", subject), ("kind", kind)] {
+    let mut path = format!("{path}?limit={limit}");
+    for (name, value) in rest {
         if let Some(value) = value {
             let value = utf8_percent_encode(&value, NON_ALPHANUMERIC);
             path.push_str(&format!("&{name}={value}"));

@@ -289,3 +289,62 @@ fn says_what_is_wrong_with_entries_of_wallets() {
         &[("/limit", "order `top_up`")],
     );
 }
+
+#[test]
+fn reads_requests_and_their_answers() {
+    let numbers = Numbers {
+        hard: Some(120_000),
+        ..Numbers::default()
+    };
+    let limit = "tokens-a-minute".to_owned();
+    check(
+        json!({"kind": "ask", "subject": "tenant/acme", "limit": "tokens-a-minute", "hard": 120_000, "for": "2h", "reason": "r"}),
+        Some(7_300),
+        "tenant/acme",
+        Action::Ask { limit, numbers },
+    );
+    for (kind, approves) in [("approve", true), ("decline", false)] {
+        let mut body = json!({"kind": kind, "request": "c1", "reason": "r"});
+        if approves {
+            body["for"] = json!("2h");
+        }
+        let request = "c1".to_owned();
+        let expected = Drafted::Answer { request, approves };
+        assert_eq!(read_now(&body).unwrap().order, expected);
+    }
+}
+
+#[test]
+fn says_what_is_wrong_with_requests() {
+    let ask = |subject: &str, limit: &str| json!({"kind": "ask", "subject": subject, "limit": limit, "hard": 1, "reason": "r"});
+    // Of limits that are not the subject's nothing is said, not even that there are some.
+    for limit in ["rpms", "tokens-a-minut", "secret"] {
+        let told = format!("`{limit}` is no limit of `tenant/a`");
+        check_wrong(ask("tenant/a", limit), &[("/limit", &told)]);
+    }
+    check_wrong(
+        ask("tenant/a/key/k", "spend"),
+        &[("/limit", "`spend` is no limit of `tenant/a/key/k`")],
+    );
+    check_wrong(ask("tenant/a", "credit"), &[("/limit", "order `top_up`")]);
+    check_wrong(
+        ask("platform", "spend"),
+        &[("/subject", "a tenant's"), ("/limit", "no limit of")],
+    );
+    check_wrong(
+        json!({"kind": "ask", "subject": "tenant/a", "limit": "tokens-a-minute", "id": "mine", "reason": "r"}),
+        &[("/id", "given its id"), ("/hard", "is missing")],
+    );
+    check_wrong(
+        json!({"kind": "approve", "request": "c1", "reason": "r", "id": "mine"}),
+        &[("/id", "one answer"), ("/for", "for how long")],
+    );
+    check_wrong(
+        json!({"kind": "approve", "for": "soon", "reason": "r"}),
+        &[("/for", "no span of time"), ("/request", "is missing")],
+    );
+    check_wrong(
+        json!({"kind": "decline", "request": "c1", "for": "2h"}),
+        &[("/for", "no such field"), ("/reason", "missing")],
+    );
+}

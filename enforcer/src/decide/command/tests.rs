@@ -6,6 +6,7 @@ use schemas::orders::Numbers;
 use schemas::policy::Limit;
 
 use super::*;
+use crate::alert::AlertKind;
 use crate::command::Back;
 use crate::decide::tests::{at, crossing, limit, policy};
 use crate::decision::{Decision, Signal};
@@ -38,54 +39,14 @@ impl Scene {
             Some((text, until)) => (text, Some(at(until.parse().unwrap()))),
             None => (text, None),
         };
-        let words: Vec<&str> = text.split(' ').collect();
-        let raise = |hard: &str| Action::Raise {
-            limit: "rpm".to_owned(),
-            numbers: Numbers {
-                hard: Some(hard.parse().unwrap()),
-                ..Numbers::default()
-            },
-        };
-        let undo = |what| Action::Undo {
-            command: words[2].to_owned(),
-            what,
-            back: None,
-        };
-        let wallet = || "wallet".to_owned();
-        let action = match words[0] {
-            "raise" => raise(words[2]),
-            "raise-wallet" => Action::Raise {
-                limit: wallet(),
-                numbers: Numbers::default(),
-            },
-            "top-up" => Action::TopUp {
-                limit: wallet(),
-                amount: words[2].parse().unwrap(),
-            },
-            "undo-top-up" => undo(Undone::TopUp {
-                limit: wallet(),
-                amount: words[3].parse().unwrap(),
-            }),
-            "tier" => Action::SetTier {
-                tier: words[2].to_owned(),
-            },
-            "block" => Action::Block,
-            "unblock" => Action::Unblock,
-            "undo-raise" => undo(Undone::Raise {
-                limit: "rpm".to_owned(),
-            }),
-            "undo-raise-back" => undo_back(&words[2..]),
-            "undo-block" => undo(Undone::Block),
-            other => panic!("{other}"),
-        };
         let command = Command {
             id: format!("c{offset}"),
-            subject: Subject::parse(words[1]).unwrap(),
+            subject: Subject::parse(text.split(' ').nth(1).unwrap()).unwrap(),
             at: at(self.now),
             actor: "ops".to_owned(),
             reason: "test".to_owned(),
             until,
-            action,
+            action: action(text),
         };
         let origin = Origin {
             topic: "weir.commands.v1".to_owned(),
@@ -136,13 +97,74 @@ fn undo_back(words: &[&str]) -> Action {
     }
 }
 
+/// What `KIND SUBJECT [ARGUMENT]` orders.
+fn action(text: &str) -> Action {
+    let words: Vec<&str> = text.split(' ').collect();
+    let rpm = || "rpm".to_owned();
+    let numbers = || Numbers {
+        hard: Some(words[2].parse().unwrap()),
+        ..Numbers::default()
+    };
+    let undo = |what| Action::Undo {
+        command: words[2].to_owned(),
+        what,
+        back: None,
+    };
+    let wallet = || "wallet".to_owned();
+    match words[0] {
+        "raise" => Action::Raise {
+            limit: rpm(),
+            numbers: numbers(),
+        },
+        "raise-wallet" => Action::Raise {
+            limit: wallet(),
+            numbers: Numbers::default(),
+        },
+        "top-up" => Action::TopUp {
+            limit: wallet(),
+            amount: words[2].parse().unwrap(),
+        },
+        "undo-top-up" => undo(Undone::TopUp {
+            limit: wallet(),
+            amount: words[3].parse().unwrap(),
+        }),
+        "ask" => Action::Ask {
+            limit: rpm(),
+            numbers: numbers(),
+        },
+        "approve" => Action::Approve {
+            request: "c1".to_owned(),
+            limit: rpm(),
+            numbers: numbers(),
+        },
+        "decline" => Action::Decline {
+            request: "c1".to_owned(),
+            limit: rpm(),
+        },
+        "tier" => Action::SetTier {
+            tier: words[2].to_owned(),
+        },
+        "block" => Action::Block,
+        "unblock" => Action::Unblock,
+        "undo-raise" => undo(Undone::Raise {
+            limit: "rpm".to_owned(),
+        }),
+        "undo-raise-back" => undo_back(&words[2..]),
+        "undo-block" => undo(Undone::Block),
+        other => panic!("{other}"),
+    }
+}
+
 fn told(out: &[Output]) -> String {
     let lines = out.iter().filter_map(|output| match output {
         Output::Put(decision, _) => Some(said(decision)),
         Output::Lift(subject, _) => Some(format!("lift {subject}")),
         Output::Order(order) => Some(format!("order {}", order.key())),
         Output::OrderEnded(order, at) => Some(format!("end {}@{}", order.command, at.second())),
-        Output::Alert(_) => None,
+        Output::Alert(alert) => {
+            let is_requests = matches!(alert.kind, AlertKind::Asked | AlertKind::Answered);
+            is_requests.then(|| format!("{:?}", alert.kind))
+        }
     });
     lines.collect::<Vec<_>>().join("; ")
 }
@@ -351,4 +373,22 @@ fn an_order_of_another_kind_takes_nothing_out_of_a_wallet() {
     assert_eq!(scene.command("raise-wallet tenant/acme 9 until 5"), "");
     assert_eq!(scene.tick(6, true), "");
     assert_eq!(scene.paid(), 50);
+}
+
+// === Requests ===
+
+#[test]
+fn a_request_changes_nothing_until_it_is_approved() {
+    let mut scene = Scene::new();
+    scene.hear("rpm+1..60");
+    assert_eq!(scene.command("ask tenant/acme 200"), "Asked");
+    // Read again after a crash: told again, under the same id.
+    assert_eq!(scene.again(1, "ask tenant/acme 200"), "Asked");
+    assert_eq!(scene.command("decline tenant/acme"), "Answered");
+    let approved = scene.command("approve tenant/acme 200 until 30");
+    assert_eq!(
+        approved,
+        "Answered; order override/tenant/acme#rpm; lift tenant/acme"
+    );
+    assert_eq!(scene.tick(30, true), "429 rpm1; end c3@30");
 }

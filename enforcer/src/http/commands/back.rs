@@ -16,7 +16,7 @@ pub(super) fn earlier(undone: &Given, trail: &[Given], now: Timestamp) -> Option
         undoings.any(|undo| undo.body.command.as_deref() == Some(&given.id))
     };
     let same = trail.iter().filter(|given| {
-        given.kind == undone.kind
+        orders(given) == orders(undone)
             && given.subject == undone.subject
             && given.body.limit == undone.body.limit
             && place(given) < place(undone)
@@ -31,6 +31,14 @@ pub(super) fn earlier(undone: &Given, trail: &[Given], now: Timestamp) -> Option
     })
 }
 
+/// What its kind changes: an approved request changes what a raise does.
+fn orders(given: &Given) -> &str {
+    match given.kind.as_str() {
+        "approve" => "raise",
+        kind => kind,
+    }
+}
+
 fn place(given: &Given) -> (Timestamp, &str) {
     (given.at, &given.id)
 }
@@ -38,7 +46,7 @@ fn place(given: &Given) -> (Timestamp, &str) {
 fn change(given: &Given) -> Option<Change> {
     let body = &given.body;
     match given.kind.as_str() {
-        "raise" => Some(Change::Numbers {
+        "raise" | "approve" => Some(Change::Numbers {
             limit: body.limit.clone()?,
             numbers: Numbers {
                 hard: body.hard.as_deref().and_then(|hard| hard.parse().ok()),
@@ -67,7 +75,7 @@ mod tests {
             let words: Vec<&str> = text.split(' ').collect();
             let mut body = GivenBody::default();
             match words[1] {
-                "raise" => {
+                "raise" | "approve" => {
                     body.limit = Some("rpm".to_owned());
                     body.hard = Some(words[2].to_owned());
                 }
@@ -102,6 +110,8 @@ mod tests {
     fn what_was_replaced_comes_back() {
         check(&["a raise 200"], None);
         check(&["a raise 200", "b raise 300"], Some("a"));
+        check(&["a approve 200", "b raise 300"], Some("a"));
+        check(&["a raise 200", "b approve 300"], Some("a"));
         check(&["a raise 200 until 99", "b raise 300"], None);
         check(&["a raise 200 until 101", "b raise 300"], Some("a"));
         check(&["a raise 200", "b raise 300", "c raise 400"], Some("b"));

@@ -1,4 +1,4 @@
-//! What people are told, and what nobody could read.
+//! Alerts, and what is set aside.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 fn what_is_told_and_set_aside() {
     let alert = Alert {
         id: "a_1".to_owned(),
-        kind: AlertKind::CspGroup,
+        kind: AlertKind::Answered,
         tenant: None,
         subject: tenant(),
         title: "acme".to_owned(),
@@ -31,16 +31,17 @@ fn what_is_told_and_set_aside() {
         ..alert.clone()
     };
     check(full, alert);
+    let header = |value: Option<Vec<u8>>| Header {
+        name: "content-type".to_owned(),
+        value,
+    };
     let dead = |bytes: Option<Vec<u8>>| Dead {
         origin: origin(),
         reason: "not JSON".to_owned(),
         at: at(0),
         key: bytes.clone(),
         value: bytes.clone(),
-        headers: vec![Header {
-            name: "content-type".to_owned(),
-            value: bytes,
-        }],
+        headers: vec![header(bytes)],
     };
     check(dead(Some(vec![0xff, 0x00])), dead(None));
 }

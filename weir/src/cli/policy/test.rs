@@ -239,6 +239,8 @@ fn name(alert: &Alert) -> String {
         AlertKind::Soft => format!("{limit} {}", alert.level.as_deref().unwrap_or_default()),
         AlertKind::Lifted => format!("{limit} lifted").trim_start().to_owned(),
         AlertKind::CspGroup => "csp group".to_owned(),
+        AlertKind::Asked => format!("{limit} asked"),
+        AlertKind::Answered => format!("{limit} answered"),
     }
 }
 
