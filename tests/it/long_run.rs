@@ -20,6 +20,11 @@ const SECONDS: usize = 360;
 const RATE: usize = 1_000;
 /// Events that may wait to be counted, in seconds of event time: what is looked at on the way is no older.
 const AHEAD_SECONDS: usize = 10;
+/// Who writes rows of what was counted, and who tells of it: they share the machine with counting, which could take all
+/// of it.
+const FOLLOWERS: [&str; 3] = ["weir-recorder", "weir-enforcer", "weir-notifier"];
+/// Records that each of them may be behind.
+const BEHIND_MAX: f64 = 50_000.0;
 const COUNTED_WITHIN: Duration = Duration::from_secs(300);
 /// How often the memory is looked at, in parts of the whole.
 const LOOKS: usize = 24;
@@ -51,15 +56,20 @@ async fn counted(client: &Client) -> usize {
     events(&client.metrics().await, USAGE.name(), "counted") as usize
 }
 
+/// Waits until so many events are counted, and what follows of them is not far behind.
 async fn wait_until_counted(client: &Client, least: usize) {
-    eventually(
-        "events are counted",
-        COUNTED_WITHIN,
-        async || match counted(client).await {
-            few if few < least => Err(format!("{few} of {least}")),
-            _ => Ok(()),
-        },
-    )
+    eventually("events are counted", COUNTED_WITHIN, async || {
+        let metrics = client.metrics().await;
+        let counted = events(&metrics, USAGE.name(), "counted") as usize;
+        let behind = |group| metrics.sum("weir_bus_consumer_lag_records", &[("group", group)]);
+        let behind = FOLLOWERS.map(behind);
+        match least <= counted && behind.iter().all(|records| *records < BEHIND_MAX) {
+            true => Ok(()),
+            false => Err(format!(
+                "{counted} of {least}; {FOLLOWERS:?}: {behind:?} records behind"
+            )),
+        }
+    })
     .await;
 }
 

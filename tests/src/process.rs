@@ -1,10 +1,12 @@
 //! A process that a test started, and its end.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::thread::{self, panicking};
 use std::time::Duration;
 
@@ -151,14 +153,21 @@ pub fn resident_mib(id: u32) -> f64 {
     kib.expect("VmRSS") / 1024.0
 }
 
-/// A port of this machine that nobody listens on at the moment.
+/// A port of this machine that nobody listens on at the moment, and that nobody else was given by this process.
 ///
 /// # Panics
 /// When there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let mut given = GIVEN.lock().expect("nobody panics with it");
+        if given.insert(port) {
+            return port;
+        }
+    }
 }
 
 /// Waits until somebody listens on `port`.

@@ -8,7 +8,7 @@ use bus::{
     Assigned, Bus, BusError, Config, Consumer, Event, Partition, Revoked, Start, Subscription,
 };
 use rdkafka::admin::{AdminClient, AdminOptions};
-use schemas::topic::{REFUSALS, SIGNALS};
+use schemas::topic::{ALERTS, REFUSALS, SIGNALS, TopicSpec};
 
 use super::{Fresh, assigned, connect, next, read, refusals, soon, start_at, subscription, write};
 
@@ -184,8 +184,17 @@ pub(crate) async fn tells_which_partition_is_caught_up(fresh: &Fresh) {
 
 /// Reads until the reader stops, from `offset` in `at`.
 async fn stopped(bus: &Bus, group: &str, at: Partition, offset: i64) -> BusError {
+    stopped_on(bus, REFUSALS.spec(), group, (at, offset)).await
+}
+
+async fn stopped_on(
+    bus: &Bus,
+    topic: TopicSpec,
+    group: &str,
+    (at, offset): (Partition, i64),
+) -> BusError {
     let mut consumer = bus
-        .consume(subscription(group, REFUSALS.spec(), Start::Stored))
+        .consume(subscription(group, topic, Start::Stored))
         .unwrap();
     start_at(&mut consumer, at, offset).await;
     let error = loop {
@@ -238,8 +247,12 @@ pub(crate) async fn a_negative_offset_stops_the_reader(fresh: &Fresh) {
 
 pub(crate) async fn records_deleted_unread_stop_the_reader(fresh: &Fresh) {
     let bus = fresh.bus().await;
-    let at = refusals(10);
-    let first = write(&bus, &REFUSALS, at.index, 0..10).await;
+    // Whoever reads the topic that other checks use would be stopped as well.
+    let at = Partition {
+        topic: ALERTS.name(),
+        index: 0,
+    };
+    let first = write(&bus, &ALERTS, at.index, 0..10).await;
     let mut admin = rdkafka::ClientConfig::new();
     let admin: AdminClient<_> = admin
         .set("bootstrap.servers", fresh.config().bootstrap)
@@ -252,12 +265,12 @@ pub(crate) async fn records_deleted_unread_stop_the_reader(fresh: &Fresh) {
         .delete_records(&upto, &AdminOptions::new())
         .await
         .unwrap();
-    let error = stopped(&bus, &fresh.name("deleted"), at, first + 3).await;
+    let error = stopped_on(&bus, ALERTS.spec(), &fresh.name("deleted"), (at, first + 3)).await;
     check_bounds(&error, at, (first + 3, first + 4, first + 10));
     let mut consumer = bus
         .consume(subscription(
             &fresh.name("kept"),
-            REFUSALS.spec(),
+            ALERTS.spec(),
             Start::Stored,
         ))
         .unwrap();
