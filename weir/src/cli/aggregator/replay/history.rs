@@ -17,8 +17,13 @@ use schemas::topic::POLICIES;
 use super::{DryRun, Past};
 use crate::cli::log::place::Home;
 
-/// Records of one round, unless so many were appended within a millisecond.
-const ROUND_RECORDS_MAX: i64 = 20_000;
+/// Records of the first round, whose size nobody knows. Each round costs the time in which a reader begins anew.
+const FIRST_RECORDS_MAX: i64 = 20_000;
+/// What a round may take in memory, by the size of the records of the one before, unless so many were appended within a
+/// millisecond.
+const ROUND_BYTES_MAX: usize = 64 << 20;
+/// What a record takes besides its key and value, about.
+const RECORD_BYTES: usize = size_of::<(Partition, Record)>() + 64;
 const ROUND_MIN: Duration = Duration::from_millis(1);
 const FIRST_ROUND: Duration = Duration::from_secs(60);
 
@@ -104,7 +109,7 @@ impl<'a> History<'a> {
         let Some(mut at) = self.first_time().await? else {
             return Ok(());
         };
-        let mut span = FIRST_ROUND;
+        let (mut span, mut records_max) = (FIRST_ROUND, FIRST_RECORDS_MAX);
         while self.topics.iter().any(Topic::has_more) {
             let until = at.plus(span);
             let ends = self.ends(until).await?;
@@ -114,15 +119,15 @@ impl<'a> History<'a> {
                 .zip(&ends)
                 .map(|(t, e)| t.records(e))
                 .sum();
-            if ROUND_RECORDS_MAX < records && ROUND_MIN < span {
+            if records_max < records && ROUND_MIN < span {
                 span = (span / 2).max(ROUND_MIN);
                 continue;
             }
             if 0 < records {
-                self.round(&ends, run).await?;
+                records_max = self.round(&ends, run).await?;
             }
             at = until;
-            if records < ROUND_RECORDS_MAX / 2 {
+            if records < records_max / 2 {
                 span = span.saturating_mul(2);
             }
         }
@@ -155,7 +160,8 @@ impl<'a> History<'a> {
         Ok(ends)
     }
 
-    async fn round(&mut self, ends: &[Vec<i64>], run: &mut DryRun) -> anyhow::Result<()> {
+    /// Hands over what lies before `ends`; returns how many such records the next round may have.
+    async fn round(&mut self, ends: &[Vec<i64>], run: &mut DryRun) -> anyhow::Result<i64> {
         let mut records = Vec::new();
         for (topic, ends) in self.topics.iter_mut().zip(ends) {
             let name = topic.name;
@@ -167,7 +173,14 @@ impl<'a> History<'a> {
         records
             .iter()
             .filter(|(_, record)| !record.is_filler())
-            .try_for_each(|(partition, record)| run.take(*partition, record))
+            .try_for_each(|(partition, record)| run.take(*partition, record))?;
+        let bytes = records.iter().map(|(_, record)| {
+            let held = [&record.key, &record.value].into_iter().flatten();
+            RECORD_BYTES + held.map(|bytes| bytes.len()).sum::<usize>()
+        });
+        let average = bytes.sum::<usize>() / records.len().max(1);
+        let next = ROUND_BYTES_MAX / average.max(RECORD_BYTES);
+        Ok(i64::try_from(next).unwrap_or(i64::MAX))
     }
 }
 
