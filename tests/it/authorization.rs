@@ -38,12 +38,10 @@ async fn start() -> (Weir, Client) {
     let answer = send(request.body(report.to_string())).await;
     assert_eq!(answer.expect("an answer").status, 204);
     let raise = json!({ "kind": "raise", "subject": "tenant/acme", "limit": "tokens", "hard": 1000, "reason": "test" });
-    let request = client.management(Method::POST, "/v1/commands").json(&raise);
-    assert_eq!(send(request).await.expect("an answer").status, 201);
+    assert_eq!(client.order(&raise).await.status, 201);
     let ask =
         json!({ "subject": "tenant/acme", "limit": "tokens", "hard": 2000, "reason": "test" });
-    let request = client.management(Method::POST, "/v1/requests").json(&ask);
-    assert_eq!(send(request).await.expect("an answer").status, 201);
+    assert_eq!(client.submit("/v1/requests", &ask).await.status, 201);
     eventually("the refusal", SOON, async || {
         match client.forward_auth("acme").await.status {
             429 => Ok(()),

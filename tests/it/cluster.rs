@@ -16,7 +16,7 @@ use tests::eventually;
 use tests::figures::{Figures, conserved, events};
 use tests::kafka::Cluster;
 use tests::metrics::Metrics;
-use tests::receiver::Receiver;
+use tests::receiver::{Receiver, SECRET, channel};
 use tests::setting;
 use tests::trace;
 use tests::weir::{Options, Weir};
@@ -30,7 +30,6 @@ const GROWN: i32 = 6;
 const BUSIEST: &str = "tenant-00";
 /// Asks the gateway once in each outage, and is admitted.
 const BYSTANDER: &str = "bystander";
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const LIVE_LIMIT: &str = r#"
 [[limit]]
 name = "probes"
@@ -60,6 +59,7 @@ struct Trial {
 }
 
 fn config(webhook: &str) -> String {
+    let hook = channel(webhook);
     format!(
         r#"
 [kafka]
@@ -79,13 +79,7 @@ snapshot_interval_s = 1
 [notifier]
 alert_age_max_s = 3000000000
 poll_interval_ms = 50
-
-[[notifier.channel]]
-name = "hook"
-kind = "webhook"
-url = "{webhook}"
-secret = "{SECRET}"
-messages_max = 1000
+{hook}messages_max = 1000
 "#
     )
 }
@@ -329,7 +323,12 @@ async fn decisions_are_right(client: &Client, done: &Done) {
                     let asked = [("subject", subject.as_str())];
                     let signals = client.list("/v1/signals", &asked).await;
                     let decisions = client.list("/v1/decisions", &asked).await;
-                    Err(format!("{tenant}: {status}; {signals:#?}; {decisions:#?}"))
+                    let metrics = client.metrics().await;
+                    let behind = metrics.by("weir_bus_consumer_lag_records", "topic");
+                    let heard = metrics.by("weir_enforcer_signals_total", "outcome");
+                    Err(format!(
+                        "{tenant}: {status}; {signals:#?}; {decisions:#?}; behind: {behind:?}; heard: {heard:?}"
+                    ))
                 }
             }
         })

@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
 use serde_json::{Value, json};
-use tests::client::{Client, send};
+use tests::client::Client;
 use tests::events::{now, usage};
 use tests::eventually;
 use tests::scene::{Log, Scene, Store};
@@ -38,10 +37,7 @@ const SOON: Duration = Duration::from_secs(60);
 const RAISES: i64 = 40;
 
 async fn order(client: &Client, command: &Value) -> String {
-    let request = client
-        .management(Method::POST, "/v1/commands")
-        .json(command);
-    let answer = send(request).await.expect("an answer");
+    let answer = client.order(command).await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     answer.json()["id"].as_str().expect("an id").to_owned()
 }

@@ -76,8 +76,7 @@ async fn check(log: Log) -> (Scene, String) {
     for (tenant, hard) in [("acme", 5000), ("other", 6000)] {
         let raise = json!({ "kind": "raise", "subject": format!("tenant/{tenant}"), "limit": "tokens", "hard": hard,
                             "reason": "launch day" });
-        let request = client.management(Method::POST, "/v1/commands").json(&raise);
-        assert_eq!(send(request).await.expect("an answer").status, 201);
+        assert_eq!(client.order(&raise).await.status, 201);
     }
     let told = eventually("what touched it is told", SOON, async || {
         let told = explanation(&client, &id).await;
@@ -149,8 +148,7 @@ async fn a_block_is_explained_by_its_command() {
     let weir = Weir::start(Options::up(POLICY)).await;
     let client = weir.client();
     let block = json!({ "kind": "block", "subject": "tenant/acme", "reason": "abuse" });
-    let request = client.management(Method::POST, "/v1/commands").json(&block);
-    let answer = send(request).await.expect("an answer").json();
+    let answer = client.order(&block).await.json();
     let id = decision_on(&client, "tenant/acme").await;
     let told = explanation(&client, &id).await;
     let given = &told["causes"][0]["command"];

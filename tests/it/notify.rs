@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::client::Client;
 use tests::events::usage;
 use tests::eventually;
-use tests::receiver::Receiver;
+use tests::receiver::{Receiver, SECRET, eager_channel};
 use tests::smtp::Smtp;
 use tests::weir::{Options, Weir};
 
@@ -21,23 +21,12 @@ soft = ["80%"]
 hard = 1000
 mode = "block"
 "#;
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const SOON: Duration = Duration::from_secs(60);
 
 fn config(webhook: &str, smtp: u16) -> String {
+    let hook = eager_channel(webhook);
     format!(
-        r#"
-[notifier]
-retry_base_ms = 200
-retry_max_s = 1
-poll_interval_ms = 50
-
-[[notifier.channel]]
-name = "hook"
-kind = "webhook"
-url = "{webhook}"
-secret = "{SECRET}"
-
+        r#"{hook}
 [[notifier.channel]]
 name = "post"
 kind = "mail"

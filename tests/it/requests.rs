@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
 use serde_json::{Value, json};
-use tests::client::{Answer, Client, send};
+use tests::client::Client;
 use tests::events::usage;
 use tests::eventually;
-use tests::receiver::Receiver;
+use tests::receiver::{Receiver, eager_channel};
 use tests::weir::{Options, Weir, command};
 
 const POLICY: &str = r#"
@@ -30,34 +29,12 @@ const SOON: Duration = Duration::from_secs(60);
 /// How many requests of one tenant may wait.
 const OPEN_MAX: i64 = 10;
 
-fn config(webhook: &str) -> String {
-    format!(
-        r#"
-[notifier]
-retry_base_ms = 200
-retry_max_s = 1
-poll_interval_ms = 50
-
-[[notifier.channel]]
-name = "hook"
-kind = "webhook"
-url = "{webhook}"
-secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-"#
-    )
-}
-
-async fn post(client: &Client, path: &str, body: &Value) -> Answer {
-    let request = client.management(Method::POST, path).json(body);
-    send(request).await.expect("an answer")
-}
-
 fn wanted(hard: i64) -> Value {
     json!({ "subject": "tenant/acme", "limit": "tokens", "hard": hard, "for": "7d", "reason": "launch" })
 }
 
 async fn ask(client: &Client, hard: i64) -> String {
-    let answer = post(client, "/v1/requests", &wanted(hard)).await;
+    let answer = client.submit("/v1/requests", &wanted(hard)).await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     let request = answer.json();
     assert_eq!([&request["state"], &request["kind"]], ["open", "ask"]);
@@ -69,7 +46,7 @@ async fn answer(client: &Client, kind: &str, request: &str) -> u16 {
     if kind == "approve" {
         body["for"] = json!("1h");
     }
-    post(client, "/v1/commands", &body).await.status
+    client.order(&body).await.status
 }
 
 async fn becomes(client: &Client, verdict: &str) {
@@ -117,7 +94,7 @@ async fn listed(client: &Client, query: &[(&str, &str)], states: &[&str]) -> Vec
 async fn a_tenant_asks_for_more_and_is_answered() {
     let mut receiver = Receiver::down();
     receiver.start().await;
-    let options = Options::up(POLICY).with_config(&config(&receiver.url()));
+    let options = Options::up(POLICY).with_config(&eager_channel(&receiver.url()));
     let mut weir = Weir::start(options).await;
     let operator = weir.client();
     let secret = weir.create_key("tenant", Some("acme")).await;
@@ -158,7 +135,7 @@ async fn a_tenant_asks_for_more_and_is_answered() {
     becomes(&operator, "allow").await;
     assert_eq!(answer(&operator, "decline", &first).await, 409);
     let undo = json!({ "kind": "undo", "command": format!("answer-{first}"), "reason": "test" });
-    assert_eq!(post(&operator, "/v1/commands", &undo).await.status, 201);
+    assert_eq!(operator.order(&undo).await.status, 201);
     becomes(&operator, "block").await;
 
     // Another is declined, with a word.
@@ -206,7 +183,7 @@ async fn asks_for_its_own_only(tenant: &Client) {
         ("tenant/nobody", "nothing"),
     ] {
         let body = json!({ "subject": subject, "limit": limit, "hard": 5, "reason": "test" });
-        let refused = post(tenant, "/v1/requests", &body).await;
+        let refused = tenant.submit("/v1/requests", &body).await;
         let told = format!("`{limit}` is no limit of `{subject}`");
         assert_eq!(refused.status, 422, "{}", refused.text());
         assert_eq!(refused.json()["errors"][0]["detail"], told);
@@ -219,7 +196,7 @@ async fn only_so_many_wait(operator: &Client, tenant: &Client) {
     for more in 0..OPEN_MAX {
         open.push(ask(tenant, 5000 + more).await);
     }
-    let one_more = post(tenant, "/v1/requests", &wanted(9000)).await;
+    let one_more = tenant.submit("/v1/requests", &wanted(9000)).await;
     assert_eq!(one_more.status, 429, "{}", one_more.text());
     assert_eq!(ask(tenant, 5000).await, open[0]);
     assert_eq!(answer(operator, "decline", &open[0]).await, 201);

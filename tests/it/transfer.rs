@@ -15,7 +15,7 @@ use tests::eventually;
 use tests::figures::{Figures, conserved, events};
 use tests::kafka::Kafka;
 use tests::process::{Process, Signal};
-use tests::receiver::Receiver;
+use tests::receiver::{Receiver, channel};
 use tests::trace;
 use tests::weir::{Options, Weir, command};
 
@@ -35,7 +35,9 @@ window = "sliding 1h"
 hard = 3
 mode = "block"
 "#;
+
 fn config(webhook: &str) -> String {
+    let hook = channel(webhook);
     format!(
         r#"
 [aggregator]
@@ -45,13 +47,7 @@ snapshot_interval_s = 1
 [notifier]
 alert_age_max_s = 3000000000
 poll_interval_ms = 50
-
-[[notifier.channel]]
-name = "hook"
-kind = "webhook"
-url = "{webhook}"
-secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-messages_max = 1000
+{hook}messages_max = 1000
 "#
     )
 }

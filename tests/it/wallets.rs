@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tests::client::{Answer, Client, send};
 use tests::events::{now, usage};
 use tests::eventually;
-use tests::receiver::Receiver;
+use tests::receiver::{Receiver, eager_channel};
 use tests::weir::{Options, Weir, command};
 
 const POLICY: &str = r#"
@@ -38,36 +38,14 @@ const SOON: Duration = Duration::from_secs(60);
 /// Top-ups whose way to the gateway is measured.
 const TOP_UPS: usize = 20;
 
-fn config(webhook: &str) -> String {
-    format!(
-        r#"
-[notifier]
-retry_base_ms = 200
-retry_max_s = 1
-poll_interval_ms = 50
-
-[[notifier.channel]]
-name = "hook"
-kind = "webhook"
-url = "{webhook}"
-secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-"#
-    )
-}
-
 async fn spend(client: &Client, user: &str, usd: &str) {
     let data = json!({ "user": user, "cost_usd": usd, "requests": 0 });
     client.post(&[usage("acme", &data)]).await;
 }
 
-async fn order(client: &Client, command: &Value) -> Answer {
-    let request = client.management(Method::POST, "/v1/commands");
-    send(request.json(command)).await.expect("an answer")
-}
-
 async fn top_up(client: &Client, subject: &str, (id, amount): (&str, Value)) {
     let command = json!({ "kind": "top_up", "subject": subject, "amount": amount, "id": id, "reason": "test" });
-    let answer = order(client, &command).await;
+    let answer = client.order(&command).await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     assert_eq!(answer.json()["id"], id);
 }
@@ -149,7 +127,7 @@ fn on_the_command_line(weir: &Weir, arguments: &[&str]) -> String {
 async fn a_wallet_is_spent_topped_up_and_outlasts_a_crash() {
     let mut receiver = Receiver::down();
     receiver.start().await;
-    let options = Options::up(POLICY).with_config(&config(&receiver.url()));
+    let options = Options::up(POLICY).with_config(&eager_channel(&receiver.url()));
     let mut weir = Weir::start(options).await;
     let client = weir.client();
 
@@ -184,7 +162,7 @@ async fn a_wallet_is_spent_topped_up_and_outlasts_a_crash() {
     holds(&client, "1.000000000001", "0.1").await;
     for _ in 0..2 {
         let undo = json!({ "kind": "undo", "command": "correction-1", "reason": "test" });
-        assert_eq!(order(&client, &undo).await.status, 201);
+        assert_eq!(client.order(&undo).await.status, 201);
     }
     becomes(&client, "ann", 200).await;
     holds(&client, "8.500000000001", "7.6").await;
@@ -197,7 +175,7 @@ async fn a_wallet_is_spent_topped_up_and_outlasts_a_crash() {
     ] {
         let command =
             json!({ "kind": "top_up", "subject": USER, "amount": wrong, "reason": "test" });
-        assert_eq!(order(&client, &command).await.status, 422, "{wrong}");
+        assert_eq!(client.order(&command).await.status, 422, "{wrong}");
     }
 
     // All of it outlasts a crash, to the last digit; and what was sent before it is known after it.
@@ -248,7 +226,7 @@ async fn a_tenants_wallet_is_its_own() {
     .await;
     let command =
         json!({ "kind": "top_up", "subject": "tenant/acme", "amount": 1.5, "reason": "test" });
-    assert_eq!(order(&client, &command).await.status, 422);
+    assert_eq!(client.order(&command).await.status, 422);
 }
 
 /// Writes every record of the trail once more, as one who had no answer from a process that died might have a single one.
@@ -299,7 +277,7 @@ async fn an_entry_that_the_log_has_twice_counts_once() {
         top_up(&client, USER, (&id, json!("0.01 USD"))).await;
     }
     let undo = json!({ "kind": "undo", "command": "e0", "reason": "test" });
-    assert_eq!(order(&client, &undo).await.status, 201);
+    assert_eq!(client.order(&undo).await.status, 201);
     holds(&client, "1.39", "1.39").await;
     assert_eq!(repeat_the_trail(&weir.bootstrap()), ENTRIES + 1);
     // What comes later and has arrived shows that nothing else of what came before is under way.

@@ -180,6 +180,23 @@ impl Client {
             .expect("an answer")
     }
 
+    /// Posts JSON to the management plane.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn submit(&self, path: &str, body: &Value) -> Answer {
+        let request = self.management(Method::POST, path).json(body);
+        send(request).await.expect("an answer")
+    }
+
+    /// Gives a command.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn order(&self, command: &Value) -> Answer {
+        self.submit("/v1/commands", command).await
+    }
+
     /// Asks `/v1/check`.
     ///
     /// # Panics

@@ -19,6 +19,31 @@ use tokio::task::JoinSet;
 
 use crate::process::free_port;
 
+/// What webhooks are signed with: the secret of the example of the Standard Webhooks text.
+pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// A notifier's configuration, which ends with a channel that sends webhooks to `url`; what is appended to it belongs
+/// to that channel.
+#[must_use]
+pub fn channel(url: &str) -> String {
+    format!(
+        r#"
+[[notifier.channel]]
+name = "hook"
+kind = "webhook"
+url = "{url}"
+secret = "{SECRET}"
+"#
+    )
+}
+
+/// As [`channel`], of a notifier that neither waits nor tries again late.
+#[must_use]
+pub fn eager_channel(url: &str) -> String {
+    let notifier = "[notifier]\nretry_base_ms = 200\nretry_max_s = 1\npoll_interval_ms = 50\n";
+    format!("{notifier}{}", channel(url))
+}
+
 /// A webhook as it arrived.
 #[derive(Clone, Debug)]
 pub struct Webhook {
@@ -146,11 +171,11 @@ mod tests {
             signature: "v1,xxxx v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=".to_owned(),
             body: Bytes::from_static(br#"{"test": 2432232314}"#),
         };
-        assert!(webhook.is_signed_with("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"));
+        assert!(webhook.is_signed_with(SECRET));
         let changed = Webhook {
             body: Bytes::from_static(b"{}"),
             ..webhook
         };
-        assert!(!changed.is_signed_with("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"));
+        assert!(!changed.is_signed_with(SECRET));
     }
 }
