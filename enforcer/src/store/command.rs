@@ -2,8 +2,10 @@
 
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use sqlx::Any;
 use sqlx::Row as _;
-use sqlx::any::AnyRow;
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
 
 use super::{Store, StoreError, tenant_path};
 use crate::command::{Action, Command, Undone};
@@ -156,29 +158,15 @@ impl Store {
 
     /// One page, newest first.
     pub(crate) async fn commands(&self, filter: &GivenFilter) -> Result<Vec<Given>, StoreError> {
-        let subject = filter.subject.clone().unwrap_or_default();
-        let below = format!("{subject}/");
-        let below_chars = i64::try_from(below.chars().count()).unwrap_or(i64::MAX);
-        let after = filter.after.clone().unwrap_or(GivenCursor {
-            at: Timestamp::MAX,
-            id: String::new(),
-        });
-        // An empty text stands for "any": a parameter that may be null has no type of its own in PostgreSQL.
-        let rows = sqlx::query(
+        let rows = asked_with(
+            filter,
+            filter.kind.as_deref().unwrap_or_default(),
             "SELECT id, kind, subject, at_us, actor, reason, body FROM enforcer_commands
              WHERE ($1 = '' OR subject = $1 OR substr(subject, 1, CAST($2 AS INTEGER)) = $3)
                AND ($4 = '' OR tenant = $4) AND ($5 = '' OR kind = $5)
                AND (at_us < $6 OR (at_us = $6 AND id < $7))
              ORDER BY at_us DESC, id DESC LIMIT $8",
         )
-        .bind(subject)
-        .bind(below_chars)
-        .bind(below)
-        .bind(tenant_path(filter.tenant.as_deref()))
-        .bind(filter.kind.clone().unwrap_or_default())
-        .bind(after.at.as_micros())
-        .bind(after.id)
-        .bind(i64::try_from(filter.limit).unwrap_or(i64::MAX))
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(given).collect()
@@ -194,6 +182,32 @@ impl Store {
         .await?;
         row.as_ref().map(given).transpose()
     }
+}
+
+/// A query for a page: `$1` is the subject, `$2` and `$3` what the names of all below it begin with and how long that
+/// is, `$4` the tenant, `$5` the `kind`, `$6` and `$7` where the page before ended, `$8` how many at most. An empty text
+/// stands for "any": a parameter that may be null has no type of its own in PostgreSQL.
+pub(super) fn asked_with<'q>(
+    filter: &GivenFilter,
+    kind: &str,
+    sql: &'static str,
+) -> Query<'q, Any, AnyArguments> {
+    let subject = filter.subject.clone().unwrap_or_default();
+    let below = format!("{subject}/");
+    let below_chars = i64::try_from(below.chars().count()).unwrap_or(i64::MAX);
+    let after = filter.after.clone().unwrap_or(GivenCursor {
+        at: Timestamp::MAX,
+        id: String::new(),
+    });
+    sqlx::query(sql)
+        .bind(subject)
+        .bind(below_chars)
+        .bind(below)
+        .bind(tenant_path(filter.tenant.as_deref()))
+        .bind(kind.to_owned())
+        .bind(after.at.as_micros())
+        .bind(after.id)
+        .bind(i64::try_from(filter.limit).unwrap_or(i64::MAX))
 }
 
 pub(super) fn given(row: &AnyRow) -> Result<Given, StoreError> {

@@ -4,8 +4,8 @@ use schemas::time::Timestamp;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::command::given;
-use super::{Given, GivenBody, GivenCursor, GivenFilter, Store, StoreError, tenant_path};
+use super::command::{asked_with, given};
+use super::{Given, GivenBody, GivenFilter, Store, StoreError, tenant_path};
 use crate::command::State;
 
 /// A request, and what came of it.
@@ -30,15 +30,9 @@ impl Store {
         filter: &GivenFilter,
         state: Option<State>,
     ) -> Result<Vec<Asked>, StoreError> {
-        let subject = filter.subject.clone().unwrap_or_default();
-        let below = format!("{subject}/");
-        let below_chars = i64::try_from(below.chars().count()).unwrap_or(i64::MAX);
-        let after = filter.after.clone().unwrap_or(GivenCursor {
-            at: Timestamp::MAX,
-            id: String::new(),
-        });
-        // An empty text stands for "any": a parameter that may be null has no type of its own in PostgreSQL.
-        let rows = sqlx::query(
+        let rows = asked_with(
+            filter,
+            state.map_or("", State::kind),
             "SELECT asked.id, asked.kind, asked.subject, asked.at_us, asked.actor, asked.reason, asked.body,
                     answer.kind AS answer_kind, answer.at_us AS answer_at_us, answer.reason AS answer_reason,
                     answer.body AS answer_body
@@ -50,14 +44,6 @@ impl Store {
                AND (asked.at_us < $6 OR (asked.at_us = $6 AND asked.id < $7))
              ORDER BY asked.at_us DESC, asked.id DESC LIMIT $8",
         )
-        .bind(subject)
-        .bind(below_chars)
-        .bind(below)
-        .bind(tenant_path(filter.tenant.as_deref()))
-        .bind(state.map_or("", State::kind))
-        .bind(after.at.as_micros())
-        .bind(after.id)
-        .bind(i64::try_from(filter.limit).unwrap_or(i64::MAX))
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(asked).collect()
