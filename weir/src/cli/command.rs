@@ -95,7 +95,7 @@ pub(super) enum CommandCommand {
 }
 
 /// When it ends by itself.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[group(multiple = false)]
 pub(super) struct End {
     /// How long, such as 90m, 2h or 7d; without an end it holds until it is undone
@@ -119,13 +119,36 @@ pub(super) struct Given {
     server: Server,
 }
 
+/// Of a command's JSON; one without a value is left out.
+type Fields = Vec<(&'static str, Option<Value>)>;
+
+/// What a subcommand asks of the server.
+enum Call {
+    /// A command of this kind, with its fields.
+    Give(&'static str, Fields, End, Given),
+    /// A list to be shown, at most so many of those that fit `query`.
+    List {
+        path: &'static str,
+        limit: usize,
+        query: [(&'static str, Option<String>); 2],
+        server: Server,
+    },
+}
+
 impl CommandCommand {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let none = End {
-            span: None,
-            until: None,
-        };
-        let text = |value: String| Some(Value::from(value));
+        match self.call() {
+            Call::Give(kind, fields, end, given) => give(kind, fields, end, given).await,
+            Call::List {
+                path,
+                limit,
+                query,
+                server,
+            } => list(&server, (path, limit), query).await,
+        }
+    }
+
+    fn call(self) -> Call {
         let (kind, fields, end, given) = match self {
             Self::Raise {
                 subject,
@@ -154,7 +177,7 @@ impl CommandCommand {
                     ("amount", Some(number(amount))),
                     ("limit", limit.map(Value::from)),
                 ];
-                ("top_up", fields, none, given)
+                ("top_up", fields, End::default(), given)
             }
             Self::SetTier {
                 subject,
@@ -169,12 +192,12 @@ impl CommandCommand {
                 subject,
                 end,
                 given,
-            } => ("block", vec![("subject", text(subject))], end, given),
+            } => ("block", only("subject", subject), end, given),
             Self::Unblock { subject, given } => {
-                ("unblock", vec![("subject", text(subject))], none, given)
+                ("unblock", only("subject", subject), End::default(), given)
             }
             Self::Undo { command, given } => {
-                ("undo", vec![("command", text(command))], none, given)
+                ("undo", only("command", command), End::default(), given)
             }
             Self::List {
                 subject,
@@ -182,13 +205,30 @@ impl CommandCommand {
                 limit,
                 server,
             } => {
-                let rest = [("subject", subject), ("kind", kind)];
-                return list(&server, ("/v1/commands", limit), rest).await;
+                return Call::List {
+                    path: "/v1/commands",
+                    limit,
+                    query: [("subject", subject), ("kind", kind)],
+                    server,
+                };
             }
-            Self::Request(request) => return request.run().await,
+            Self::Request(request) => return request.call(),
         };
-        give(kind, fields, end, given).await
+        Call::Give(kind, fields, end, given)
     }
+}
+
+/// The fields of a kind that has one.
+fn only(name: &'static str, value: String) -> Fields {
+    vec![(name, text(value))]
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "a field that is always there, among those that may be"
+)]
+fn text(value: String) -> Option<Value> {
+    Some(value.into())
 }
 
 /// A whole number as one, anything else as the text it is.
@@ -199,12 +239,7 @@ fn number(text: String) -> Value {
     }
 }
 
-async fn give(
-    kind: &str,
-    fields: Vec<(&str, Option<Value>)>,
-    end: End,
-    given: Given,
-) -> anyhow::Result<()> {
+async fn give(kind: &str, fields: Fields, end: End, given: Given) -> anyhow::Result<()> {
     let rest = [
         ("kind", Some(kind.into())),
         ("for", end.span.map(Value::from)),

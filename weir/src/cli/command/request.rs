@@ -1,9 +1,8 @@
 //! What tenants ask for, and what they are answered.
 
 use clap::Subcommand;
-use serde_json::Value;
 
-use super::{End, Given, Server, give, list, number};
+use super::{Call, End, Given, Server, number, only, text};
 
 /// The kind of command that a request is.
 pub(super) const ASK: &str = "ask";
@@ -60,12 +59,7 @@ pub(in crate::cli) enum RequestCommand {
 }
 
 impl RequestCommand {
-    pub(super) async fn run(self) -> anyhow::Result<()> {
-        let none = End {
-            span: None,
-            until: None,
-        };
-        let text = |value: String| Some(Value::from(value));
+    pub(super) fn call(self) -> Call {
         let (kind, fields, end, given) = match self {
             Self::Ask {
                 subject,
@@ -85,9 +79,9 @@ impl RequestCommand {
                 request,
                 end,
                 given,
-            } => ("approve", vec![("request", text(request))], end, given),
+            } => ("approve", only("request", request), end, given),
             Self::Decline { request, given } => {
-                ("decline", vec![("request", text(request))], none, given)
+                ("decline", only("request", request), End::default(), given)
             }
             Self::Requests {
                 subject,
@@ -95,10 +89,14 @@ impl RequestCommand {
                 limit,
                 server,
             } => {
-                let rest = [("subject", subject), ("state", state)];
-                return list(&server, (PATH, limit), rest).await;
+                return Call::List {
+                    path: PATH,
+                    limit,
+                    query: [("subject", subject), ("state", state)],
+                    server,
+                };
             }
         };
-        give(kind, fields, end, given).await
+        Call::Give(kind, fields, end, given)
     }
 }
