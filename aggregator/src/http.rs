@@ -17,7 +17,7 @@ use axum::routing::get;
 use bus::clock::SharedClock;
 use http::StatusCode;
 use parking_lot::RwLock;
-use schemas::problem::{FieldError, Problem};
+use schemas::problem::Problem;
 
 use crate::rules::Rules;
 use crate::store::{Store, StoreError};
@@ -67,14 +67,7 @@ impl From<StoreError> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let problem = match self {
-            Self::Bad { parameter, detail } => {
-                let error = FieldError {
-                    pointer: parameter.to_owned(),
-                    detail: detail.clone(),
-                };
-                Problem::new(StatusCode::BAD_REQUEST, format!("{parameter}: {detail}"))
-                    .with_errors(vec![error])
-            }
+            Self::Bad { parameter, detail } => Problem::parameter(parameter, detail),
             Self::Query(detail) => Problem::new(StatusCode::BAD_REQUEST, detail),
             Self::Store(error) => {
                 tracing::error!(%error, "a query cannot be answered");

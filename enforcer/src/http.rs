@@ -3,10 +3,10 @@
 pub(crate) mod commands;
 mod explain;
 mod operations;
-mod page;
 mod policy;
 mod requests;
 mod show;
+mod trail;
 
 use std::sync::Arc;
 
@@ -15,15 +15,13 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bus::Bus;
 use bus::clock::SharedClock;
-use http::{StatusCode, header};
+use http::StatusCode;
 use parking_lot::RwLock;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemas::access::Caller;
-use schemas::problem::{FieldError, Problem};
+use schemas::page::{self, Asked, Place};
+use schemas::problem::Problem;
 use schemas::subject::Subject;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -57,6 +55,12 @@ struct Refused(Box<Problem>);
 impl From<Problem> for Refused {
     fn from(problem: Problem) -> Self {
         Self(Box::new(problem))
+    }
+}
+
+impl From<Box<Problem>> for Refused {
+    fn from(problem: Box<Problem>) -> Self {
+        Self(problem)
     }
 }
 
@@ -97,25 +101,28 @@ async fn list_decisions(
             return Ok(Json(json!([])).into_response());
         };
         let now = shared.clock.now();
-        let mut page = shared
+        let mut listed = shared
             .store
             .list(&filter, now)
             .await
             .map_err(|e| away(&e))?;
-        let more = page_max(&params) < page.len();
-        page.truncate(page_max(&params));
-        let shown: Vec<Value> = page
+        let size = filter.limit - 1;
+        let more = size < listed.len();
+        listed.truncate(size);
+        let shown: Vec<Value> = listed
             .iter()
             .map(|listed| show::decision(listed, now))
             .collect();
-        let mut response = Json(shown).into_response();
-        if more
-            && let Some(last) = page.last()
-            && let Ok(link) = next_link(&params, last, !last.stands_at(now)).parse()
-        {
-            response.headers_mut().insert(header::LINK, link);
-        }
-        Ok(response)
+        let query = [
+            ("subject", params.subject.as_deref()),
+            ("standing", params.standing.map(is)),
+        ];
+        let last = listed.last().filter(|_| more);
+        let next = last.and_then(|last| {
+            let place = place(last, !last.stands_at(now));
+            page::next("/v1/decisions", &query, ("limit", size), &place)
+        });
+        Ok(page::with_next(Json(shown).into_response(), next))
     };
     answer
         .await
@@ -144,33 +151,47 @@ async fn get_decision(
         .unwrap_or_else(|problem: Refused| problem.into_response())
 }
 
-fn page_max(params: &Params) -> usize {
-    params.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX)
-}
-
 /// What to read: one decision more than the page shows, to know whether there is another page. `None` where the caller
 /// may not see the subject, which is as if there were no decisions on it.
 fn filter(params: &Params, caller: &Caller) -> Result<Option<Filter>, Refused> {
-    if params.limit == Some(0) {
-        return Err(bad("limit", "must be at least 1"));
-    }
-    let subject = params.subject.as_deref().map(Subject::parse).transpose();
-    let subject = subject.map_err(|error| bad("subject", error.to_string()))?;
-    let is_hidden = |subject: &Subject| !caller.may_see(subject);
-    let hidden = subject.as_ref().is_some_and(is_hidden);
-    let stale = || bad("after", "not a cursor that an earlier page gave");
-    let after = params
+    let (subject, after) = (params.subject.as_deref(), params.after.as_deref());
+    let asked = Asked::read(caller, subject, after, (params.limit, PAGE_MAX))?;
+    let Some(asked) = asked else {
+        return Ok(None);
+    };
+    let after = asked
         .after
-        .as_deref()
-        .map(|text| decode_cursor(text).ok_or_else(stale));
-    let filter = Filter {
-        subject: subject.map(String::from),
+        .map(|place| cursor(place).ok_or_else(page::stale));
+    Ok(Some(Filter {
+        subject: asked.subject.map(String::from),
         tenant: caller.tenant.clone(),
         standing: params.standing,
         after: after.transpose()?,
-        limit: page_max(params) + 1,
+        limit: asked.size + 1,
+    }))
+}
+
+/// Those that stand come first, then by number.
+fn place(last: &Listed, ended: bool) -> Place {
+    (last.seq, format!("{}.{}", u8::from(ended), last.subject))
+}
+
+fn cursor((seq, name): Place) -> Option<Cursor> {
+    let (ended, subject) = name.split_once('.')?;
+    let ended = match ended {
+        "0" => false,
+        "1" => true,
+        _ => return None,
     };
-    Ok((!hidden).then_some(filter))
+    Some(Cursor {
+        ended,
+        seq,
+        subject: subject.to_owned(),
+    })
+}
+
+const fn is(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
 }
 
 fn problem(status: StatusCode, detail: &str) -> Refused {
@@ -178,13 +199,7 @@ fn problem(status: StatusCode, detail: &str) -> Refused {
 }
 
 fn bad(parameter: &str, detail: impl Into<String>) -> Refused {
-    let detail = detail.into();
-    let error = FieldError {
-        pointer: parameter.to_owned(),
-        detail: detail.clone(),
-    };
-    let problem = Problem::new(StatusCode::BAD_REQUEST, format!("{parameter}: {detail}"));
-    problem.with_errors(vec![error]).into()
+    Problem::parameter(parameter, detail).into()
 }
 
 fn away(error: &StoreError) -> Refused {
@@ -192,48 +207,4 @@ fn away(error: &StoreError) -> Refused {
     let detail = "the history of decisions does not answer; try again later";
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
     problem.with_retry_after(5).into()
-}
-
-fn next_link(params: &Params, last: &Listed, ended: bool) -> String {
-    let cursor = encode_cursor(&Cursor {
-        ended,
-        seq: last.seq,
-        subject: last.subject.clone(),
-    });
-    let mut link = format!("</v1/decisions?after={cursor}&limit={}", page_max(params));
-    if let Some(subject) = &params.subject {
-        let subject = utf8_percent_encode(subject, NON_ALPHANUMERIC);
-        link = format!("{link}&subject={subject}");
-    }
-    if let Some(standing) = params.standing {
-        link = format!("{link}&standing={standing}");
-    }
-    format!("{link}>; rel=\"next\"")
-}
-
-fn encode_cursor(cursor: &Cursor) -> String {
-    let Cursor {
-        ended,
-        seq,
-        subject,
-    } = cursor;
-    BASE64_URL_SAFE_NO_PAD.encode(format!("{}.{seq}.{subject}", u8::from(*ended)))
-}
-
-fn decode_cursor(text: &str) -> Option<Cursor> {
-    let plain = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
-    let mut parts = plain.splitn(3, '.');
-    let ended = match parts.next()? {
-        "0" => false,
-        "1" => true,
-        _ => return None,
-    };
-    Some(Cursor {
-        ended,
-        seq: parts.next()?.parse().ok()?,
-        subject: parts
-            .next()
-            .filter(|subject| !subject.contains('\0'))?
-            .to_owned(),
-    })
 }

@@ -8,13 +8,10 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use http::{StatusCode, header};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use http::StatusCode;
 use schemas::access::Caller;
-use schemas::problem::{FieldError, Problem};
-use schemas::subject::Subject;
+use schemas::page::{self, Asked};
+use schemas::problem::Problem;
 use schemas::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -60,7 +57,7 @@ async fn answer(
     caller: &Caller,
     params: Result<Query<Params>, QueryRejection>,
 ) -> Result<Response, Box<Problem>> {
-    let Query(params) = params.map_err(|error| bad("query", error.body_text()))?;
+    let Query(params) = params.map_err(|error| Problem::parameter("query", error.body_text()))?;
     let Some(filter) = filter(&params, caller)? else {
         return Ok(Json(json!([])).into_response());
     };
@@ -69,67 +66,45 @@ async fn answer(
         let detail = "the store of alerts does not answer; try again later";
         Box::new(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_retry_after(5))
     })?;
-    let more = page_max(&params) < alerts.len();
-    alerts.truncate(page_max(&params));
+    let size = filter.limit - 1;
+    let more = size < alerts.len();
+    alerts.truncate(size);
     alerts.retain(|listed| caller.may_see(&listed.alert.subject));
     let shown: Vec<Value> = alerts.iter().map(show).collect();
-    let mut response = Json(shown).into_response();
-    if more
-        && let Some(last) = alerts.last()
-        && let Ok(link) = next_link(&params, last).parse()
-    {
-        response.headers_mut().insert(header::LINK, link);
-    }
-    Ok(response)
-}
-
-fn page_max(params: &Params) -> usize {
-    params.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX)
+    let query = [
+        ("subject", params.subject.as_deref()),
+        ("kind", params.kind.as_deref()),
+    ];
+    let last = alerts.last().filter(|_| more);
+    let next = last.and_then(|Listed { alert, .. }| {
+        let place = (alert.at.as_micros(), alert.id.clone());
+        page::next("/v1/alerts", &query, ("limit", size), &place)
+    });
+    Ok(page::with_next(Json(shown).into_response(), next))
 }
 
 /// What to read: one alert more than the page shows, to know whether there is another page. `None` where the caller
 /// may not see the subject, which is as if there were no alerts about it.
 fn filter(params: &Params, caller: &Caller) -> Result<Option<Filter>, Box<Problem>> {
-    if params.limit == Some(0) {
-        return Err(bad("limit", "must be at least 1"));
-    }
-    let subject = params.subject.as_deref().map(Subject::parse).transpose();
-    let subject = subject.map_err(|error| bad("subject", error.to_string()))?;
-    let is_hidden = |subject: &Subject| !caller.may_see(subject);
-    let hidden = subject.as_ref().is_some_and(is_hidden);
+    let (subject, after) = (params.subject.as_deref(), params.after.as_deref());
+    let asked = Asked::read(caller, subject, after, (params.limit, PAGE_MAX))?;
     let unknown = || {
-        bad(
-            "kind",
-            "use soft, hard, lifted, csp_group, asked or answered",
-        )
+        let names = "use soft, hard, lifted, csp_group, asked or answered";
+        Box::new(Problem::parameter("kind", names))
     };
-    let kind = params
-        .kind
-        .as_deref()
-        .map(|name| Kind::named(name).ok_or_else(unknown));
-    let stale = || bad("after", "not a cursor that an earlier page gave");
-    let after = params
-        .after
-        .as_deref()
-        .map(|text| decode_cursor(text).ok_or_else(stale));
-    let filter = Filter {
-        subject: subject.map(String::from),
-        kind: kind.transpose()?.map(Kind::name),
+    let kind = params.kind.as_deref();
+    let kind = kind.map(|name| Kind::named(name).ok_or_else(unknown));
+    let kind = kind.transpose()?.map(Kind::name);
+    Ok(asked.map(|asked| Filter {
+        subject: asked.subject.map(String::from),
+        kind,
         tenant: caller.tenant.clone(),
-        after: after.transpose()?,
-        limit: page_max(params) + 1,
-    };
-    Ok((!hidden).then_some(filter))
-}
-
-fn bad(parameter: &str, detail: impl Into<String>) -> Box<Problem> {
-    let detail = detail.into();
-    let error = FieldError {
-        pointer: parameter.to_owned(),
-        detail: detail.clone(),
-    };
-    let problem = Problem::new(StatusCode::BAD_REQUEST, format!("{parameter}: {detail}"));
-    Box::new(problem.with_errors(vec![error]))
+        after: asked.after.map(|(at, id)| Cursor {
+            at: Timestamp::from_micros(at),
+            id,
+        }),
+        limit: asked.size + 1,
+    }))
 }
 
 fn show(listed: &Listed) -> Value {
@@ -148,31 +123,6 @@ fn show_delivery(delivery: &Delivery) -> Value {
         "done_at": delivery.done_at.map(|at| at.to_string()),
         "error": delivery.error,
         "digest": delivery.digest,
-    })
-}
-
-fn next_link(params: &Params, last: &Listed) -> String {
-    let cursor = encode_cursor(last.alert.at, &last.alert.id);
-    let mut link = format!("</v1/alerts?after={cursor}&limit={}", page_max(params));
-    for (name, value) in [("subject", &params.subject), ("kind", &params.kind)] {
-        if let Some(value) = value {
-            let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
-            link = format!("{link}&{name}={value}");
-        }
-    }
-    format!("{link}>; rel=\"next\"")
-}
-
-fn encode_cursor(at: Timestamp, id: &str) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(format!("{}.{id}", at.as_micros()))
-}
-
-fn decode_cursor(text: &str) -> Option<Cursor> {
-    let plain = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
-    let (at, id) = plain.split_once('.')?;
-    Some(Cursor {
-        at: Timestamp::from_micros(at.parse().ok()?),
-        id: id.to_owned(),
     })
 }
 
@@ -267,13 +217,5 @@ mod tests {
             ..Params::default()
         };
         check(params, Some("acme"), Ok("nothing"));
-    }
-
-    #[test]
-    fn a_cursor_survives_the_round_trip() {
-        let at = Timestamp::from_micros(-5);
-        let cursor = decode_cursor(&encode_cursor(at, "a.b/ü")).unwrap();
-        assert_eq!((cursor.at, cursor.id.as_str()), (at, "a.b/ü"));
-        assert_eq!(decode_cursor("AAAA"), None);
     }
 }

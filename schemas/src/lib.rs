@@ -19,6 +19,7 @@ pub mod cloudevents;
 pub mod codec;
 pub mod money;
 pub mod orders;
+pub mod page;
 pub mod partition;
 pub mod policy;
 pub mod problem;

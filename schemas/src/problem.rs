@@ -53,6 +53,17 @@ impl Problem {
         }
     }
 
+    /// A header or query parameter that cannot be taken.
+    #[must_use]
+    pub fn parameter(name: &str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        let error = FieldError {
+            pointer: name.to_owned(),
+            detail: detail.clone(),
+        };
+        Self::new(StatusCode::BAD_REQUEST, format!("{name}: {detail}")).with_errors(vec![error])
+    }
+
     #[must_use]
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
         self.errors = errors;

@@ -1,10 +1,7 @@
 //! Parameters that several queries share, read and checked.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use http::HeaderValue;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemas::access::Caller;
+use schemas::page;
 use schemas::policy::{Meter, MeterError};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
@@ -50,7 +47,7 @@ pub(super) fn page(
         });
     }
     let after = after.map(|cursor| {
-        decode(cursor).ok_or_else(|| Refusal::Bad {
+        page::decode(cursor).ok_or_else(|| Refusal::Bad {
             parameter: "after",
             detail: "not a cursor that an earlier page gave".to_owned(),
         })
@@ -61,48 +58,9 @@ pub(super) fn page(
     })
 }
 
-/// The `Link` to the page of a list after `place`; `query` is what the list was asked with.
-pub(super) fn link(
-    path: &str,
-    query: &[(&str, &Option<String>)],
-    (size_name, page): (&str, &Page),
-    place: &(i64, String),
-) -> Option<HeaderValue> {
-    let (size, after) = (page.limit, encode(place));
-    let mut link = format!("<{path}?{size_name}={size}&after={after}");
-    for (name, value) in query {
-        if let Some(value) = value {
-            let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
-            link.push_str(&format!("&{name}={value}"));
-        }
-    }
-    link.push_str(">; rel=\"next\"");
-    HeaderValue::from_str(&link).ok()
-}
-
-/// A place in a list, as a client may keep it.
-fn encode((at, id): &(i64, String)) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(format!("{at}:{id}"))
-}
-
-fn decode(cursor: &str) -> Option<(i64, String)> {
-    let text = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
-    let (at, id) = text.split_once(':')?;
-    Some((at.parse().ok()?, id.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cursor_reads_back() {
-        let place = (-7, "a:b/c".to_owned());
-        assert_eq!(decode(&encode(&place)), Some(place));
-        for cursor in ["", "!", "YQ", "YTpi"] {
-            assert_eq!(decode(cursor), None, "{cursor}");
-        }
-    }
 
     #[test]
     fn a_page_has_bounds() {

@@ -4,8 +4,8 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use http::header::LINK;
 use schemas::access::Caller;
+use schemas::page;
 use schemas::record::{Crossing, CspGroup, Refusal as RefusedRequest};
 use schemas::subject::Subject;
 use serde::Deserialize;
@@ -55,10 +55,10 @@ pub(super) async fn signals(
     );
     let listing = app.store.crossings(&filters, &page).await?;
     let query = [
-        ("subject", &params.subject),
-        ("limit", &params.limit),
-        ("level", &params.level),
-        ("direction", &params.direction),
+        ("subject", params.subject.as_deref()),
+        ("limit", params.limit.as_deref()),
+        ("level", params.level.as_deref()),
+        ("direction", params.direction.as_deref()),
     ];
     Ok(list(
         "/v1/signals",
@@ -88,7 +88,7 @@ pub(super) async fn refusals(
         return Ok(Json(json!([])).into_response());
     };
     let listing = app.store.refusals(&filters, &page).await?;
-    let query = [("subject", &params.subject)];
+    let query = [("subject", params.subject.as_deref())];
     Ok(list(
         "/v1/refusals",
         &query,
@@ -138,19 +138,15 @@ fn visible(
 
 fn list<T>(
     path: &str,
-    query: &[(&str, &Option<String>)],
-    (size_name, page): (&str, &Page),
+    query: &[(&str, Option<&str>)],
+    (size_name, asked): (&str, &Page),
     listing: Listing<T>,
     show: fn(&T) -> Value,
 ) -> Response {
     let entries: Vec<Value> = listing.entries.iter().map(show).collect();
-    let mut response = Json(entries).into_response();
     let next = listing.next.as_ref();
-    let link = next.and_then(|next| ask::link(path, query, (size_name, page), next));
-    if let Some(link) = link {
-        response.headers_mut().insert(LINK, link);
-    }
-    response
+    let next = next.and_then(|next| page::next(path, query, (size_name, asked.limit), next));
+    page::with_next(Json(entries).into_response(), next)
 }
 
 fn crossing(crossing: &Crossing) -> Value {

@@ -6,9 +6,9 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use http::header::LINK;
 use schemas::access::Caller;
 use schemas::money::format_usd;
+use schemas::page;
 use schemas::policy::Meter;
 use schemas::record::Amount;
 use schemas::subject::Dimension;
@@ -206,22 +206,18 @@ impl Asked {
         head["from"] = self.from.to_string().into();
         head["to"] = self.to.map(|to| to.to_string()).into();
         head["entries"] = entries.into_iter().map(|(_, shown)| shown).collect();
-        let mut response = Json(head).into_response();
         let query = [
-            ("of", &params.of),
-            ("per", &params.per),
-            ("by", &params.by),
-            ("meter", &params.meter),
-            ("subject", &params.subject),
-            ("from", &params.from),
-            ("to", &params.to),
+            ("of", params.of.as_deref()),
+            ("per", params.per.as_deref()),
+            ("by", params.by.as_deref()),
+            ("meter", params.meter.as_deref()),
+            ("subject", params.subject.as_deref()),
+            ("from", params.from.as_deref()),
+            ("to", params.to.as_deref()),
         ];
-        if let Some(link) =
-            next.and_then(|next| ask::link(path, &query, ("limit", &self.page), &next))
-        {
-            response.headers_mut().insert(LINK, link);
-        }
-        response
+        let size = ("limit", self.page.limit);
+        let next = next.and_then(|next| page::next(path, &query, size, &next));
+        page::with_next(Json(head).into_response(), next)
     }
 }
 

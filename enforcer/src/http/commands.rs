@@ -17,6 +17,7 @@ use http::{HeaderMap, StatusCode};
 use parking_lot::RwLock;
 use schemas::access::Caller;
 use schemas::orders::Numbers;
+use schemas::page::with_next;
 use schemas::policy::{Meter, Policy};
 use schemas::problem::{FieldError, Problem};
 use schemas::record::Amount;
@@ -26,7 +27,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::page::{self, Params};
+use super::trail::{self, Params};
 use super::{Refused, away, bad, problem, requests};
 use crate::command::{Action, Command, Draft, Drafted, Undone, answer_id, is_id, read};
 use crate::service::Board;
@@ -201,7 +202,7 @@ impl Shared {
     ) -> Result<Vec<Given>, Refused> {
         let filter = GivenFilter {
             subject: Some(subject.to_string()),
-            limit: page::PAGE_MAX,
+            limit: trail::PAGE_MAX,
             ..GivenFilter::default()
         };
         let kept = self.store.commands(&filter).await;
@@ -296,20 +297,23 @@ async fn list(
 ) -> Response {
     let answer = async {
         let Query(params) = params.map_err(|error| bad("query", error.body_text()))?;
-        let Some(filter) = page::filter(&params, &caller)? else {
+        let Some(filter) = trail::filter(&params, &caller)? else {
             return Ok(Json(json!([])).into_response());
         };
         let page = shared.store.commands(&filter).await;
         let mut given = page.map_err(|error| away(&error))?;
-        let page_max = filter.limit - 1;
-        let more = page_max < given.len();
-        given.truncate(page_max);
+        let size = filter.limit - 1;
+        let more = size < given.len();
+        given.truncate(size);
         let policy = &shared.board.read().in_force.policy;
         let shown: Vec<Value> = given.iter().map(|given| show(given, policy)).collect();
         let last = given.last().filter(|_| more);
-        let rest = [("subject", &params.subject), ("kind", &params.kind)];
-        let link = last.map(|last| page::next_link("/v1/commands", rest, page_max, last));
-        Ok(page::response(Json(shown), link))
+        let query = [
+            ("subject", params.subject.as_deref()),
+            ("kind", params.kind.as_deref()),
+        ];
+        let next = last.and_then(|last| trail::next("/v1/commands", &query, size, last));
+        Ok(with_next(Json(shown).into_response(), next))
     };
     answer
         .await

@@ -10,13 +10,14 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::{HeaderMap, StatusCode};
 use schemas::access::Caller;
+use schemas::page::with_next;
 use schemas::problem::Problem;
 use schemas::subject::Subject;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::commands::{Shared, parse, show, unprocessable};
-use super::{Refused, away, bad, page};
+use super::{Refused, away, bad, trail};
 use crate::command::{Command, State, answer_id};
 use crate::store::{Asked, Given, GivenFilter};
 
@@ -150,28 +151,31 @@ pub(super) async fn list(
         let state = params.state.as_deref();
         let state = state.map(|name| State::named(name).ok_or_else(unknown));
         let state = state.transpose()?;
-        let query = page::Params {
+        let query = trail::Params {
             subject: params.subject.clone(),
             kind: None,
             limit: params.limit,
             after: params.after.clone(),
         };
-        let Some(filter) = page::filter(&query, &caller)? else {
+        let Some(filter) = trail::filter(&query, &caller)? else {
             return Ok(Json(json!([])).into_response());
         };
         let requests = shared.store.requests(&filter, state).await;
         let mut requests = requests.map_err(|error| away(&error))?;
-        let page_max = filter.limit - 1;
-        let more = page_max < requests.len();
-        requests.truncate(page_max);
+        let size = filter.limit - 1;
+        let more = size < requests.len();
+        requests.truncate(size);
         let shown: Vec<Value> = requests
             .iter()
             .map(|asked| shared.show_asked(asked))
             .collect();
         let last = requests.last().filter(|_| more);
-        let rest = [("subject", &params.subject), ("state", &params.state)];
-        let link = last.map(|last| page::next_link("/v1/requests", rest, page_max, &last.request));
-        Ok(page::response(Json(shown), link))
+        let query = [
+            ("subject", params.subject.as_deref()),
+            ("state", params.state.as_deref()),
+        ];
+        let next = last.and_then(|last| trail::next("/v1/requests", &query, size, &last.request));
+        Ok(with_next(Json(shown).into_response(), next))
     };
     answer
         .await
