@@ -155,6 +155,7 @@ impl Trial {
     /// One is not: everything waits, and says so.
     async fn another_dies(&mut self) -> i32 {
         self.load.next_stage();
+        decided(&self.client, &live_tenant(0)).await;
         self.some_moment().await;
         let dead = self.leader().await;
         self.cluster.kill9(dead);
@@ -313,35 +314,46 @@ async fn all_is_counted(client: &Client, done: &Done) {
     .await;
 }
 
+/// Waits until this tenant, which has crossed its limit, is refused.
+async fn refused(client: &Client, tenant: &str) {
+    let subject = format!("tenant/{tenant}");
+    eventually("the refusal", PATIENCE, async || {
+        match client.forward_auth(tenant).await.status {
+            429 => Ok(()),
+            status => {
+                let asked = [("subject", subject.as_str())];
+                let signals = client.list("/v1/signals", &asked).await;
+                let decisions = client.list("/v1/decisions", &asked).await;
+                let metrics = client.metrics().await;
+                let behind = metrics.by("weir_bus_consumer_lag_records", "topic");
+                let heard = metrics.by("weir_enforcer_signals_total", "outcome");
+                Err(format!(
+                    "{tenant}: {status}; {signals:#?}; {decisions:#?}; behind: {behind:?}; heard: {heard:?}"
+                ))
+            }
+        }
+    })
+    .await;
+}
+
+/// Waits until there is one decision on this tenant. It is listed from rows, which come a moment after the log's record
+/// of it.
+async fn decided(client: &Client, tenant: &str) {
+    let subject = format!("tenant/{tenant}");
+    eventually("the decision", PATIENCE, async || {
+        let decisions = client.list("/v1/decisions", &[("subject", &subject)]).await;
+        match decisions.len() {
+            1 => Ok(()),
+            _ => Err(format!("{decisions:#?}")),
+        }
+    })
+    .await;
+}
+
 async fn decisions_are_right(client: &Client, done: &Done) {
     for tenant in &done.live {
-        let subject = format!("tenant/{tenant}");
-        eventually("the refusal", PATIENCE, async || {
-            match client.forward_auth(tenant).await.status {
-                429 => Ok(()),
-                status => {
-                    let asked = [("subject", subject.as_str())];
-                    let signals = client.list("/v1/signals", &asked).await;
-                    let decisions = client.list("/v1/decisions", &asked).await;
-                    let metrics = client.metrics().await;
-                    let behind = metrics.by("weir_bus_consumer_lag_records", "topic");
-                    let heard = metrics.by("weir_enforcer_signals_total", "outcome");
-                    Err(format!(
-                        "{tenant}: {status}; {signals:#?}; {decisions:#?}; behind: {behind:?}; heard: {heard:?}"
-                    ))
-                }
-            }
-        })
-        .await;
-        // Listed from rows, which come a moment after the log's record of it.
-        eventually("the decision", PATIENCE, async || {
-            let decisions = client.list("/v1/decisions", &[("subject", &subject)]).await;
-            match decisions.len() {
-                1 => Ok(()),
-                _ => Err(format!("{decisions:#?}")),
-            }
-        })
-        .await;
+        refused(client, tenant).await;
+        decided(client, tenant).await;
     }
     // What was crossed in 2023 refuses nobody today.
     for tenant in trace::expected().windows.keys() {
