@@ -39,6 +39,10 @@ struct PartitionNumbers {
     /// Records that wait in this process.
     fetchq_cnt: i64,
     hi_offset: i64,
+    /// Where the first transaction begins that is still open: nothing from there on is handed out yet.
+    ls_offset: i64,
+    /// Where the last report of the partition's end was made.
+    eof_offset: i64,
 }
 
 impl Statistics {
@@ -50,6 +54,19 @@ impl Statistics {
     pub(crate) fn end_offset(&self, topic: &str, partition: i32) -> Option<i64> {
         let numbers = self.topics.get(topic)?.partitions.get(&partition)?;
         (0 <= numbers.hi_offset).then_some(numbers.hi_offset)
+    }
+
+    /// Whether everything before `end` was handed out that can be: no record waits, and the end was seen there or later,
+    /// or where an open transaction begins.
+    pub(crate) fn is_read_to(&self, topic: &str, partition: i32, end: i64) -> bool {
+        let numbers = self
+            .topics
+            .get(topic)
+            .and_then(|topic| topic.partitions.get(&partition));
+        numbers.is_some_and(|n| {
+            let last = end.min(n.ls_offset);
+            end <= n.hi_offset && last <= n.eof_offset && n.fetchq_cnt == 0
+        })
     }
 
     /// Whether each of a topic's partitions is read from a server that said something within `within`. One whose
@@ -114,6 +131,30 @@ mod tests {
         check(3_000_000, 5, 2, true);
         check(-1, 0, 2, false);
         check(0, 0, 3, false);
+    }
+
+    #[track_caller]
+    fn check_read((hi, ls, eof, waiting): (i64, i64, i64, i64), end: i64, expected: bool) {
+        let json = format!(
+            r#"{{"topics": {{"t": {{"partitions": {{"0": {{"hi_offset": {hi}, "ls_offset": {ls},
+                "eof_offset": {eof}, "fetchq_cnt": {waiting}}}}}}}}}}}"#
+        );
+        let statistics = Statistics::parse(json.as_bytes()).unwrap();
+        assert_eq!(statistics.is_read_to("t", 0, end), expected);
+    }
+
+    #[test]
+    fn all_is_read_where_the_end_was_seen() {
+        check_read((7, 7, 7, 0), 7, true);
+        check_read((9, 9, 8, 0), 7, true);
+        check_read((7, 7, 7, 1), 7, false);
+        check_read((7, 7, 5, 0), 7, false);
+        // A server that knows less than was there at the start.
+        check_read((5, 5, 5, 0), 7, false);
+        check_read((7, 5, 5, 0), 7, true);
+        check_read((7, 5, 4, 0), 7, false);
+        check_read((-1001, -1001, -1001, 0), 7, false);
+        assert!(!statistics(0, 0).is_read_to("u", 0, 1));
     }
 
     #[test]

@@ -135,8 +135,8 @@ impl<V: Wire> Reader<V> {
         while !self.stop.load(Ordering::Acquire) {
             self.collect()?;
             self.ask_if_denied();
+            self.take_statistics();
             self.tell_when_caught_up();
-            self.tell_staleness();
             let batch = std::mem::take(&mut self.batch);
             if !batch.is_empty() && self.feed.blocking_send(Ok(batch)).is_err() {
                 break;
@@ -189,11 +189,9 @@ impl<V: Wire> Reader<V> {
                         ahead.remove(&partition);
                     }
                 }
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    if let Some(ahead) = &mut self.ahead {
-                        ahead.remove(&partition);
-                    }
-                }
+                // A server that has just taken a partition over may know less of it at first than it holds: what is
+                // the end for it is not the end that was there at the start.
+                Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(error)) => {
                     self.judge(error)?;
                     wait = Duration::ZERO;
@@ -264,11 +262,21 @@ impl<V: Wire> Reader<V> {
         }
     }
 
-    fn tell_staleness(&mut self) {
-        let latest = self.consumer.context().statistics.lock().take();
-        let Some(statistics) = latest.filter(|_| self.ahead.is_none()) else {
+    fn take_statistics(&mut self) {
+        let Some(statistics) = self.consumer.context().statistics.lock().take() else {
             return;
         };
+        match &mut self.ahead {
+            // Of a transaction's records the last one is never handed out.
+            Some(ahead) => {
+                let topic = self.following.topic;
+                ahead.retain(|index, end| !statistics.is_read_to(topic, *index, *end));
+            }
+            None => self.tell_staleness(&statistics),
+        }
+    }
+
+    fn tell_staleness(&mut self, statistics: &Statistics) {
         let Following {
             topic,
             partitions,
