@@ -23,6 +23,8 @@ pub(super) struct OpenPartition {
     queue: PartitionQueue<Context>,
     /// The least offset that the next record may have.
     pub(super) next: i64,
+    /// Where reading began, as far as known. The log may have begun elsewhere, if it does not have that offset.
+    began: i64,
     /// The offset after the log's last record, as far as known.
     pub(super) end: i64,
 }
@@ -47,10 +49,11 @@ pub(super) enum Then {
 
 impl OpenPartition {
     /// Must be called before the partition is assigned: what is fetched before goes to the reader's common queue.
+    /// `start` is where the service begins, `committed` where the group stood otherwise.
     pub(super) fn open(
         consumer: &Arc<BaseConsumer<Context>>,
         partition: Partition,
-        start: Option<i64>,
+        (start, committed): (Option<i64>, Option<i64>),
         (signals, place): (&Arc<Signals>, usize),
     ) -> Result<Self, BusError> {
         let mut queue = consumer
@@ -62,6 +65,7 @@ impl OpenPartition {
             partition,
             queue,
             next: start.unwrap_or(0),
+            began: start.or(committed).unwrap_or(0),
             end: 0,
         })
     }
@@ -114,6 +118,6 @@ impl OpenPartition {
 
     /// Records between here and the end of the log.
     pub(super) fn lag(&self) -> i64 {
-        (self.end - self.next).max(0)
+        (self.end - self.next.max(self.began)).max(0)
     }
 }

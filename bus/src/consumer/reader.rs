@@ -1,5 +1,6 @@
 //! The thread behind a consumer.
 
+mod committed;
 mod denied;
 mod ownership;
 
@@ -69,6 +70,13 @@ enum Phase {
     Assigning {
         turn: u64,
         partitions: Arc<[Partition]>,
+    },
+    /// Where the group stood in these is asked of the log; `offsets` are the service's own answer.
+    Locating {
+        partitions: Arc<[Partition]>,
+        offsets: Vec<(Partition, Option<i64>)>,
+        /// Since it was last asked in vain.
+        asked: Option<Stopwatch>,
     },
     /// The service was told that its partitions go, and finishes its work.
     Revoking {
@@ -143,6 +151,7 @@ impl Reader {
             }
             self.poll_group()?;
             self.take_answer(inbox.answers)?;
+            self.locate()?;
             self.take_change()?;
             self.note_statistics();
             self.send_outbox();
@@ -178,13 +187,19 @@ impl Reader {
                 )))
             }
             Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => Err(fatal(&error)),
-            Some(Err(error)) if self.group_denied(&error) => Ok(()),
             Some(Err(error)) => {
-                self.metrics.error("group");
-                self.repeats
-                    .warn(&error, "the group waits", &self.subscription.group);
+                self.tell_group(&error);
                 Ok(())
             }
+        }
+    }
+
+    /// Trouble with the group, which passes by itself or with a right that is given.
+    fn tell_group(&mut self, error: &KafkaError) {
+        if !self.group_denied(error) {
+            self.metrics.error("group");
+            self.repeats
+                .warn(error, "the group waits", &self.subscription.group);
         }
     }
 

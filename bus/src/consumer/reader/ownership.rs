@@ -51,7 +51,7 @@ impl Reader {
         let partitions: Arc<[Partition]> = named.iter().filter_map(ours).collect();
         self.group_granted(&partitions);
         if partitions.is_empty() {
-            return self.assign(&partitions, &[]);
+            return self.assign(&partitions, &[], &BTreeMap::new());
         }
         self.tell_grown(&partitions);
         let turn = self.next_turn();
@@ -103,8 +103,11 @@ impl Reader {
                         Answer::Start(offsets) => offsets,
                         Answer::Done | Answer::Dropped => Vec::new(),
                     };
-                    let partitions = Arc::clone(partitions);
-                    self.assign(&partitions, &offsets)?;
+                    self.phase = Phase::Locating {
+                        partitions: Arc::clone(partitions),
+                        offsets,
+                        asked: None,
+                    };
                 }
                 Phase::Revoking { turn, .. } if *turn == answered => self.give_back()?,
                 // Too late: the time for the hand-over has passed, or the partitions were lost.
@@ -114,10 +117,12 @@ impl Reader {
         Ok(())
     }
 
-    fn assign(
+    /// Begins to read at `offsets`, or else where the group stood.
+    pub(super) fn assign(
         &mut self,
         partitions: &[Partition],
         offsets: &[(Partition, Option<i64>)],
+        committed: &BTreeMap<Partition, Offset>,
     ) -> Result<(), BusError> {
         self.forget_denied();
         let mut list = TopicPartitionList::with_capacity(partitions.len());
@@ -133,12 +138,18 @@ impl Reader {
             let start = match (answer, self.subscription.start) {
                 (Some((_, Some(offset))), _) => Offset::Offset(*offset),
                 (Some((_, None)), _) | (None, Start::Stored) => Offset::Beginning,
-                (None, Start::Committed) => Offset::Stored,
+                (None, Start::Committed) => {
+                    committed.get(partition).copied().unwrap_or(Offset::Stored)
+                }
             };
             list.add_partition_offset(partition.topic, partition.index, start)
                 .map_err(|error| fatal(&error))?;
             let signals = (&self.signals, place);
-            let open = OpenPartition::open(&self.consumer, *partition, next, signals)?;
+            let stood = match start {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            let open = OpenPartition::open(&self.consumer, *partition, (next, stood), signals)?;
             self.open.push(open);
             self.to_read.push_back(place);
         }
