@@ -2,16 +2,19 @@
 //! groups or placement. Nothing is made or changed here unless a call says so.
 //!
 //! - [`Inspector`] tells topics with their partitions, offsets and settings, and groups with what they have committed.
-//! - [`RawReader`] reads stretches of partitions as they are, fillers included.
+//! - [`RawReader`] reads stretches of partitions as they are, fillers included; [`MergedReader`] those of many partitions
+//!   as one.
 //! - [`RawWriter`] writes records so that they keep offset and time: a copy of a log. [`Appender`] adds records at the
 //!   end.
 
 mod admin;
 mod groups;
+mod merge;
 mod read;
 mod write;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +27,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use schemas::time::Timestamp;
 
 pub use groups::{Committed, GroupState};
+pub use merge::MergedReader;
 pub use read::{RawReader, Slice};
 pub use write::{Appender, COPY_BYTES_MAX, RawWriter};
 
@@ -35,6 +39,7 @@ use crate::error::BusError;
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::producer::setting_error;
+use crate::record::Partition;
 
 /// How long one request may take.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
@@ -237,6 +242,14 @@ impl Inspector {
     pub fn reader(&self) -> Result<RawReader, BusError> {
         // A slice's end is known only once the log has nothing more to say, and there may be many.
         RawReader::new(&self.config, Duration::from_millis(5))
+    }
+
+    /// A reader of these stretches of partitions as one, in the order in which the log took their records.
+    ///
+    /// # Errors
+    /// When the settings are refused.
+    pub fn merged(&self, stretches: &[(Partition, Range<i64>)]) -> Result<MergedReader, BusError> {
+        MergedReader::start(&self.config, stretches)
     }
 
     /// A reader that waits for what is still to come.

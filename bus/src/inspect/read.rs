@@ -126,7 +126,8 @@ impl RawReader {
             });
             self.note(&found);
             if let Some(error) = found.error {
-                self.judge(error).await?;
+                let open = self.open.values().copied().collect();
+                judge(error, &self.consumer, &self.topic, open).await?;
             }
             if !found.records.is_empty() {
                 return Ok(found.records);
@@ -182,52 +183,63 @@ impl RawReader {
         let reason = format!("nothing came for {:?}", self.patience);
         Err(refused(&format!("read {}", self.topic), &reason))
     }
+}
 
-    /// Most errors pass by themselves. After these, what was asked for would never come.
-    async fn judge(&self, error: KafkaError) -> Result<(), BusError> {
-        if let KafkaError::MessageConsumptionFatal(_) = error {
-            return Err(BusError::Fatal(error.to_string()));
-        }
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AutoOffsetReset) => Err(self.outside(&error).await),
-            Some(
-                RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::GroupAuthorizationFailed
-                | RDKafkaErrorCode::UnknownTopicOrPartition
-                | RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownPartition
-                | RDKafkaErrorCode::BadMessage,
-            ) => Err(refused(&format!("read {}", self.topic), &error)),
-            _ => Ok(()),
-        }
+/// Most errors pass by themselves. After these, what was asked for of `topic` would never come.
+pub(super) async fn judge(
+    error: KafkaError,
+    consumer: &Arc<BaseConsumer<Context>>,
+    topic: &str,
+    open: Vec<Slice>,
+) -> Result<(), BusError> {
+    if let KafkaError::MessageConsumptionFatal(_) = error {
+        return Err(BusError::Fatal(error.to_string()));
     }
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::AutoOffsetReset) => {
+            Err(outside(&error, Arc::clone(consumer), topic, open).await)
+        }
+        Some(
+            RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::BadMessage,
+        ) => Err(refused(&format!("read {topic}"), &error)),
+        _ => Ok(()),
+    }
+}
 
-    /// The first slice that begins where the log holds nothing.
-    async fn outside(&self, error: &KafkaError) -> BusError {
-        let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
-        let open: Vec<Slice> = self.open.values().copied().collect();
-        let find = move || {
-            open.iter().find_map(|slice| {
-                let Slice {
-                    partition,
-                    from: offset,
-                    ..
-                } = *slice;
-                let bounds = consumer.fetch_watermarks(&topic, partition, HELLO_WITHIN);
-                let (low, high) = bounds.ok()?;
-                let topic = topic.clone();
-                (offset < low || high < offset).then_some(BusError::Offset {
-                    topic,
-                    partition,
-                    offset,
-                    low,
-                    high,
-                })
+/// The first slice that begins where the log holds nothing.
+async fn outside(
+    error: &KafkaError,
+    consumer: Arc<BaseConsumer<Context>>,
+    topic: &str,
+    open: Vec<Slice>,
+) -> BusError {
+    let name = topic.to_owned();
+    let find = move || {
+        open.iter().find_map(|slice| {
+            let Slice {
+                partition,
+                from: offset,
+                ..
+            } = *slice;
+            let bounds = consumer.fetch_watermarks(&name, partition, HELLO_WITHIN);
+            let (low, high) = bounds.ok()?;
+            let topic = name.clone();
+            (offset < low || high < offset).then_some(BusError::Offset {
+                topic,
+                partition,
+                offset,
+                low,
+                high,
             })
-        };
-        let outside = tokio::task::spawn_blocking(find).await.unwrap_or_default();
-        outside.unwrap_or_else(|| refused(&format!("read {}", self.topic), error))
-    }
+        })
+    };
+    let outside = tokio::task::spawn_blocking(find).await.unwrap_or_default();
+    outside.unwrap_or_else(|| refused(&format!("read {topic}"), error))
 }
 
 /// Waits for the first record, then takes what else is there.

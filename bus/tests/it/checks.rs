@@ -52,6 +52,7 @@ macro_rules! every_check {
             inspecting::a_copy_keeps_offsets_and_times,
             inspecting::settings_and_commits_are_seen_and_set,
             inspecting::nobody_is_handed_a_filler,
+            inspecting::many_partitions_are_read_as_one,
         );
     };
 }

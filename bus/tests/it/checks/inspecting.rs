@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bus::inspect::{Committed, Inspector, RawReader, Slice, Span, TopicState};
-use bus::{FILLER, Followed, Position, RawRecord, Record, Start};
+use bus::{BusError, FILLER, Followed, Partition, Position, RawRecord, Record, Start};
 use bytes::Bytes;
 use schemas::time::Timestamp;
 use schemas::topic::{KEYS, REFUSALS};
@@ -191,4 +191,77 @@ pub(crate) async fn nobody_is_handed_a_filler(fresh: &Fresh) {
             _ => {}
         }
     }
+}
+
+pub(crate) async fn many_partitions_are_read_as_one(fresh: &Fresh) {
+    let log = inspector(fresh).await;
+    let topics = ["merge-a", "merge-b"].map(|name| &*fresh.name(name).leak());
+    let own = texts(&[("message.timestamp.type", "CreateTime")]);
+    let copier = log.copier().unwrap();
+    // When the records of each partition were appended; the last of them has none.
+    let times = [
+        (topics[0], 0, vec![10, 30, 30, 50]),
+        (topics[0], 1, vec![20, 30, 60]),
+        (topics[1], 0, (0..5_000).map(|at| 25 + at / 100).collect()),
+        (topics[1], 1, vec![]),
+    ];
+    for topic in topics {
+        log.create(topic, 2, &own).await.unwrap();
+    }
+    for (topic, index, times) in &times {
+        for (offset, at) in (0..).zip(times) {
+            let record = Record {
+                appended_at: Timestamp::from_millis(*at),
+                ..record(offset, Some("x"))
+            };
+            copier.put(topic, *index, &record).await.unwrap();
+        }
+    }
+    copier.flush().await.unwrap();
+
+    // All but the first record of each partition, as one sorts them who has them all in memory.
+    let mut expected: Vec<_> = times
+        .iter()
+        .flat_map(|(topic, index, times)| {
+            let records = (0..).zip(times).skip(1);
+            records.map(|(offset, at)| (*at, *topic, *index, offset))
+        })
+        .collect();
+    expected.sort_unstable();
+    let stretches = times.map(|(topic, index, times)| {
+        let end = i64::try_from(times.len()).unwrap();
+        (Partition { topic, index }, 1.min(end)..end)
+    });
+    let mut reader = log.merged(&stretches).unwrap();
+    let mut read = Vec::new();
+    loop {
+        let records = soon("records in order", reader.next()).await.unwrap();
+        if records.is_empty() {
+            break;
+        }
+        read.extend(
+            records
+                .into_iter()
+                .map(|(Partition { topic, index }, record)| {
+                    (record.appended_at.as_millis(), topic, index, record.offset)
+                }),
+        );
+    }
+    assert_eq!(read.len(), expected.len());
+    assert_eq!(read, expected);
+
+    let beyond = (
+        Partition {
+            topic: topics[0],
+            index: 0,
+        },
+        9..10,
+    );
+    let mut reader = log.merged(&[beyond]).unwrap();
+    let error = soon("an error", reader.next()).await.unwrap_err();
+    let (offset, high) = match error {
+        BusError::Offset { offset, high, .. } => (offset, high),
+        error => panic!("{error}"),
+    };
+    assert_eq!((offset, high), (9, 4));
 }

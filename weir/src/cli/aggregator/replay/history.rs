@@ -1,31 +1,18 @@
 //! Past events in a log, in the order in which it took them, over all partitions.
-//!
-//! They are read in rounds, each a span of append time that holds few enough records to be put in order in memory.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::ops::Range;
 
 use aggregator::EVENT_TOPICS;
 use anyhow::bail;
-use bus::inspect::{RawReader, Slice, TopicState};
-use bus::{Partition, Record};
+use bus::Partition;
+use bus::inspect::{Slice, TopicState};
 use schemas::codec::Wire as _;
 use schemas::record::{Layout, PolicyRecord};
-use schemas::time::Timestamp;
 use schemas::topic::POLICIES;
 
 use super::{DryRun, Past};
 use crate::cli::log::place::Home;
-
-/// Records of the first round, whose size nobody knows. Each round costs the time in which a reader begins anew.
-const FIRST_RECORDS_MAX: i64 = 20_000;
-/// What a round may take in memory, by the size of the records of the one before, unless so many were appended within a
-/// millisecond.
-const ROUND_BYTES_MAX: usize = 64 << 20;
-/// What a record takes besides its key and value, about.
-const RECORD_BYTES: usize = size_of::<(Partition, Record)>() + 64;
-const ROUND_MIN: Duration = Duration::from_millis(1);
-const FIRST_ROUND: Duration = Duration::from_secs(60);
 
 pub(super) struct History<'a> {
     home: &'a Home,
@@ -38,7 +25,6 @@ pub(super) struct History<'a> {
 struct Topic {
     name: &'static str,
     state: TopicState,
-    reader: RawReader,
     /// By partition.
     next: Vec<i64>,
     end: Vec<i64>,
@@ -73,7 +59,6 @@ impl<'a> History<'a> {
             }
             topics.push(Topic {
                 name,
-                reader: home.log.reader()?,
                 next,
                 end,
                 state,
@@ -106,125 +91,30 @@ impl<'a> History<'a> {
                 topic.end.truncate(placed);
             }
         }
-        let Some(mut at) = self.first_time().await? else {
-            return Ok(());
-        };
-        let (mut span, mut records_max) = (FIRST_ROUND, FIRST_RECORDS_MAX);
-        while self.topics.iter().any(Topic::has_more) {
-            let until = at.plus(span);
-            let ends = self.ends(until).await?;
-            let records: i64 = self
-                .topics
-                .iter()
-                .zip(&ends)
-                .map(|(t, e)| t.records(e))
-                .sum();
-            if records_max < records && ROUND_MIN < span {
-                span = (span / 2).max(ROUND_MIN);
-                continue;
+        let stretches = self.topics.iter().flat_map(Topic::stretches);
+        let stretches: Vec<_> = stretches.collect();
+        let mut reader = self.home.log.merged(&stretches)?;
+        loop {
+            let records = reader.next().await?;
+            if records.is_empty() {
+                return Ok(());
             }
-            if 0 < records {
-                records_max = self.round(&ends, run).await?;
-            }
-            at = until;
-            if records < records_max / 2 {
-                span = span.saturating_mul(2);
+            for (partition, record) in &records {
+                if !record.is_filler() {
+                    run.take(*partition, record)?;
+                }
             }
         }
-        Ok(())
-    }
-
-    /// When the first record was appended.
-    async fn first_time(&mut self) -> anyhow::Result<Option<Timestamp>> {
-        let mut first = None;
-        for topic in &mut self.topics {
-            let ends: Vec<i64> = topic.next.iter().map(|next| next + 1).collect();
-            for (_, record) in topic.read(&ends).await? {
-                let at = first.unwrap_or(record.appended_at);
-                first = Some(record.appended_at.min(at));
-            }
-        }
-        Ok(first)
-    }
-
-    /// By topic and partition, where those records begin that were appended at `until` or later.
-    async fn ends(&self, until: Timestamp) -> anyhow::Result<Vec<Vec<i64>>> {
-        let mut ends = Vec::new();
-        for topic in &self.topics {
-            let mut found = self.home.log.offsets_at(&topic.state, until).await?;
-            found.truncate(topic.end.len());
-            bound(&mut found, topic.end.clone(), i64::min);
-            bound(&mut found, topic.next.clone(), i64::max);
-            ends.push(found);
-        }
-        Ok(ends)
-    }
-
-    /// Hands over what lies before `ends`; returns how many such records the next round may have.
-    async fn round(&mut self, ends: &[Vec<i64>], run: &mut DryRun) -> anyhow::Result<i64> {
-        let mut records = Vec::new();
-        for (topic, ends) in self.topics.iter_mut().zip(ends) {
-            let name = topic.name;
-            let read = topic.read(ends).await?.into_iter();
-            records.extend(read.map(|(index, record)| (Partition { topic: name, index }, record)));
-            topic.next.clone_from(ends);
-        }
-        records.sort_by_key(|(partition, record)| (record.appended_at, *partition, record.offset));
-        records
-            .iter()
-            .filter(|(_, record)| !record.is_filler())
-            .try_for_each(|(partition, record)| run.take(*partition, record))?;
-        let bytes = records.iter().map(|(_, record)| {
-            let held = [&record.key, &record.value].into_iter().flatten();
-            RECORD_BYTES + held.map(|bytes| bytes.len()).sum::<usize>()
-        });
-        let average = bytes.sum::<usize>() / records.len().max(1);
-        let next = ROUND_BYTES_MAX / average.max(RECORD_BYTES);
-        Ok(i64::try_from(next).unwrap_or(i64::MAX))
     }
 }
 
 impl Topic {
-    fn has_more(&self) -> bool {
-        self.next
-            .iter()
-            .zip(&self.end)
-            .any(|(next, end)| next < end)
-    }
-
-    /// How many records there are before `ends`, at the most.
-    fn records(&self, ends: &[i64]) -> i64 {
-        self.next
-            .iter()
-            .zip(ends)
-            .map(|(next, end)| end - next)
-            .sum()
-    }
-
-    /// All that is left before `ends`.
-    async fn read(&mut self, ends: &[i64]) -> anyhow::Result<Vec<(i32, Record)>> {
-        let bounds = self.next.iter().zip(ends).zip(&self.end);
-        let slices: Vec<Slice> = (0..)
-            .zip(bounds)
-            .map(|(partition, ((from, to), end))| Slice {
-                partition,
-                from: *from,
-                to: *to.min(end),
-            })
-            .filter(|slice| slice.from < slice.to)
-            .collect();
-        let mut all = Vec::new();
-        if slices.is_empty() {
-            return Ok(all);
-        }
-        self.reader.start(self.name, &slices).await?;
-        loop {
-            let records = self.reader.next().await?;
-            if records.is_empty() {
-                return Ok(all);
-            }
-            all.extend(records);
-        }
+    fn stretches(&self) -> impl Iterator<Item = (Partition, Range<i64>)> {
+        let topic = self.name;
+        let offsets = self.next.iter().zip(&self.end);
+        (0..)
+            .zip(offsets)
+            .map(move |(index, (next, end))| (Partition { topic, index }, *next..*end))
     }
 }
 
