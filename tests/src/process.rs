@@ -144,13 +144,22 @@ pub fn cpu_time(id: u32) -> Duration {
 /// What a process holds in memory, in MiB.
 ///
 /// # Panics
-/// When there is no such process.
+/// When there is no such process, or it has ended.
 #[must_use]
 pub fn resident_mib(id: u32) -> f64 {
+    resident_mib_unless_ended(id).expect("VmRSS")
+}
+
+/// As [`resident_mib`]; `None` when it has ended and nobody has asked how.
+///
+/// # Panics
+/// When there is no such process.
+#[must_use]
+pub fn resident_mib_unless_ended(id: u32) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).expect("/proc");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
-    kib.expect("VmRSS") / 1024.0
+    Some(kib? / 1024.0)
 }
 
 /// A port of this machine that nobody listens on at the moment, and that nobody else was given by this process.
