@@ -145,6 +145,7 @@ fn policy(limits: Vec<LimitRecord>) -> Policy {
         tenants: BTreeMap::new(),
         default_tier: None,
         default_zone: None,
+        weights: Vec::new(),
     };
     Policy::try_from(&record).expect("a policy")
 }

@@ -56,6 +56,7 @@ pub(crate) fn policy(version: i64, text: &str) -> Policy {
         tenants: tenants.collect(),
         default_tier: None,
         default_zone: all.and_then(|line| value(line, "zone")),
+        weights: Vec::new(),
     };
     Policy::try_from(&record).unwrap()
 }

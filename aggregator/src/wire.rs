@@ -6,7 +6,7 @@ mod read;
 mod write;
 
 use schemas::policy::{Policy, Stream};
-use schemas::record::{LimitRecord, PolicyVersion, TenantRecord};
+use schemas::record::{LimitRecord, PolicyVersion, TenantRecord, WeightRecord};
 use schemas::time::Timestamp;
 use schemas::topic::{AUTH, CSP, PARTIALS, TopicSpec, USAGE};
 
@@ -52,6 +52,7 @@ pub(crate) fn policy_to_record(policy: &Policy) -> PolicyVersion {
         tenants: tenants.collect(),
         default_tier: policy.default_tier.clone(),
         default_zone: policy.default_zone.map(|zone| zone.name().to_owned()),
+        weights: policy.weights.iter().map(WeightRecord::from).collect(),
     }
 }
 

@@ -15,6 +15,7 @@ mod reader;
 mod tests;
 mod tiers;
 mod version;
+mod weight;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -113,6 +114,7 @@ fn whole(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Policy {
         tenants: tenants(reader, &top, &names),
         default_tier: default_tier.map(|(tier, _)| tier.to_owned()),
         default_zone: zone(reader, &top),
+        weights: weight::read(reader, &top),
     };
     for (tenant, tier, at) in places {
         let own = policy.tier(&tenant);

@@ -71,6 +71,7 @@ fn policy() -> PolicyRecord {
         tenants: Default::default(),
         default_tier: None,
         default_zone: None,
+        weights: Vec::new(),
     })
 }
 

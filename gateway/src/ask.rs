@@ -46,7 +46,7 @@ pub fn from_json(body: &[u8]) -> Result<Ask, BadAsk> {
 }
 
 /// Reads the body of `POST /v1/reservations`: a check with an `estimate` of what it will consume, which is one request
-/// unless it says otherwise, and for how long to hold it.
+/// (of its route's weight) unless it says otherwise, and for how long to hold it.
 pub fn reservation_from_json(body: &[u8]) -> Result<(Ask, Duration), BadAsk> {
     let reader = Reader {
         amounts: "estimate",
@@ -57,7 +57,7 @@ pub fn reservation_from_json(body: &[u8]) -> Result<(Ask, Duration), BadAsk> {
         reader.wrong("/tenant", "is missing: what is reserved is a tenant's");
         return Err(BadAsk::Fields(reader.errors));
     }
-    reader.ask.consume.requests.get_or_insert(1);
+    reader.ask.or_one_request();
     let ttl = reader.ttl_s.unwrap_or(TTL_SECONDS);
     Ok((reader.ask, Duration::from_secs(ttl)))
 }
@@ -71,7 +71,7 @@ pub fn actual_from_json(body: &[u8]) -> Result<Consume, BadAsk> {
         amounts: "actual",
         ..Reader::default()
     };
-    reader.ask.consume = Consume::default();
+    reader.ask.set_consume(Consume::default());
     for (name, raw) in &members(body)?.0 {
         match name.as_ref() {
             "actual" => reader.consume(raw),
@@ -107,7 +107,8 @@ fn read(body: &[u8], mut reader: Reader) -> Result<Reader, BadAsk> {
     reader.finish("")
 }
 
-/// Reads the headers of `/v1/forward-auth`: `X-Weir-Tenant`, `-Key`, `-User`, and so on. One request each.
+/// Reads the headers of `/v1/forward-auth`: `X-Weir-Tenant`, `-Key`, `-User`, and so on. One request each, which counts
+/// as the weight of its route.
 pub fn from_headers(headers: &HeaderMap) -> Result<Ask, BadAsk> {
     let mut reader = Reader::default();
     let names = Dimension::ALL.map(Dimension::name);
@@ -253,7 +254,7 @@ impl Reader {
             *slot = slot.or(count);
         }
         self.check_tokens(&consume);
-        self.ask.consume = consume;
+        self.ask.set_consume(consume);
     }
 
     fn ttl(&mut self, raw: &RawValue) {

@@ -85,7 +85,11 @@ pub struct View {
 impl View {
     #[must_use]
     pub fn policy_version(&self) -> u64 {
-        self.known.plan.policy().version
+        self.policy().version
+    }
+
+    pub(crate) fn policy(&self) -> &Policy {
+        self.known.plan.policy()
     }
 }
 

@@ -69,14 +69,16 @@ impl DryRun {
     pub fn check(&mut self, ask: &Ask, now: Timestamp) -> (Reply, Option<UsageRecord>) {
         self.checks += 1;
         let view = self.gate.view(now);
+        let mut ask = ask.clone();
+        ask.weigh(view.policy());
         let answer = self.gate.check(&view, &ask.request(), now);
         let request_id = self.checks.to_string();
-        let reply = Reply::new(&answer, &view, ask, request_id, now);
-        let usage = kind(&answer, &reply, ask).and_then(|kind| {
+        let reply = Reply::new(&answer, &view, &ask, request_id, now);
+        let usage = kind(&answer, &reply, &ask).and_then(|kind| {
             let report = Report {
                 request_id: reply.request_id.clone(),
                 at: now,
-                ask: ask.clone(),
+                ask,
                 kind,
             };
             match wire::outgoing("dry-run", &report)? {

@@ -87,9 +87,10 @@ impl Handle {
         reply
     }
 
-    fn judge(&self, ask: Ask, request_id: String) -> Arc<Reply> {
+    fn judge(&self, mut ask: Ask, request_id: String) -> Arc<Reply> {
         let now = self.0.clock.now();
         let view = self.0.gate.view(now);
+        ask.weigh(view.policy());
         let answer = self.0.gate.check(&view, &ask.request(), now);
         let reply = Reply::new(&answer, &view, &ask, request_id, now);
         self.0.metrics.checked(&reply);

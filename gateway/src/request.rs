@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemas::policy::Meter;
+use schemas::policy::{Meter, Policy};
 use schemas::subject::{Dimension, Identity};
 use serde::{Deserialize, Serialize};
 
@@ -94,18 +94,22 @@ pub struct Request<'a> {
 pub struct Ask {
     ids: [Option<String>; Dimension::ALL.len()],
     pub tier: Option<String>,
-    pub consume: Consume,
+    /// Set by [`Ask::using`], which knows that somebody said it.
+    pub(crate) consume: Consume,
+    /// Whether nobody said how many requests it is: then it is as many as its route weighs.
+    weighs: bool,
     /// Made by the gateway, never taken from a client: an admission is not counted twice under one id.
     pub request_id: Option<String>,
 }
 
 impl Default for Ask {
-    /// One request by nobody.
+    /// One request by nobody, which counts as the weight of its route.
     fn default() -> Self {
         Self {
             ids: Default::default(),
             tier: None,
             consume: Consume::ONE_REQUEST,
+            weighs: true,
             request_id: None,
         }
     }
@@ -118,10 +122,32 @@ impl Ask {
         self
     }
 
+    /// It uses this, whatever its route weighs.
     #[must_use]
     pub fn using(mut self, consume: Consume) -> Self {
-        self.consume = consume;
+        self.set_consume(consume);
         self
+    }
+
+    pub(crate) fn set_consume(&mut self, consume: Consume) {
+        self.consume = consume;
+        self.weighs = false;
+    }
+
+    /// Where it does not say how many requests it is, it is one, which counts as the weight of its route.
+    pub(crate) fn or_one_request(&mut self) {
+        if self.consume.requests.is_none() {
+            self.consume.requests = Some(1);
+            self.weighs = true;
+        }
+    }
+
+    /// From here on it is as many requests as its route weighs under `policy`, unless it says itself how many it is.
+    pub(crate) fn weigh(&mut self, policy: &Policy) {
+        if std::mem::take(&mut self.weighs) {
+            let weight = policy.weight(self.id(Dimension::Route));
+            self.consume.requests = Some(weight.into());
+        }
     }
 
     pub fn set(&mut self, dimension: Dimension, id: Option<String>) {
@@ -161,6 +187,8 @@ impl Ask {
 
 #[cfg(test)]
 mod tests {
+    use schemas::policy::Weight;
+
     use super::*;
 
     #[track_caller]
@@ -215,6 +243,42 @@ mod tests {
         check(&both, "pages", Some(3));
         check(&both, "images", Some(1));
         assert_eq!(estimate.corrected(&Consume::default()), estimate);
+    }
+
+    #[track_caller]
+    fn check_weighed(mut ask: Ask, expected: Option<u64>) {
+        let weight = |route, requests| Weight::new(route, requests).unwrap();
+        let policy = Policy {
+            weights: vec![weight("POST /bulk", 20), weight("GET /health", 0)],
+            ..Policy::default()
+        };
+        ask.weigh(&policy);
+        assert_eq!(ask.consume.requests, expected);
+        // Once weighed it stays as it is, whatever holds by then.
+        ask.weigh(&Policy::default());
+        assert_eq!(ask.consume.requests, expected);
+    }
+
+    #[test]
+    fn a_request_counts_as_the_weight_of_its_route_unless_it_says_how_many_it_is() {
+        let on = |route: &str| Ask::default().with(Dimension::Route, route);
+        check_weighed(on("POST /bulk"), Some(20));
+        check_weighed(on("GET /health"), Some(0));
+        check_weighed(on("POST /chat"), Some(1));
+        check_weighed(Ask::default(), Some(1));
+        check_weighed(on("POST /bulk").using(Consume::ONE_REQUEST), Some(1));
+        check_weighed(on("POST /bulk").using(Consume::default()), None);
+        let estimated = |requests| {
+            let mut ask = on("POST /bulk").using(Consume {
+                requests,
+                tokens: Some(500),
+                ..Consume::default()
+            });
+            ask.or_one_request();
+            ask
+        };
+        check_weighed(estimated(None), Some(20));
+        check_weighed(estimated(Some(3)), Some(3));
     }
 
     #[test]

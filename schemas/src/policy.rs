@@ -3,6 +3,8 @@
 //!
 //! Amounts are `i128`: counts as they are, money in pico-dollars.
 
+mod weight;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::subject::{Dimension, Identity, Pattern, Subject};
+
+pub use weight::{WEIGHT_MAX, Weight};
 
 /// The longest sliding window: 30 days.
 pub const SLIDING_SECONDS_MAX: u32 = 30 * 86_400;
@@ -425,6 +429,8 @@ pub struct Policy {
     pub default_tier: Option<String>,
     /// The time zone of calendar windows where a tenant has none of its own; UTC when absent.
     pub default_zone: Option<Tz>,
+    /// What requests count as, by their routes: the first that takes a route rules.
+    pub weights: Vec<Weight>,
 }
 
 impl Policy {

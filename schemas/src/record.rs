@@ -24,6 +24,7 @@ pub use marker::{Marker, Recorded};
 pub use order::{Order, OrderError};
 pub use policy::{
     Layout, LimitRecord, PolicyError, PolicyRecord, PolicyVersion, SoftLevel, TenantRecord,
+    WeightRecord,
 };
 pub use rollup::{Rollup, SecondSums};
 pub use share::{Share, ShareItem, ShareKind};

@@ -37,3 +37,4 @@ mod strict;
 mod tidy;
 mod transfer;
 mod wallets;
+mod weights;

@@ -92,6 +92,7 @@ impl Home {
             tenants: BTreeMap::new(),
             default_tier: None,
             default_zone: None,
+            weights: Vec::new(),
         };
         let producer = self.bus.producer();
         let record = PolicyRecord::Policy(version.clone());

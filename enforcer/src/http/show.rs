@@ -1,7 +1,7 @@
 //! Decisions and the policy as JSON.
 
 use schemas::money::format_usd;
-use schemas::policy::{Limit, Meter, TenantSettings};
+use schemas::policy::{Limit, Meter, TenantSettings, Weight};
 use schemas::record::Amount;
 use schemas::time::Timestamp;
 use serde_json::{Map, Value, json};
@@ -112,8 +112,13 @@ pub(super) fn version(version: &Version) -> Value {
         "zone": policy.default_zone.map(|zone| zone.name()),
         "limits": policy.limits.iter().map(limit).collect::<Vec<_>>(),
         "tenants": tenants.collect::<Map<_, _>>(),
+        "weights": policy.weights.iter().map(weight).collect::<Vec<_>>(),
         "source": version.source,
     })
+}
+
+fn weight(weight: &Weight) -> Value {
+    json!({"route": weight.route(), "requests": weight.requests})
 }
 
 pub(super) fn limit(limit: &Limit) -> Value {

@@ -11,7 +11,7 @@ use serde::Serialize;
 /// What changes from one policy to another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Diff {
-    /// Of the policy itself: `default_tier` and `zone`.
+    /// Of the policy itself: `default_tier`, `zone`, and the weights of routes.
     pub settings: Vec<FieldChange>,
     /// As they stand in the policy, the general ones first.
     pub limits: Vec<LimitChange>,
@@ -77,6 +77,7 @@ pub fn diff(from: &Policy, to: &Policy) -> Diff {
             to.default_tier.clone(),
         ),
         ("zone", own_zone(from), own_zone(to)),
+        ("weight", weights(from), weights(to)),
     ];
     let named: BTreeSet<&str> = names(from).chain(names(to)).collect();
     let tenants = named.into_iter().map(Some).chain([None]);
@@ -98,6 +99,15 @@ fn names(policy: &Policy) -> impl Iterator<Item = &str> {
 
 fn own_zone(policy: &Policy) -> Option<String> {
     policy.default_zone.map(|zone| zone.name().to_owned())
+}
+
+/// In their order, which says which of them rules.
+fn weights(policy: &Policy) -> Option<String> {
+    let weights = policy.weights.iter();
+    let weights: Vec<String> = weights
+        .map(|weight| format!("`{}` {}", weight.route(), weight.requests))
+        .collect();
+    (!weights.is_empty()).then(|| weights.join(", "))
 }
 
 fn tenant_change(from: &Policy, to: &Policy, tenant: Option<&str>) -> Option<TenantChange> {
@@ -383,6 +393,26 @@ mod tests {
                 "  ~ limit rpm of tier pro: hard 60 -> 600, soft none -> 80%",
             ],
         );
+    }
+
+    #[test]
+    fn weights_change_for_the_whole_policy() {
+        let weights = |bulk: u32| {
+            format!(
+                "[[weight]]\nroute = 'POST /bulk*'\nrequests = {bulk}\n[[weight]]\nroute = '*'\nrequests = 0\n[tier.free]"
+            )
+        };
+        check(
+            &[("[tier.free]", &weights(20))],
+            &["weight none -> `POST /bulk*` 20, `*` 0"],
+        );
+        let reads = |bulk| read(&BEFORE.replacen("[tier.free]", &weights(bulk), 1)).unwrap();
+        let changed = diff(&reads(20), &reads(5)).to_string();
+        assert_eq!(
+            changed,
+            "weight `POST /bulk*` 20, `*` 0 -> `POST /bulk*` 5, `*` 0"
+        );
+        assert!(diff(&reads(5), &reads(5)).is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The fields of a policy: what the reader takes, what the reference tells, and what the schema for editors holds are
 //! one table.
 
+use schemas::policy::WEIGHT_MAX;
 use serde_json::{Map, Value, json};
 
 /// One field of a table.
@@ -196,6 +197,29 @@ pub(super) static TENANT: Reference = Reference {
     ],
 };
 
+pub(super) static WEIGHT: Reference = Reference {
+    what: "a weight",
+    heading: "Fields of a weight",
+    required: &["route", "requests"],
+    fields: &[
+        Field {
+            name: "route",
+            what: "the routes that it is for",
+            values: "a route as it is asked about, or the start of some with `*` after it, as in a limit's subject; the \
+                     first weight that takes a route rules",
+            example: "route = \"POST /v1/bulk/*\"",
+            kind: Kind::Text,
+        },
+        Field {
+            name: "requests",
+            what: "what one request counts as",
+            values: "0 (free) to 1,000,000; routes without a weight count as 1",
+            example: "requests = 20",
+            kind: Kind::Whole(0, WEIGHT_MAX),
+        },
+    ],
+};
+
 pub(super) static POLICY: Reference = Reference {
     what: "a policy",
     heading: "Fields of the policy",
@@ -224,6 +248,13 @@ pub(super) static POLICY: Reference = Reference {
             kind: Kind::Named(&TENANT),
         },
         Field {
+            name: "weight",
+            what: "routes whose requests count as more than one, or as nothing",
+            values: "`[[weight]]` above each; 1,000 in all",
+            example: "[[weight]]\nroute = \"GET /health\"\nrequests = 0",
+            kind: Kind::List(&WEIGHT),
+        },
+        Field {
             name: "default_tier",
             what: "the tier of tenants that are not named",
             values: "a tier of the policy; none when left out",
@@ -241,7 +272,7 @@ pub(super) static POLICY: Reference = Reference {
 };
 
 /// The tables, in the order in which people read of them.
-static TABLES: [&Reference; 4] = [&LIMIT, &TIER, &TENANT, &POLICY];
+static TABLES: [&Reference; 5] = [&LIMIT, &TIER, &TENANT, &WEIGHT, &POLICY];
 
 // === For people ===
 
@@ -270,7 +301,12 @@ pub fn reference() -> String {
 #[must_use]
 pub fn json_schema() -> Value {
     let mut schema = table_schema(&POLICY);
-    let tables: [(&str, &Reference); 3] = [("limit", &LIMIT), ("tier", &TIER), ("tenant", &TENANT)];
+    let tables: [(&str, &Reference); 4] = [
+        ("limit", &LIMIT),
+        ("tier", &TIER),
+        ("tenant", &TENANT),
+        ("weight", &WEIGHT),
+    ];
     let tables = tables.map(|(name, table)| (name.to_owned(), table_schema(table)));
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     schema["title"] = "Weir policy".into();
@@ -343,6 +379,10 @@ mod tests {
         match table.what {
             "a limit" => format!("[[limit]]\n{others}\n{example}\n[tier.pro]\n"),
             "a tenant" => format!("[tier.pro]\n[tenant.acme]\n{example}\n"),
+            "a weight" => match field.name {
+                "route" => format!("[[weight]]\n{example}\nrequests = 1\n"),
+                _ => format!("[[weight]]\nroute = \"*\"\n{example}\n"),
+            },
             "a policy" if !example.starts_with('[') => format!("{example}\n[tier.pro]\n"),
             _ => format!("{example}\n"),
         }

@@ -53,6 +53,7 @@ impl Handle {
             return None;
         }
         let mut ask = ask.clone();
+        ask.weigh(view.policy());
         let request_id = ask.request_id.take();
         if shared
             .gate
@@ -122,6 +123,7 @@ impl Handle {
         let shared = self.shared();
         let now = shared.clock.now();
         let view = shared.gate.view(now);
+        ask.weigh(view.policy());
         let request_id = ask.request_id.take();
         let id = Reservation::id_of(&ask.identity(), request_id.as_deref());
         let mut answer = shared
@@ -177,7 +179,7 @@ impl Handle {
         let now = shared.clock.now();
         let view = shared.gate.view(now);
         let mut ask = reservation.ask.clone();
-        ask.consume = ask.consume.corrected(actual);
+        ask.set_consume(ask.consume.corrected(actual));
         let mut answer = shared
             .gate
             .judge(&view, &ask.request(), now, Purpose::Reserve);

@@ -1,4 +1,5 @@
 mod strict;
+mod weights;
 
 use std::time::Duration;
 
@@ -43,16 +44,20 @@ fn scene() -> Scene {
 }
 
 fn scene_under(limits: Vec<Limit>) -> Scene {
+    scene_of(Policy {
+        version: 1,
+        limits,
+        ..Policy::default()
+    })
+}
+
+fn scene_of(policy: Policy) -> Scene {
     let clock = Arc::new(ManualClock::new(START));
     let freshness = Freshness::new(START, Duration::from_secs(30));
     freshness.caught_up(Feed::Decisions);
     freshness.caught_up(Feed::Policies);
     let gate = Gate::new([1, 2], 2 << 20, freshness);
-    gate.set_policy(Policy {
-        version: 1,
-        limits,
-        ..Policy::default()
-    });
+    gate.set_policy(policy);
     let handle = Handle::new(Shared {
         gate,
         clock: Arc::clone(&clock) as SharedClock,

@@ -142,6 +142,7 @@ impl Scene {
             tenants: Default::default(),
             default_tier: None,
             default_zone: None,
+            weights: Vec::new(),
         };
         let record = PolicyRecord::Policy(policy);
         let sent = self

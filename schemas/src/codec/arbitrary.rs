@@ -174,10 +174,12 @@ prop_compose! {
         limits in vec(limit(), 0..3),
         tenants in btree_map(text(), (maybe(), maybe()), 0..3),
         (default_tier, default_zone) in (maybe(), maybe()),
+        weights in vec((text(), any::<i64>()), 0..3),
     ) -> PolicyVersion {
         let tenants = tenants.into_iter().map(|(id, (tier, zone))| (id, TenantRecord { tier, zone }));
         PolicyVersion {
             version, at, author, reason, source, limits, tenants: tenants.collect(), default_tier, default_zone,
+            weights: weights.into_iter().map(|(route, requests)| WeightRecord { route, requests }).collect(),
         }
     }
 }

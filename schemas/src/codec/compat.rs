@@ -229,6 +229,10 @@ fn policy() -> PolicyVersion {
         tenants: [("acme".to_owned(), acme)].into(),
         default_tier: text("free"),
         default_zone: text("UTC"),
+        weights: vec![WeightRecord {
+            route: "POST /v1/bulk/*".to_owned(),
+            requests: 20,
+        }],
     }
 }
 
@@ -239,6 +243,7 @@ fn policies() {
         tenants: [].into(),
         default_tier: None,
         default_zone: None,
+        weights: Vec::new(),
         ..policy()
     };
     check(policy(), bare);

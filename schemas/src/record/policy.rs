@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Amount, Order};
-use crate::policy::{HARD, Level, Limit, Meter, Mode, Policy, Stale, TenantSettings, Window};
+use crate::policy::{
+    HARD, Level, Limit, Meter, Mode, Policy, Stale, TenantSettings, WEIGHT_MAX, Weight, Window,
+};
 use crate::subject::{Pattern, SubjectError};
 use crate::time::Timestamp;
 
@@ -42,6 +44,8 @@ pub struct PolicyVersion {
     pub tenants: BTreeMap<String, TenantRecord>,
     pub default_tier: Option<String>,
     pub default_zone: Option<String>,
+    #[serde(default)]
+    pub weights: Vec<WeightRecord>,
 }
 
 impl PolicyVersion {
@@ -86,6 +90,14 @@ pub struct TenantRecord {
     pub zone: Option<String>,
 }
 
+/// What one request on some routes counts as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightRecord {
+    /// A route, or the start of some with `*` after it.
+    pub route: String,
+    pub requests: i64,
+}
+
 /// Why a policy from the log cannot be obeyed. The enforcer lets none through; one of these means a foreign writer.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PolicyError {
@@ -97,6 +109,10 @@ pub enum PolicyError {
     Levels(String),
     #[error("limit `{0}`: its status is not an HTTP status of refusal (400-599)")]
     Status(String),
+    #[error("weight of `{route}`: {source}")]
+    Route { route: String, source: SubjectError },
+    #[error("weight of `{0}`: not a whole number from 0 to {WEIGHT_MAX}")]
+    Weight(String),
     #[error("version {0} is not above zero")]
     Version(i64),
 }
@@ -124,6 +140,11 @@ impl TryFrom<&PolicyVersion> for Policy {
             tenants,
             default_tier: record.default_tier.clone(),
             default_zone: record.default_zone.as_deref().map(zone).transpose()?,
+            weights: record
+                .weights
+                .iter()
+                .map(weight)
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -188,6 +209,26 @@ fn limit(record: &LimitRecord) -> Result<Limit, PolicyError> {
         replaced_in: Vec::new(),
         status,
     })
+}
+
+fn weight(record: &WeightRecord) -> Result<Weight, PolicyError> {
+    let route = || record.route.clone();
+    let requests = u32::try_from(record.requests).ok();
+    let requests = requests.filter(|requests| *requests <= WEIGHT_MAX);
+    let requests = requests.ok_or_else(|| PolicyError::Weight(route()))?;
+    Weight::new(&record.route, requests).map_err(|source| PolicyError::Route {
+        route: route(),
+        source,
+    })
+}
+
+impl From<&Weight> for WeightRecord {
+    fn from(weight: &Weight) -> Self {
+        Self {
+            route: weight.route().to_owned(),
+            requests: weight.requests.into(),
+        }
+    }
 }
 
 impl From<&Limit> for LimitRecord {
@@ -266,6 +307,7 @@ mod tests {
             ]),
             default_tier: None,
             default_zone: None,
+            weights: Vec::new(),
         };
         let policy = Policy::try_from(&record).unwrap();
         check(&policy, "acme", &[("rpm", 600), ("extra", 5)]);
@@ -274,5 +316,26 @@ mod tests {
         assert_eq!(policy.limit("rpm").unwrap().hard(), 60);
         assert_eq!(policy.limit("extra").unwrap().hard(), 5);
         assert_eq!(LimitRecord::from(&policy.limits[1]), record.limits[1]);
+    }
+
+    #[test]
+    fn a_weight_is_read_as_it_was_written() {
+        let check = |route: &str, requests: i64, told: &str| {
+            let record = WeightRecord {
+                route: route.to_owned(),
+                requests,
+            };
+            match weight(&record) {
+                Ok(read) => assert_eq!((WeightRecord::from(&read), ""), (record, told)),
+                Err(error) => assert_eq!(error.to_string(), told),
+            }
+        };
+        check("POST /v1/bulk/*", 20, "");
+        check("GET /50%25", 0, "");
+        check("*", i64::from(WEIGHT_MAX), "");
+        let bounds = "weight of `*`: not a whole number from 0 to 1000000";
+        check("*", -1, bounds);
+        check("*", i64::from(WEIGHT_MAX) + 1, bounds);
+        check("", 1, "weight of ``: `route` has no id after it");
     }
 }

@@ -17,7 +17,7 @@ fn strict() -> Vec<Limit> {
 }
 
 impl Scene {
-    async fn reservations(&self, method: Method, path: &str, body: &str) -> Told {
+    pub(super) async fn reservations(&self, method: Method, path: &str, body: &str) -> Told {
         let request = Request::builder()
             .method(method)
             .uri(format!("/v1/reservations{path}"))
