@@ -81,7 +81,8 @@ fn refuse_unreached(reader: &mut Reader<'_>, (route, at): (&str, usize), taken: 
         format!("another weight is for `{route}` already, on line {line}")
     } else {
         format!(
-            "no request has this weight: `{first}` on line {line} takes `{route}` before it; the first that takes a route rules, so write the narrower one first"
+            "no request has this weight: `{first}` on line {line} takes `{route}` before it; the first that takes a \
+             route rules, so write the narrower one first"
         )
     };
     reader.say(at, text);
