@@ -22,7 +22,7 @@ use crate::store::{Page, SketchQuery};
 
 const LIST_MAX: i64 = 1_000;
 /// Between the amount, the tenant and the id in a cursor: none holds a control character.
-const CURSOR_SEPARATOR: &str = "\u{0}";
+const CURSOR_SEPARATOR: &str = "\u{1f}";
 
 /// What both lists are asked with.
 #[derive(Debug, Default, Deserialize)]
