@@ -143,6 +143,7 @@ fn policy(limits: Vec<LimitRecord>) -> Policy {
         source: String::new(),
         limits,
         tenants: BTreeMap::new(),
+        overrides: Vec::new(),
         default_tier: None,
         default_zone: None,
         weights: Vec::new(),

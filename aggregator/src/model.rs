@@ -8,8 +8,10 @@ use chrono_tz::Tz;
 use proptest::prelude::ProptestConfig;
 use schemas::calendar::bounds;
 use schemas::policy::{HARD, Limit, Mode, Policy, Stale, Stream, Window};
-use schemas::record::{Amount, LimitRecord, PolicyVersion, SoftLevel, TenantRecord};
-use schemas::subject::Identity;
+use schemas::record::{
+    Amount, LimitRecord, OverrideRecord, PolicyVersion, SoftLevel, TenantRecord,
+};
+use schemas::subject::{Identity, Subject};
 use schemas::time::Timestamp;
 
 use crate::config::RollupDimension;
@@ -29,7 +31,8 @@ pub(crate) fn cases(default: u32) -> ProptestConfig {
 }
 
 /// A policy of limits, one a line: `name subject meter [tier=…] [NAME=threshold…] hard=threshold : window`; and what it
-/// says of tenants: `tenant ID [tier=…] [zone=…]`, or of all of them: `all zone=…`.
+/// says of tenants: `tenant ID [tier=…] [zone=…]`, or of all of them: `all zone=…`; or of one subject: `override SUBJECT
+/// LIMIT hard=…`.
 pub(crate) fn policy(version: i64, text: &str) -> Policy {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let (limits, settings): (Vec<_>, Vec<_>) = lines.partition(|line| line.contains(" : "));
@@ -45,6 +48,17 @@ pub(crate) fn policy(version: i64, text: &str) -> Policy {
         let (tier, zone) = (value(line, "tier"), value(line, "zone"));
         Some((id.to_owned(), TenantRecord { tier, zone }))
     });
+    let overrides = settings.iter().filter_map(|line| {
+        let words: Vec<&str> = line.strip_prefix("override ")?.split(' ').collect();
+        Some(OverrideRecord {
+            subject: Subject::parse(words[0]).unwrap(),
+            limit: words[1].to_owned(),
+            hard: value(line, HARD).map(|hard| Amount(hard.parse().unwrap())),
+            soft: Vec::new(),
+            mode: None,
+            reason: None,
+        })
+    });
     let all = settings.iter().find(|line| line.starts_with("all "));
     let record = PolicyVersion {
         version,
@@ -53,6 +67,7 @@ pub(crate) fn policy(version: i64, text: &str) -> Policy {
         reason: String::new(),
         source: String::new(),
         limits: limits.into_iter().map(limit_record).collect(),
+        overrides: overrides.collect(),
         tenants: tenants.collect(),
         default_tier: None,
         default_zone: all.and_then(|line| value(line, "zone")),

@@ -6,7 +6,7 @@ mod read;
 mod write;
 
 use schemas::policy::{Policy, Stream};
-use schemas::record::{LimitRecord, PolicyVersion, TenantRecord, WeightRecord};
+use schemas::record::{LimitRecord, OverrideRecord, PolicyVersion, TenantRecord, WeightRecord};
 use schemas::time::Timestamp;
 use schemas::topic::{AUTH, CSP, PARTIALS, TopicSpec, USAGE};
 
@@ -49,6 +49,7 @@ pub(crate) fn policy_to_record(policy: &Policy) -> PolicyVersion {
         reason: String::new(),
         source: String::new(),
         limits: policy.limits.iter().map(LimitRecord::from).collect(),
+        overrides: OverrideRecord::all(&policy.overrides),
         tenants: tenants.collect(),
         default_tier: policy.default_tier.clone(),
         default_zone: policy.default_zone.map(|zone| zone.name().to_owned()),

@@ -185,8 +185,12 @@ fn changes(from: &Policy, to: &Policy, (limit, subject): (&str, &Subject)) -> Ve
         (Some(_), None) => others().map_or((&[][..], &[][..]), |o| (&o.settings, &o.limits)),
     };
     let limits = limits.iter().filter(|change| change.name == limit);
+    let overrides = diff.overrides.iter();
+    let overrides = overrides.filter(|own| own.limit == limit && own.subject == *subject);
     let settings = settings.iter().map(ToString::to_string);
-    settings.chain(limits.map(ToString::to_string)).collect()
+    let limits = limits.map(ToString::to_string);
+    let overrides = overrides.map(ToString::to_string);
+    settings.chain(limits).chain(overrides).collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod fields;
 mod json;
 mod limit;
 mod nearest;
+mod overrides;
 mod problem;
 mod reader;
 #[cfg(test)]
@@ -20,11 +21,11 @@ mod weight;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono_tz::Tz;
-use schemas::policy::{Limit, Policy, TenantSettings};
+use schemas::policy::{Limit, Overrides, Policy, TenantSettings};
 use schemas::subject::{Dimension, ID_BYTES_MAX};
 use toml::de::DeTable;
 
-pub use self::diff::{Diff, FieldChange, Kind, LimitChange, TenantChange, diff};
+pub use self::diff::{Diff, FieldChange, Kind, LimitChange, OverrideChange, TenantChange, diff};
 use self::fields::{POLICY, TENANT, TIER};
 pub use self::fields::{json_schema, reference};
 pub use self::json::{Located, read_located, toml_of};
@@ -108,9 +109,10 @@ fn whole(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Policy {
     parents.refuse_cycles(reader);
     parents.hand_down(reader, &mut limits.read);
     let places = std::mem::take(&mut limits.named_tenants);
-    let policy = Policy {
+    let mut policy = Policy {
         version: 0,
         limits: limits.finish(),
+        overrides: Overrides::default(),
         tenants: tenants(reader, &top, &names),
         default_tier: default_tier.map(|(tier, _)| tier.to_owned()),
         default_zone: zone(reader, &top),
@@ -123,6 +125,7 @@ fn whole(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Policy {
             refuse_tenant_of_another(reader, (&tenant, own), &tier, at);
         }
     }
+    overrides::read(reader, &top, &mut policy);
     policy
 }
 

@@ -10,8 +10,8 @@ use schemas::codec::Wire as _;
 use schemas::orders::{Order, OrderKey};
 use schemas::policy::{HARD, Policy};
 use schemas::record::{
-    self, Amount, Direction, LimitRecord, Marker, PolicyError, PolicyRecord, PolicyVersion,
-    Recorded, TenantRecord, WeightRecord,
+    self, Amount, Direction, LimitRecord, Marker, OverrideRecord, PolicyError, PolicyRecord,
+    PolicyVersion, Recorded, TenantRecord, WeightRecord,
 };
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
@@ -417,6 +417,7 @@ fn version_record(version: &Version) -> PolicyVersion {
         reason: version.reason.clone(),
         source: version.source.clone(),
         limits: policy.limits.iter().map(LimitRecord::from).collect(),
+        overrides: OverrideRecord::all(&policy.overrides),
         tenants: tenants.collect(),
         default_tier: policy.default_tier.clone(),
         default_zone: policy.default_zone.map(|zone| zone.name().to_owned()),

@@ -69,6 +69,7 @@ fn policy() -> PolicyRecord {
             status: None,
         }],
         tenants: Default::default(),
+        overrides: Vec::new(),
         default_tier: None,
         default_zone: None,
         weights: Vec::new(),

@@ -2,7 +2,8 @@
 //!
 //! It chooses as [`schemas::orders::InForce`] does (a property test holds it to that), but by hashes: a limit that no
 //! order is about costs nothing, and any other one a lookup for each form of subject that has an order on it. An order
-//! that has ended is passed over from that moment on, whether the log has said so or not.
+//! that has ended is passed over from that moment on, whether the log has said so or not. An override of the policy is
+//! beside the order on its subject, and holds where none does.
 //!
 //! What checks read never changes: an order makes a new value, which shares all but one of its parts with the old one.
 
@@ -10,10 +11,11 @@
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use schemas::orders::{Change, Order, OrderKey, Orders};
+use schemas::subject::Subject;
 use schemas::time::Timestamp;
 use smallvec::SmallVec;
 
@@ -55,12 +57,26 @@ fn part_of(key: u128) -> usize {
     (key >> 100) as usize % PARTS
 }
 
+/// Limits with other numbers, with their places in the plan.
+type Changed = Arc<[(usize, Planned)]>;
+
 /// The limits of one name as they are for one subject.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Special {
-    until: Option<Timestamp>,
-    /// With their places in the plan.
-    planned: Arc<[(usize, Planned)]>,
+    /// By an order, until it ends.
+    ordered: Option<(Option<Timestamp>, Changed)>,
+    /// By the policy's own word.
+    overridden: Option<Changed>,
+}
+
+impl Special {
+    fn at(&self, place: usize, now: Timestamp) -> Option<&Planned> {
+        let standing = self.ordered.as_ref();
+        let standing = standing.filter(|(until, _)| !has_ended(*until, now));
+        let changed = standing.map(|(_, changed)| changed);
+        let mut changed = changed.or(self.overridden.as_ref())?.iter();
+        changed.find_map(|(at, planned)| (*at == place).then_some(planned))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -107,9 +123,7 @@ impl Ordered {
             let subject = hashes.subject(*own)?;
             self.specials.get(subject.wrapping_add(name))
         });
-        let special = specials.find(|special| !has_ended(special.until, now))?;
-        let mut planned = special.planned.iter();
-        planned.find_map(|(at, planned)| (*at == place).then_some(planned))
+        specials.find_map(|special| special.at(place, now))
     }
 }
 
@@ -130,6 +144,9 @@ impl Book {
     /// What checks read, for a new plan.
     pub(crate) fn plan(&mut self, plan: &Plan, hasher: &Hasher) -> Ordered {
         self.ordered = Ordered::default();
+        for (subject, limit, _) in plan.policy().overrides.iter() {
+            self.ordered.set_overridden((subject, limit), plan, hasher);
+        }
         for order in self.orders.iter() {
             self.ordered.set(order, plan, hasher);
         }
@@ -159,7 +176,7 @@ impl Book {
         match &key.limit {
             Some(limit) => {
                 let key = subject.wrapping_add(hasher.name(limit));
-                self.ordered.specials.set(key, None);
+                self.ordered.set_ordered(key, None);
             }
             None => self.ordered.tiers.set(subject, None),
         }
@@ -191,11 +208,16 @@ impl Book {
     }
 
     fn renew_shapes(&mut self, plan: &Plan) {
+        let overridden = plan.policy().overrides.iter();
+        let overridden: HashSet<&str> = overridden.map(|(_, limit, _)| limit).collect();
         let special = plan.limits().iter().map(|planned| {
-            let shapes = self.shapes(Some(&planned.limit.name));
-            shapes
-                .filter(|own| planned.shape.begins_with(*own))
-                .collect()
+            let name = planned.limit.name.as_str();
+            let shapes = self.shapes(Some(name));
+            let shapes = shapes.filter(|own| planned.shape.begins_with(*own));
+            // Its own subjects are the narrowest.
+            let own = overridden.contains(name).then_some(planned.shape);
+            let wider = shapes.filter(|shape| Some(*shape) != own);
+            own.into_iter().chain(wider).collect()
         });
         let special = Arc::new(special.collect());
         let tiers = Arc::new(self.shapes(None).collect());
@@ -227,13 +249,42 @@ impl Ordered {
                     planned.limit.name == *limit && planned.shape.begins_with(shape)
                 });
                 let planned = places.map(|(place, planned)| {
-                    let limit = numbers.on(&planned.limit);
+                    let overridden = plan.policy().overridden(&planned.limit, &order.subject);
+                    let limit = match overridden {
+                        Some(overridden) => numbers.on(&overridden.numbers.on(&planned.limit)),
+                        None => numbers.on(&planned.limit),
+                    };
                     (place, planned.with(limit))
                 });
                 let planned = planned.collect();
                 let key = subject.wrapping_add(hasher.name(limit));
-                self.specials.set(key, Some(Special { until, planned }));
+                self.set_ordered(key, Some((until, planned)));
             }
         }
+    }
+
+    fn set_ordered(&mut self, key: u128, ordered: Option<(Option<Timestamp>, Changed)>) {
+        let known = self.specials.get(key).cloned().unwrap_or_default();
+        let special = Special { ordered, ..known };
+        let says_anything = special.ordered.is_some() || special.overridden.is_some();
+        self.specials.set(key, says_anything.then_some(special));
+    }
+
+    /// Takes what the policy itself says of a limit for one subject.
+    fn set_overridden(&mut self, (subject, limit): (&Subject, &str), plan: &Plan, hasher: &Hasher) {
+        let named = plan.limits().iter().enumerate();
+        let named = named.filter(|(_, planned)| planned.limit.name == limit);
+        let changed = named.filter_map(|(place, planned)| {
+            let overridden = plan.policy().overridden(&planned.limit, subject)?;
+            let limit = overridden.numbers.on(&planned.limit);
+            Some((place, planned.with(limit)))
+        });
+        let (_, hash) = hasher.subject(subject);
+        let key = hash.wrapping_add(hasher.name(limit));
+        let special = Special {
+            ordered: None,
+            overridden: Some(changed.collect()),
+        };
+        self.specials.set(key, Some(special));
     }
 }

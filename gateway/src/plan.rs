@@ -191,7 +191,7 @@ fn accepts(planned: &Planned, identity: &Identity<'_>) -> bool {
 pub(crate) mod tests {
     use std::collections::BTreeMap;
 
-    use schemas::policy::{HARD, Level, Stale, TenantSettings};
+    use schemas::policy::{HARD, Level, Overrides, Stale, TenantSettings};
     use schemas::subject::Pattern;
 
     use super::*;
@@ -218,6 +218,10 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn plan(limits: Vec<Limit>) -> Plan {
+        plan_with(limits, Overrides::default())
+    }
+
+    pub(crate) fn plan_with(limits: Vec<Limit>, overrides: Overrides) -> Plan {
         let settings = TenantSettings {
             tier: Some("pro".to_owned()),
             zone: None,
@@ -225,6 +229,7 @@ pub(crate) mod tests {
         let policy = Policy {
             version: 3,
             limits,
+            overrides,
             tenants: BTreeMap::from([("paying".to_owned(), settings)]),
             ..Policy::default()
         };

@@ -5,6 +5,9 @@
 //! order on the tenant, an order on a key or user of it. The narrowest wins. An order gives a limit other numbers and
 //! leaves its counters alone: what was used stays used.
 //!
+//! An override of the policy is as narrow as the subject that it names, and holds for that one only. An order on the
+//! same subject stands above it, and has its numbers where it says none itself.
+//!
 //! An order on a subject holds for it and for all that lies in it: on `tenant/acme` it holds for `tenant/acme/user/u_9`
 //! too, where the limit is counted there. One on `platform` holds for `platform` only.
 
@@ -12,7 +15,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use crate::policy::{HARD, Level, Limit, Mode, Policy, Window, part_of, percent_of_name};
+use crate::policy::{HARD, Level, Limit, Mode, Override, Policy, Window, part_of, percent_of_name};
 use crate::subject::Subject;
 use crate::time::Timestamp;
 
@@ -349,17 +352,25 @@ impl<'a> InForce<'a> {
     /// it too.
     #[must_use]
     pub fn held(&self, limit: &'a Limit, subject: &Subject) -> Held<'a> {
+        let overridden = self.policy.overridden(limit, subject);
         let order = self.orders.narrowest(subject, Some(&limit.name), self.now);
-        let is_its_own =
-            |order: &Order| order.subject == *subject && limit.pattern.accepts(subject);
-        let order = order.filter(|order| limit.window != Window::Wallet || is_its_own(order));
+        let order = order.filter(|order| match limit.window {
+            Window::Wallet => order.subject == *subject && limit.pattern.accepts(subject),
+            // A wider one is less narrow than the override.
+            _ => overridden.is_none() || order.subject == *subject,
+        });
+        let written = match overridden {
+            Some(overridden) => Cow::Owned(overridden.numbers.on(limit)),
+            None => Cow::Borrowed(limit),
+        };
         let changed = order.and_then(|order| match &order.change {
-            Change::Numbers { numbers, .. } => Some(numbers.on(limit)),
+            Change::Numbers { numbers, .. } => Some(numbers.on(&written)),
             Change::Tier(_) => None,
         });
         Held {
-            limit: changed.map_or(Cow::Borrowed(limit), Cow::Owned),
+            limit: changed.map_or(written, Cow::Owned),
             written: limit,
+            overridden,
             order,
         }
     }
@@ -371,11 +382,19 @@ pub struct Held<'a> {
     pub limit: Cow<'a, Limit>,
     /// As the policy has it, or the tier.
     pub written: &'a Limit,
-    /// The order that its numbers are from; `None`: they are the policy's, or the tier's.
+    /// The override of the policy that gives it other numbers.
+    pub overridden: Option<&'a Override>,
+    /// The order that its numbers are from; `None`: they are the policy's: the override's, the tier's, or the limit's.
     pub order: Option<&'a Order>,
 }
 
 impl Held<'_> {
+    /// Whether the subject has it with other numbers than it is written with.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.overridden.is_some() || self.order.is_some()
+    }
+
     /// Of a wallet: what it starts with and all entries together, below zero where more was taken back than that.
     #[must_use]
     pub fn paid_in(&self) -> i128 {

@@ -3,6 +3,7 @@
 //!
 //! Amounts are `i128`: counts as they are, money in pico-dollars.
 
+mod overrides;
 mod weight;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use thiserror::Error;
 
 use crate::subject::{Dimension, Identity, Pattern, Subject};
 
+pub use overrides::{Override, Overrides};
 pub use weight::{WEIGHT_MAX, Weight};
 
 /// The longest sliding window: 30 days.
@@ -424,6 +426,8 @@ pub struct Policy {
     /// Counts up from 1; 0 is the empty policy before any.
     pub version: u64,
     pub limits: Vec<Limit>,
+    /// Other numbers of limits for single subjects.
+    pub overrides: Overrides,
     pub tenants: BTreeMap<String, TenantSettings>,
     /// The tier of tenants that the policy does not name.
     pub default_tier: Option<String>,

@@ -1,6 +1,7 @@
-//! Orders, as one shard counts by them: who they are about is in a tier of its own.
+//! Orders, as one shard counts by them: who they are about is in a tier of its own. So is who the policy has an override
+//! for.
 //!
-//! A subject that an order is on has a tier of its own, by its path, which holds for all that lies in it and is in no
+//! A subject that an order or an override is on has a tier of its own, by its path, which holds for all that lies in it and is in no
 //! narrower one. It names the same series as others, with other numbers, so an order touches no window. A tenant of
 //! which something narrower has a tier of its own has one too, and that one names every pattern: what is counted for a
 //! narrower subject only is found by it.
@@ -19,7 +20,7 @@ pub(crate) struct Own {
     pub(crate) orders: Orders,
     /// Places of tiers in the plan, by the paths of their subjects.
     by_path: HashMap<String, u32>,
-    /// The subjects inside of each tenant's that have orders on them, by the tenant's path.
+    /// The subjects inside of each tenant's that have orders or overrides on them, by the tenant's path.
     narrow: HashMap<String, HashSet<Subject>>,
     /// Places that are free.
     free: Vec<u32>,
@@ -35,8 +36,14 @@ impl Plan {
         for order in orders.iter() {
             self.own.note(&order.subject, true);
         }
-        let subjects: HashSet<Subject> = orders.iter().map(|o| o.subject.clone()).collect();
+        let mut subjects: HashSet<Subject> = orders.iter().map(|o| o.subject.clone()).collect();
         self.own.orders = orders;
+        let overridden = self.policy.overrides.subjects();
+        let concerned = overridden.filter(|s| s.tenant_id().is_some() != self.is_of_partials);
+        for subject in concerned {
+            self.own.note(subject, true);
+            subjects.insert(subject.clone());
+        }
         let mut changed = Replaced::default();
         for subject in subjects {
             self.renew(&root_of(&subject), &mut changed);
@@ -57,10 +64,15 @@ impl Plan {
     /// Obeys an order no more. `None` where none of this key and up to this number stands.
     pub(crate) fn end_order(&mut self, key: &OrderKey, seq: i64) -> Option<Replaced> {
         self.own.orders.end(key, seq)?;
-        if !self.own.orders.has_any_on(&key.subject) {
+        if !self.is_special(&key.subject) {
             self.own.note(&key.subject, false);
         }
         Some(self.renew_in(&key.subject))
+    }
+
+    /// Whether an order or an override is on this very subject.
+    fn is_special(&self, subject: &Subject) -> bool {
+        self.own.orders.has_any_on(subject) || self.policy.overrides.has_any_on(subject)
     }
 
     /// Makes the tiers of a subject, and of all with orders on them that lie in it, anew.
@@ -93,8 +105,7 @@ impl Plan {
             return;
         }
         let has_narrow = self.own.narrow.contains_key(path);
-        let tier =
-            (has_narrow || self.own.orders.has_any_on(subject)).then(|| self.own_tier(subject));
+        let tier = (has_narrow || self.is_special(subject)).then(|| self.own_tier(subject));
         let was = match tier {
             Some(tier) => {
                 let place = self.put_tier(tier);
@@ -115,9 +126,7 @@ impl Plan {
         let limits = self.policy.limits.iter().enumerate();
         let own = limits.filter_map(|(place, limit)| {
             let held = in_force.held(limit, subject);
-            held.order
-                .is_some()
-                .then(|| (place, held.limit.into_owned()))
+            held.is_own().then(|| (place, held.limit.into_owned()))
         });
         let own: HashMap<usize, _> = own.collect();
         let tier = in_force.tier(subject);
@@ -210,7 +219,7 @@ impl Plan {
 }
 
 impl Own {
-    /// Notes that a subject inside of a tenant's has orders on it, or none any more.
+    /// Notes that a subject inside of a tenant's has orders or overrides on it, or none any more.
     fn note(&mut self, subject: &Subject, has_orders: bool) {
         let root = root_of(subject);
         if root == *subject {

@@ -345,7 +345,9 @@ fn a_policy_survives_a_snapshot() {
         3,
         "a tenant/* tokens 80%=8 hard=10 : sliding 60s
          a tenant/* tokens tier=gold hard=100 : sliding 60s
-         b platform cost hard=5 : calendar month",
+         b platform cost hard=5 : calendar month
+         override tenant/acme a hard=20
+         override platform b hard=6",
     );
     before.default_zone = Some(chrono_tz::Tz::Europe__Berlin);
     let after = Policy::try_from(&policy_to_record(&before)).unwrap();

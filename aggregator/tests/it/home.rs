@@ -90,6 +90,7 @@ impl Home {
             source: String::new(),
             limits: limits.lines().map(limit).collect(),
             tenants: BTreeMap::new(),
+            overrides: Vec::new(),
             default_tier: None,
             default_zone: None,
             weights: Vec::new(),

@@ -1,8 +1,9 @@
 //! Decisions and the policy as JSON.
 
 use schemas::money::format_usd;
-use schemas::policy::{Limit, Meter, TenantSettings, Weight};
+use schemas::policy::{Limit, Meter, Override, Policy, TenantSettings, Weight};
 use schemas::record::Amount;
+use schemas::subject::Subject;
 use schemas::time::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -111,6 +112,7 @@ pub(super) fn version(version: &Version) -> Value {
         "default_tier": policy.default_tier,
         "zone": policy.default_zone.map(|zone| zone.name()),
         "limits": policy.limits.iter().map(limit).collect::<Vec<_>>(),
+        "overrides": policy.overrides.iter().map(overridden(policy)).collect::<Vec<_>>(),
         "tenants": tenants.collect::<Map<_, _>>(),
         "weights": policy.weights.iter().map(weight).collect::<Vec<_>>(),
         "source": version.source,
@@ -119,6 +121,24 @@ pub(super) fn version(version: &Version) -> Value {
 
 fn weight(weight: &Weight) -> Value {
     json!({"route": weight.route(), "requests": weight.requests})
+}
+
+/// An override, with amounts of the unit that its limit has in `policy`.
+fn overridden(policy: &Policy) -> impl Fn((&Subject, &str, &Override)) -> Value {
+    move |(subject, limit, overridden)| {
+        let numbers = &overridden.numbers;
+        let on = policy.limits_on(subject).find(|own| own.name == limit);
+        let meter = on.map_or(&Meter::Requests, |limit| &limit.meter);
+        let soft = numbers.soft.iter().map(|level| level.name.as_str());
+        json!({
+            "subject": subject,
+            "limit": limit,
+            "hard": numbers.hard.map(|hard| amount(meter, hard)),
+            "soft": soft.collect::<Vec<_>>(),
+            "mode": numbers.mode,
+            "reason": overridden.reason,
+        })
+    }
 }
 
 pub(super) fn limit(limit: &Limit) -> Value {

@@ -1,5 +1,7 @@
 //! What changes from one policy to another: its limits, and what tenants fall under.
 
+mod overrides;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -8,6 +10,8 @@ use schemas::policy::{Limit, Meter, Policy};
 use schemas::subject::Dimension;
 use serde::Serialize;
 
+pub use overrides::OverrideChange;
+
 /// What changes from one policy to another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Diff {
@@ -15,6 +19,8 @@ pub struct Diff {
     pub settings: Vec<FieldChange>,
     /// As they stand in the policy, the general ones first.
     pub limits: Vec<LimitChange>,
+    /// Other numbers of single subjects.
+    pub overrides: Vec<OverrideChange>,
     /// Who falls under something else than before.
     pub tenants: Vec<TenantChange>,
 }
@@ -62,7 +68,10 @@ impl Diff {
     /// Whether both policies say the same. Their numbers do not count.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.settings.is_empty() && self.limits.is_empty() && self.tenants.is_empty()
+        self.settings.is_empty()
+            && self.limits.is_empty()
+            && self.overrides.is_empty()
+            && self.tenants.is_empty()
     }
 }
 
@@ -84,6 +93,7 @@ pub fn diff(from: &Policy, to: &Policy) -> Diff {
     Diff {
         settings: changed(settings),
         limits: limit_changes(&all(from), &all(to)),
+        overrides: overrides::changes(from, to),
         tenants: tenants
             .filter_map(|tenant| tenant_change(from, to, tenant))
             .collect(),
@@ -207,10 +217,7 @@ const FIELDS: [&str; 9] = [
 fn fields(limit: &Limit) -> [Option<String>; FIELDS.len()] {
     let soft = limit.levels.split_last().map_or(&[][..], |(_, soft)| soft);
     let soft: Vec<&str> = soft.iter().map(|level| level.name.as_str()).collect();
-    let amount = |amount: i128| match limit.meter {
-        Meter::Cost => format!("{} USD", format_usd(amount)),
-        _ => amount.to_string(),
-    };
+    let amount = |number: i128| amount(&limit.meter, number);
     [
         Some(limit.pattern.as_str().to_owned()),
         Some(limit.meter.name().to_owned()),
@@ -222,6 +229,13 @@ fn fields(limit: &Limit) -> [Option<String>; FIELDS.len()] {
         word(limit.stale),
         limit.status.map(|status| status.to_string()),
     ]
+}
+
+fn amount(meter: &Meter, amount: i128) -> String {
+    match meter {
+        Meter::Cost => format!("{} USD", format_usd(amount)),
+        _ => amount.to_string(),
+    }
 }
 
 /// A choice as the policy has it.
@@ -244,6 +258,7 @@ impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lines: Vec<String> = self.settings.iter().map(ToString::to_string).collect();
         lines.extend(self.limits.iter().map(ToString::to_string));
+        lines.extend(self.overrides.iter().map(ToString::to_string));
         for change in &self.tenants {
             let whose = match &change.tenant {
                 Some(tenant) => format!("tenant {tenant}:"),
@@ -259,28 +274,37 @@ impl fmt::Display for Diff {
 
 impl fmt::Display for LimitChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = match self.change {
-            Kind::Added => '+',
-            Kind::Removed => '-',
-            Kind::Changed => '~',
-        };
-        write!(f, "{sign} limit {}", self.name)?;
+        write!(f, "{} limit {}", self.change.sign(), self.name)?;
         if let Some(tier) = &self.tier {
             write!(f, " of tier {tier}")?;
         }
-        for (place, field) in self.fields.iter().enumerate() {
-            let gap = if place == 0 { ":" } else { "," };
-            write!(f, "{gap} ")?;
-            match (&self.change, &field.from, &field.to) {
-                (Kind::Changed, ..) => write!(f, "{field}")?,
-                (_, from, to) => {
-                    let value = to.as_ref().or(from.as_ref());
-                    write!(f, "{} {}", field.field, value.map_or("", String::as_str))?;
-                }
+        write_fields(f, self.change, &self.fields)
+    }
+}
+
+impl Kind {
+    const fn sign(self) -> char {
+        match self {
+            Kind::Added => '+',
+            Kind::Removed => '-',
+            Kind::Changed => '~',
+        }
+    }
+}
+
+fn write_fields(f: &mut fmt::Formatter<'_>, change: Kind, fields: &[FieldChange]) -> fmt::Result {
+    for (place, field) in fields.iter().enumerate() {
+        let gap = if place == 0 { ":" } else { "," };
+        write!(f, "{gap} ")?;
+        match (change, &field.from, &field.to) {
+            (Kind::Changed, ..) => write!(f, "{field}")?,
+            (_, from, to) => {
+                let value = to.as_ref().or(from.as_ref());
+                write!(f, "{} {}", field.field, value.map_or("", String::as_str))?;
             }
         }
-        Ok(())
     }
+    Ok(())
 }
 
 impl fmt::Display for FieldChange {
@@ -413,6 +437,31 @@ mod tests {
             "weight `POST /bulk*` 20, `*` 0 -> `POST /bulk*` 5, `*` 0"
         );
         assert!(diff(&reads(5), &reads(5)).is_empty());
+    }
+
+    #[test]
+    fn overrides_come_and_go() {
+        let own = "[[override]]\nsubject = \"tenant/beta\"\nlimit = \"rpm\"\nhard = 90\nreason = \"asked\"\n";
+        let tiers = "[tier.free]";
+        check(
+            &[(tiers, &format!("{own}{tiers}"))],
+            &["+ override of rpm for tenant/beta: hard 90, reason asked"],
+        );
+        let (from, more) = (
+            BEFORE.replace(tiers, &format!("{own}{tiers}")),
+            own.replace("90", "95"),
+        );
+        let to = BEFORE.replace(tiers, &format!("{more}{tiers}"));
+        let lines =
+            |from: &str, to: &str| diff(&read(from).unwrap(), &read(to).unwrap()).to_string();
+        assert_eq!(
+            lines(&from, &to),
+            "~ override of rpm for tenant/beta: hard 90 -> 95"
+        );
+        assert_eq!(
+            lines(&to, BEFORE),
+            "- override of rpm for tenant/beta: hard 95, reason asked"
+        );
     }
 
     #[test]

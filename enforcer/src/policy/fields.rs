@@ -220,6 +220,56 @@ pub(super) static WEIGHT: Reference = Reference {
     ],
 };
 
+pub(super) static OVERRIDE: Reference = Reference {
+    what: "an override",
+    heading: "Fields of an override",
+    required: &["subject", "limit"],
+    fields: &[
+        Field {
+            name: "subject",
+            what: "whose numbers they are",
+            values: "one subject for which the limit is counted, without `*`",
+            example: "subject = \"tenant/acme\"",
+            kind: Kind::Text,
+        },
+        Field {
+            name: "limit",
+            what: "the limit that has other numbers there",
+            values: "the name of a limit, general or of the tenant's tier; not a wallet",
+            example: "limit = \"tokens-a-minute\"",
+            kind: Kind::Name,
+        },
+        Field {
+            name: "hard",
+            what: "where refusing begins",
+            values: "as of a limit; the limit's when left out",
+            example: "hard = 120000",
+            kind: Kind::Amount,
+        },
+        Field {
+            name: "soft",
+            what: "levels that are told before it",
+            values: "as of a limit; the limit's when left out, percentages taken of the new `hard`",
+            example: "soft = [\"90%\"]",
+            kind: Kind::SoftLevels,
+        },
+        Field {
+            name: "mode",
+            what: "what happens at `hard`",
+            values: "as of a limit; `strict` only where the limit is strict",
+            example: "mode = \"open\"",
+            kind: Kind::Choice(&MODES),
+        },
+        Field {
+            name: "reason",
+            what: "why, for those who ask later",
+            values: "up to 500 characters on one line",
+            example: "reason = \"contract 2026-11\"",
+            kind: Kind::Text,
+        },
+    ],
+};
+
 pub(super) static POLICY: Reference = Reference {
     what: "a policy",
     heading: "Fields of the policy",
@@ -232,6 +282,14 @@ pub(super) static POLICY: Reference = Reference {
             example: "[[limit]]\nname = \"all\"\nsubject = \"platform\"\nmeter = \"cost\"\nwindow = \"calendar \
                       month\"\nhard = \"200 USD\"",
             kind: Kind::List(&LIMIT),
+        },
+        Field {
+            name: "override",
+            what: "other numbers of a limit for one subject",
+            values: "`[[override]]` above each; of one subject and limit one",
+            example: "[[limit]]\nname = \"rpm\"\nsubject = \"tenant/*\"\nmeter = \"requests\"\nwindow = \"sliding \
+                      60s\"\nhard = 60\n[[override]]\nsubject = \"tenant/acme\"\nlimit = \"rpm\"\nhard = 90",
+            kind: Kind::List(&OVERRIDE),
         },
         Field {
             name: "tier",
@@ -272,7 +330,7 @@ pub(super) static POLICY: Reference = Reference {
 };
 
 /// The tables, in the order in which people read of them.
-static TABLES: [&Reference; 5] = [&LIMIT, &TIER, &TENANT, &WEIGHT, &POLICY];
+static TABLES: [&Reference; 6] = [&LIMIT, &TIER, &TENANT, &OVERRIDE, &WEIGHT, &POLICY];
 
 // === For people ===
 
@@ -301,11 +359,12 @@ pub fn reference() -> String {
 #[must_use]
 pub fn json_schema() -> Value {
     let mut schema = table_schema(&POLICY);
-    let tables: [(&str, &Reference); 4] = [
+    let tables: [(&str, &Reference); 5] = [
         ("limit", &LIMIT),
         ("tier", &TIER),
         ("tenant", &TENANT),
         ("weight", &WEIGHT),
+        ("override", &OVERRIDE),
     ];
     let tables = tables.map(|(name, table)| (name.to_owned(), table_schema(table)));
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
@@ -378,6 +437,19 @@ mod tests {
         let others = others.collect::<Vec<_>>().join("\n");
         match table.what {
             "a limit" => format!("[[limit]]\n{others}\n{example}\n[tier.pro]\n"),
+            "an override" => {
+                let own = [
+                    "subject = \"tenant/acme\"",
+                    "limit = \"tokens-a-minute\"",
+                    "hard = 90000",
+                ];
+                let own = own.into_iter().filter(|line| name(line) != name(example));
+                let own = own.collect::<Vec<_>>().join("\n");
+                format!(
+                    "[[limit]]\n{}\n[[override]]\n{own}\n{example}\n",
+                    limit.join("\n")
+                )
+            }
             "a tenant" => format!("[tier.pro]\n[tenant.acme]\n{example}\n"),
             "a weight" => match field.name {
                 "route" => format!("[[weight]]\n{example}\nrequests = 1\n"),

@@ -20,6 +20,12 @@ const METERS: [&str; 7] = [
     "violations",
 ];
 
+pub(super) const MODES: [(&str, Mode); 3] = [
+    ("open", Mode::Open),
+    ("block", Mode::Block),
+    ("strict", Mode::Strict),
+];
+
 /// What could be read of one limit. Its name and tier are checked by the caller, who knows the others.
 pub(super) struct Read {
     /// Where the limit begins.
@@ -254,7 +260,7 @@ fn hard(
     read.map_err(|error| reader.say(value.at, error)).ok()
 }
 
-fn soft_levels(
+pub(super) fn soft_levels(
     reader: &mut Reader<'_>,
     table: &Table<'_>,
     meter: &Meter,
@@ -294,12 +300,7 @@ fn mode(reader: &mut Reader<'_>, table: &Table<'_>, meter: Option<&Meter>) -> Op
     if table.get("mode").is_none() {
         return Some(Mode::Block);
     }
-    let choices = [
-        ("open", Mode::Open),
-        ("block", Mode::Block),
-        ("strict", Mode::Strict),
-    ];
-    let mode = reader.choice(table, "mode", &choices)?;
+    let mode = reader.choice(table, "mode", &MODES)?;
     let reserved = meter.is_none_or(|meter| meter.stream() == Stream::Usage);
     if mode == Mode::Strict && !reserved {
         let at = table.get("mode").map_or(table.at, |value| value.at);

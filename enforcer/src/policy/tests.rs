@@ -1,3 +1,4 @@
+mod overrides;
 mod values;
 mod weights;
 
@@ -183,7 +184,7 @@ fn names_the_nearest_right_field() {
     refuse(
         "zone = \"UTC\"\nspeed = 1",
         &[
-            "2:1: unknown field `speed` of a policy; there are limit, tier, tenant, weight, default_tier, zone",
+            "2:1: unknown field `speed` of a policy; there are limit, override, tier, tenant, weight, default_tier, zone",
         ],
     );
     let field = |name: &str| limit(&[(name, "1")]);
@@ -344,8 +345,8 @@ fn counts_columns_in_characters() {
     refuse(
         "x = 'äöü' \ny = ['äöü', ]\n[tenant]\n'äöü' = 1",
         &[
-            "1:1: unknown field `x` of a policy; there are limit, tier, tenant, weight, default_tier, zone",
-            "2:1: unknown field `y` of a policy; there are limit, tier, tenant, weight, default_tier, zone",
+            "1:1: unknown field `x` of a policy; there are limit, override, tier, tenant, weight, default_tier, zone",
+            "2:1: unknown field `y` of a policy; there are limit, override, tier, tenant, weight, default_tier, zone",
             "4:9: `tenant.äöü` must be a table: write `[tenant.äöü]`",
         ],
     );

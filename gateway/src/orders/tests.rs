@@ -3,11 +3,11 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 use schemas::orders::{InForce, Numbers};
-use schemas::policy::Limit;
+use schemas::policy::{Limit, Mode, Override, Overrides};
 use schemas::subject::{Identity, Subject};
 
 use super::*;
-use crate::plan::tests::{limit, plan};
+use crate::plan::tests::{limit, plan, plan_with};
 
 fn limits() -> Vec<Limit> {
     let general = |text: &str| Limit {
@@ -38,6 +38,34 @@ const SUBJECTS: [&str; 7] = [
     "tenant/paying/user/u",
 ];
 
+/// By subject and limit, the hard number.
+type Written = Vec<(&'static str, &'static str, i128)>;
+
+fn written() -> impl Strategy<Value = Written> {
+    let one = (
+        select(SUBJECTS.to_vec()),
+        select(vec!["all", "rate", "each"]),
+        11..19_i128,
+    );
+    proptest::collection::vec(one, 0..4)
+}
+
+fn overrides(written: &Written) -> Overrides {
+    let mut overrides = Overrides::default();
+    for (subject, limit, hard) in written {
+        let overridden = Override {
+            numbers: Numbers {
+                hard: Some(*hard),
+                ..Numbers::default()
+            },
+            reason: None,
+        };
+        let subject = Subject::parse(subject).unwrap();
+        overrides.add(subject, (*limit).to_owned(), overridden);
+    }
+    overrides
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Put(&'static str, &'static str, i128, Option<i64>),
@@ -67,8 +95,10 @@ fn order(seq: usize, key: OrderKey, number: i128, until: Option<i64>) -> Order {
         None => Change::Tier("free".to_owned()),
         Some(limit) => Change::Numbers {
             limit: limit.clone(),
+            // Some say nothing of the number.
             numbers: Numbers {
-                hard: Some(number),
+                hard: (number < 7).then_some(number),
+                mode: Some(Mode::Open),
                 ..Numbers::default()
             },
         },
@@ -126,8 +156,13 @@ fn by_paths(
 
 proptest! {
     #[test]
-    fn chooses_as_paths_do(ops in proptest::collection::vec(op(), 0..30), second in 0..9_i64, anew in any::<bool>()) {
-        let (plan, hasher) = (plan(limits()), Hasher::new([1, 2]));
+    fn chooses_as_paths_do(
+        written in written(),
+        ops in proptest::collection::vec(op(), 0..30),
+        second in 0..9_i64,
+        anew in any::<bool>(),
+    ) {
+        let (plan, hasher) = (plan_with(limits(), overrides(&written)), Hasher::new([1, 2]));
         let (mut book, mut orders) = (Book::default(), Orders::default());
         let mut ordered = book.plan(&plan, &hasher);
         for (seq, op) in ops.into_iter().enumerate() {
@@ -163,12 +198,12 @@ fn an_order_leaves_what_checks_hold_as_it_was() {
     let (plan, hasher) = (plan(limits()), Hasher::new([1, 2]));
     let mut book = Book::default();
     let before = book.plan(&plan, &hasher);
-    let raise = order(0, key("tenant/acme", "rate"), 7, None);
+    let raise = order(0, key("tenant/acme", "rate"), 6, None);
     let after = book.put(raise, &plan, &hasher).unwrap();
     let identity = Identity {
         tenant: Some("acme"),
         ..Identity::default()
     };
     let rate = |ordered| by_hashes(&plan, ordered, &identity, Timestamp::from_seconds(0))[1].2;
-    assert_eq!((rate(&before), rate(&after)), (100, 7));
+    assert_eq!((rate(&before), rate(&after)), (100, 6));
 }

@@ -140,6 +140,7 @@ impl Scene {
                 status: None,
             }],
             tenants: Default::default(),
+            overrides: Vec::new(),
             default_tier: None,
             default_zone: None,
             weights: Vec::new(),

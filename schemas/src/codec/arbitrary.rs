@@ -167,18 +167,30 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn overridden()(
+        (subject, limit) in (subject(), text()),
+        hard in of(amount()),
+        soft in vec(soft(), 0..3),
+        (mode, reason) in (maybe(), maybe()),
+    ) -> OverrideRecord {
+        OverrideRecord { subject, limit, hard, soft, mode, reason }
+    }
+}
+
+prop_compose! {
     pub(super) fn policy_version()(
         version: i64,
         at in time(),
         (author, reason, source) in (text(), text(), text()),
         limits in vec(limit(), 0..3),
+        overrides in vec(overridden(), 0..3),
         tenants in btree_map(text(), (maybe(), maybe()), 0..3),
         (default_tier, default_zone) in (maybe(), maybe()),
         weights in vec((text(), any::<i64>()), 0..3),
     ) -> PolicyVersion {
         let tenants = tenants.into_iter().map(|(id, (tier, zone))| (id, TenantRecord { tier, zone }));
         PolicyVersion {
-            version, at, author, reason, source, limits, tenants: tenants.collect(), default_tier, default_zone,
+            version, at, author, reason, source, limits, overrides, tenants: tenants.collect(), default_tier, default_zone,
             weights: weights.into_iter().map(|(route, requests)| WeightRecord { route, requests }).collect(),
         }
     }

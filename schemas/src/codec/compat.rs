@@ -209,6 +209,14 @@ fn policy() -> PolicyVersion {
         name: "80%".to_owned(),
         threshold: Amount(48_000),
     };
+    let overridden = OverrideRecord {
+        subject: tenant(),
+        limit: "tokens-a-minute".to_owned(),
+        hard: Some(Amount(120_000)),
+        soft: vec![soft.clone()],
+        mode: text("open"),
+        reason: text("contract 2026-11"),
+    };
     let acme = TenantRecord {
         tier: text("pro"),
         zone: text("Europe/Berlin"),
@@ -226,6 +234,7 @@ fn policy() -> PolicyVersion {
                 ..limit("tokens-a-minute", text("pro"), Some(403), vec![soft])
             },
         ],
+        overrides: vec![overridden],
         tenants: [("acme".to_owned(), acme)].into(),
         default_tier: text("free"),
         default_zone: text("UTC"),
@@ -240,6 +249,7 @@ fn policy() -> PolicyVersion {
 fn policies() {
     let bare = PolicyVersion {
         limits: Vec::new(),
+        overrides: Vec::new(),
         tenants: [].into(),
         default_tier: None,
         default_zone: None,

@@ -60,7 +60,7 @@ impl TryFrom<&Order> for orders::Order {
         let change = match (&record.limit, &record.tier) {
             (Some(limit), None) => Change::Numbers {
                 limit: limit.clone(),
-                numbers: numbers(record)?,
+                numbers: changed(record)?,
             },
             (None, Some(tier)) => Change::Tier(tier.clone()),
             _ => return Err(OrderError::Change(command())),
@@ -76,18 +76,34 @@ impl TryFrom<&Order> for orders::Order {
     }
 }
 
-fn numbers(record: &Order) -> Result<Numbers, OrderError> {
-    let soft = record.soft.iter().map(|soft| Level {
+/// The hard number and the soft levels before it; `None` where they are not above zero and rising.
+pub(super) fn numbers(
+    hard: Option<Amount>,
+    soft: &[SoftLevel],
+) -> Option<(Option<i128>, Vec<Level>)> {
+    let soft = soft.iter().map(|soft| Level {
         name: soft.name.clone(),
         threshold: soft.threshold.0,
     });
     let soft: Vec<Level> = soft.collect();
-    let hard = record.hard.map(|hard| hard.0);
+    let hard = hard.map(|hard| hard.0);
     let thresholds = soft.iter().map(|level| level.threshold).chain(hard);
     let thresholds: Vec<i128> = [0].into_iter().chain(thresholds).collect();
-    if !thresholds.windows(2).all(|pair| pair[0] < pair[1]) {
-        return Err(OrderError::Levels(record.command.clone()));
-    }
+    let rising = thresholds.windows(2).all(|pair| pair[0] < pair[1]);
+    rising.then_some((hard, soft))
+}
+
+pub(super) fn soft_records(soft: &[Level]) -> Vec<SoftLevel> {
+    let soft = soft.iter().map(|level| SoftLevel {
+        name: level.name.clone(),
+        threshold: Amount(level.threshold),
+    });
+    soft.collect()
+}
+
+fn changed(record: &Order) -> Result<Numbers, OrderError> {
+    let numbers = numbers(record.hard, &record.soft);
+    let (hard, soft) = numbers.ok_or_else(|| OrderError::Levels(record.command.clone()))?;
     let mode = record.mode.as_deref().map(|mode| {
         mode_named(mode).ok_or_else(|| OrderError::Mode {
             command: record.command.clone(),
@@ -106,11 +122,11 @@ fn numbers(record: &Order) -> Result<Numbers, OrderError> {
 }
 
 /// A mode by the name that limits have for it.
-fn mode_named(name: &str) -> Option<Mode> {
+pub(super) fn mode_named(name: &str) -> Option<Mode> {
     serde_json::from_value(serde_json::Value::from(name)).ok()
 }
 
-fn mode_name(mode: Mode) -> Option<String> {
+pub(super) fn mode_name(mode: Mode) -> Option<String> {
     let name = serde_json::to_value(mode).ok()?;
     name.as_str().map(str::to_owned)
 }
@@ -122,7 +138,6 @@ impl From<&orders::Order> for Order {
             Change::Numbers { limit, numbers } => (Some(limit.clone()), Some(numbers), None),
             Change::Tier(tier) => (None, None, Some(tier.clone())),
         };
-        let soft = numbers.iter().flat_map(|numbers| &numbers.soft);
         let paid = numbers.map(|numbers| &numbers.paid);
         let paid = paid.filter(|paid| !paid.is_none());
         Self {
@@ -133,12 +148,7 @@ impl From<&orders::Order> for Order {
             until: order.until,
             limit,
             hard: numbers.and_then(|numbers| numbers.hard).map(Amount),
-            soft: soft
-                .map(|level| SoftLevel {
-                    name: level.name.clone(),
-                    threshold: Amount(level.threshold),
-                })
-                .collect(),
+            soft: numbers.map_or_else(Vec::new, |numbers| soft_records(&numbers.soft)),
             mode: numbers.and_then(|numbers| numbers.mode).and_then(mode_name),
             paid_in: paid.map(|paid| Amount(paid.sum)),
             paid_by: paid.map_or_else(Vec::new, |paid| paid.by.clone()),

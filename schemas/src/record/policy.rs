@@ -3,11 +3,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::order::{mode_name, mode_named, numbers, soft_records};
 use super::{Amount, Order};
+use crate::orders::Numbers;
 use crate::policy::{
-    HARD, Level, Limit, Meter, Mode, Policy, Stale, TenantSettings, WEIGHT_MAX, Weight, Window,
+    HARD, Level, Limit, Meter, Mode, Override, Overrides, Policy, Stale, TenantSettings,
+    WEIGHT_MAX, Weight, Window,
 };
-use crate::subject::{Pattern, SubjectError};
+use crate::subject::{Pattern, Subject, SubjectError};
 use crate::time::Timestamp;
 
 /// A value of `weir.policies.v1`.
@@ -41,6 +44,8 @@ pub struct PolicyVersion {
     /// The text it was read from.
     pub source: String,
     pub limits: Vec<LimitRecord>,
+    #[serde(default)]
+    pub overrides: Vec<OverrideRecord>,
     pub tenants: BTreeMap<String, TenantRecord>,
     pub default_tier: Option<String>,
     pub default_zone: Option<String>,
@@ -83,6 +88,18 @@ pub struct SoftLevel {
     pub threshold: Amount,
 }
 
+/// Other numbers of one limit for one subject.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverrideRecord {
+    pub subject: Subject,
+    /// By name.
+    pub limit: String,
+    pub hard: Option<Amount>,
+    pub soft: Vec<SoftLevel>,
+    pub mode: Option<String>,
+    pub reason: Option<String>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantRecord {
     pub tier: Option<String>,
@@ -115,6 +132,12 @@ pub enum PolicyError {
     Weight(String),
     #[error("version {0} is not above zero")]
     Version(i64),
+    #[error("the override of `{limit}` on `{subject}` {what}")]
+    Override {
+        subject: Subject,
+        limit: String,
+        what: &'static str,
+    },
 }
 
 impl TryFrom<&PolicyVersion> for Policy {
@@ -137,6 +160,7 @@ impl TryFrom<&PolicyVersion> for Policy {
         Ok(Policy {
             version,
             limits: limits(&record.limits)?,
+            overrides: overrides(&record.overrides)?,
             tenants,
             default_tier: record.default_tier.clone(),
             default_zone: record.default_zone.as_deref().map(zone).transpose()?,
@@ -167,6 +191,55 @@ fn limits(records: &[LimitRecord]) -> Result<Vec<Limit>, PolicyError> {
         limit.replaced_in = replacing.map(|tier| (*tier).to_owned()).collect();
     }
     Ok(limits)
+}
+
+fn overrides(records: &[OverrideRecord]) -> Result<Overrides, PolicyError> {
+    let mut overrides = Overrides::default();
+    for record in records {
+        let error = |what| PolicyError::Override {
+            subject: record.subject.clone(),
+            limit: record.limit.clone(),
+            what,
+        };
+        let numbers = numbers(record.hard, &record.soft);
+        let (hard, soft) = numbers.ok_or_else(|| error("has levels that are not rising"))?;
+        let mode = match record.mode.as_deref() {
+            Some(mode) => Some(mode_named(mode).ok_or_else(|| error("has no known mode"))?),
+            None => None,
+        };
+        let overridden = Override {
+            numbers: Numbers {
+                hard,
+                soft,
+                mode,
+                ..Numbers::default()
+            },
+            reason: record.reason.clone(),
+        };
+        if !overrides.add(record.subject.clone(), record.limit.clone(), overridden) {
+            return Err(error("is there twice"));
+        }
+    }
+    Ok(overrides)
+}
+
+impl OverrideRecord {
+    /// All overrides of a policy.
+    #[must_use]
+    pub fn all(overrides: &Overrides) -> Vec<Self> {
+        let record = |(subject, limit, overridden): (&Subject, &str, &Override)| {
+            let numbers = &overridden.numbers;
+            Self {
+                subject: subject.clone(),
+                limit: limit.to_owned(),
+                hard: numbers.hard.map(Amount),
+                soft: soft_records(&numbers.soft),
+                mode: numbers.mode.and_then(mode_name),
+                reason: overridden.reason.clone(),
+            }
+        };
+        overrides.iter().map(record).collect()
+    }
 }
 
 fn limit(record: &LimitRecord) -> Result<Limit, PolicyError> {
@@ -301,6 +374,7 @@ mod tests {
                 limit("rpm", Some("pro"), 600),
                 limit("extra", Some("pro"), 5),
             ],
+            overrides: Vec::new(),
             tenants: BTreeMap::from([
                 ("acme".to_owned(), tenant("pro")),
                 ("free-1".to_owned(), tenant("free")),

@@ -6,7 +6,7 @@ use schemas::orders::{Change, Numbers, Order, Paid};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
 
-pub(super) const POLICIES: [&str; 14] = [
+pub(super) const POLICIES: [&str; 16] = [
     "",
     "a tenant/* tokens half=10 hard=20 : sliding 10s",
     "a tenant/* tokens half=15 hard=30 : sliding 10s
@@ -66,6 +66,19 @@ pub(super) const POLICIES: [&str; 14] = [
      v tenant/*/user/* requests tier=gold hard=6 : wallet
      v tenant/*/user/* requests hard=3 : wallet
      tenant t1 tier=gold zone=Pacific/Apia",
+    // Other numbers for single subjects, of which one has an order's as well.
+    "a tenant/* tokens half=10 hard=20 : sliding 10s
+     b tenant/*/user/* tokens hard=8 : sliding 20m
+     c tenant/* requests hard=5 : calendar day
+     override tenant/t1 a hard=12
+     override tenant/t2/user/u1 b hard=20",
+    "a tenant/* tokens half=10 hard=20 : sliding 10s
+     a tenant/* tokens tier=gold hard=30 : sliding 10s
+     b tenant/*/user/* tokens hard=8 : sliding 20m
+     override tenant/t1 a hard=40
+     override tenant/t2 a hard=7
+     override tenant/t1/user/u2 b hard=3
+     tenant t2 tier=gold",
 ];
 
 pub(super) const TENANTS: [&str; 3] = ["t1", "t2", "t3"];
