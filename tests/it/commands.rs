@@ -161,6 +161,37 @@ async fn check(log: Log) {
 }
 
 #[tokio::test]
+async fn an_override_holds_but_for_an_order_on_the_same_subject() {
+    let own = "[[override]]\nsubject = \"tenant/acme\"\nlimit = \"tokens\"\nhard = 2000\nreason = \"contract\"\n";
+    let weir = Weir::start(Options::up(&format!("{POLICY}{own}"))).await;
+    let gateway = beside(&weir).await;
+    let client = weir.client();
+    let both = [client.clone(), weir.client_at(&gateway)];
+    for tenant in ["acme", "other"] {
+        use_tokens(&client, tenant, json!({ "input_tokens": 1200 })).await;
+    }
+    becomes(&both, "other", "block").await;
+    becomes(&both, "acme", "allow").await;
+    use_tokens(&client, "acme", json!({ "input_tokens": 900 })).await;
+    becomes(&both, "acme", "block").await;
+    let query = [("subject", "tenant/acme"), ("limit", "tokens")];
+    let crossed = client.list("/v1/signals", &query).await;
+    assert!(crossed.iter().all(|c| c["max"] == 2000), "{crossed:?}");
+
+    let more = raise(&client, "acme", 3000).await;
+    becomes(&both, "acme", "allow").await;
+    undo(&client, &more).await;
+    becomes(&both, "acme", "block").await;
+
+    // Without it the limit's own number holds, and with a larger one that.
+    weir.edit_policy(&format!("{POLICY}{}", own.replace("2000", "4000")));
+    becomes(&both, "acme", "allow").await;
+    becomes(&both, "other", "block").await;
+    weir.edit_policy(POLICY);
+    becomes(&both, "acme", "block").await;
+}
+
+#[tokio::test]
 async fn orders_are_obeyed_everywhere_on_the_embedded_log() {
     check(Log::Embedded).await;
 }
