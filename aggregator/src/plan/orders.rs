@@ -2,9 +2,9 @@
 //! for.
 //!
 //! A subject that an order or an override is on has a tier of its own, by its path, which holds for all that lies in it
-//! and is in no narrower one. It names the same series as others, with other numbers, so an order touches no window. A tenant of
-//! which something narrower has a tier of its own has one too, and that one names every pattern: what is counted for a
-//! narrower subject only is found by it.
+//! and is in no narrower one. It names the same series as others, with other numbers, so an order touches no window. A
+//! tenant of which something narrower has a tier of its own has one too, and that one names every pattern: what is
+//! counted for a narrower subject only is found by it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -39,7 +39,7 @@ pub(super) struct Read {
 /// Reads the limit in `table`. `tier` is set for one that stands under `[tier.NAME]`.
 pub(super) fn read(reader: &mut Reader<'_>, table: &Table<'_>, tier: Option<&str>) -> Read {
     reader.refuse_unknown(table, &LIMIT.names(), LIMIT.what);
-    let name = required(reader, table, "name", "name = \"tokens-a-minute\"");
+    let name = reader.required(table, "limit", ("name", "name = \"tokens-a-minute\""));
     let pattern = pattern(reader, table);
     let meter = meter(reader, table);
     let window = window(reader, table);
@@ -87,24 +87,8 @@ pub(super) fn read(reader: &mut Reader<'_>, table: &Table<'_>, tier: Option<&str
     }
 }
 
-/// The text in a field that a limit cannot be without.
-fn required<'t>(
-    reader: &mut Reader<'_>,
-    table: &Table<'t>,
-    field: &str,
-    example: &str,
-) -> Option<(&'t str, usize)> {
-    if table.get(field).is_none() {
-        reader.say(
-            table.at,
-            format!("this limit has no `{field}`: write `{example}`"),
-        );
-    }
-    reader.text(table, field)
-}
-
 fn pattern(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Pattern> {
-    let (text, at) = required(reader, table, "subject", "subject = \"tenant/*\"")?;
+    let (text, at) = reader.required(table, "limit", ("subject", "subject = \"tenant/*\""))?;
     match Pattern::parse(text) {
         Ok(pattern) => Some(pattern),
         Err(error) => {
@@ -146,7 +130,7 @@ fn refuse_pattern_without_events(
 /// A name that is all but a known meter's is taken for a slip and refused: as a unit of the user's own it would
 /// count nothing, silently.
 fn meter(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Meter> {
-    let (name, at) = required(reader, table, "meter", "meter = \"tokens\"")?;
+    let (name, at) = reader.required(table, "limit", ("meter", "meter = \"tokens\""))?;
     let read: Result<Meter, MeterError> = name.parse();
     let known = nearest(name, METERS.into_iter());
     match (read, known) {
@@ -168,7 +152,7 @@ fn meter(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Meter> {
 }
 
 fn window(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Window> {
-    let (text, at) = required(reader, table, "window", "window = \"sliding 60s\"")?;
+    let (text, at) = reader.required(table, "limit", ("window", "window = \"sliding 60s\""))?;
     match text.parse() {
         Ok(window) => Some(window),
         Err(error) => {

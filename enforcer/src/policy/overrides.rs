@@ -46,23 +46,10 @@ pub(super) fn read(reader: &mut Reader<'_>, top: &Table<'_>, policy: &mut Policy
     }
 }
 
-/// The text in a field that an override cannot be without.
-fn required<'t>(
-    reader: &mut Reader<'_>,
-    table: &Table<'t>,
-    field: &str,
-    example: &str,
-) -> Option<(&'t str, usize)> {
-    if table.get(field).is_none() {
-        let text = format!("this override has no `{field}`: write `{example}`");
-        reader.say(table.at, text);
-    }
-    reader.text(table, field)
-}
-
 /// One subject: a pattern is a limit's.
 fn subject(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Subject> {
-    let (text, at) = required(reader, table, "subject", "subject = \"tenant/acme\"")?;
+    let (text, at) =
+        reader.required(table, "override", ("subject", "subject = \"tenant/acme\""))?;
     match Subject::parse(text) {
         Ok(subject) => Some(subject),
         Err(error) => {
@@ -85,7 +72,8 @@ fn limit<'p>(
     policy: &'p Policy,
     subject: &Subject,
 ) -> Option<&'p Limit> {
-    let (name, at) = required(reader, table, "limit", "limit = \"tokens-a-minute\"")?;
+    let (name, at) =
+        reader.required(table, "override", ("limit", "limit = \"tokens-a-minute\""))?;
     let named = || policy.limits.iter().filter(|limit| limit.name == name);
     if named().next().is_none() {
         let names = policy.limits.iter().map(|limit| limit.name.as_str());

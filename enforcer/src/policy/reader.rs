@@ -95,6 +95,20 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// As [`Reader::text`], of a field that this `what` cannot be without.
+    pub(super) fn required<'v>(
+        &mut self,
+        table: &Table<'v>,
+        what: &str,
+        (field, example): (&str, &str),
+    ) -> Option<(&'v str, usize)> {
+        if table.get(field).is_none() {
+            let text = format!("this {what} has no `{field}`: write `{example}`");
+            self.say(table.at, text);
+        }
+        self.text(table, field)
+    }
+
     /// The one of `choices` that `field` names.
     pub(super) fn choice<T: Copy>(
         &mut self,

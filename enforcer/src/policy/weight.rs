@@ -38,13 +38,8 @@ pub(super) fn read(reader: &mut Reader<'_>, top: &Table<'_>) -> Vec<Weight> {
 }
 
 fn route<'t>(reader: &mut Reader<'_>, table: &Table<'t>) -> Option<(&'t str, usize)> {
-    if table.get("route").is_none() {
-        reader.say(
-            table.at,
-            "this weight has no `route`: write `route = \"POST /v1/bulk/*\"`",
-        );
-    }
-    let (route, at) = reader.text(table, "route")?;
+    let example = "route = \"POST /v1/bulk/*\"";
+    let (route, at) = reader.required(table, "weight", ("route", example))?;
     if route.is_empty() {
         reader.say(at, "`route` is empty: write `*` for every route");
         return None;
