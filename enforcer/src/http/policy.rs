@@ -9,8 +9,9 @@ use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http::header::{ACCEPT, CONTENT_TYPE, ETAG, LINK, VARY};
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use schemas::page::with_next;
 use schemas::problem::Problem;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -77,12 +78,9 @@ async fn list_versions(
         last = *number;
     }
     let more = left.peek().is_some();
-    let mut response = Json(listed).into_response();
     let link = format!("</v1/policy/versions?after={last}&limit={size}>; rel=\"next\"");
-    if more && let Ok(link) = HeaderValue::from_str(&link) {
-        response.headers_mut().insert(LINK, link);
-    }
-    Ok(response)
+    let next = HeaderValue::from_str(&link).ok().filter(|_| more);
+    Ok(with_next(Json(listed).into_response(), next))
 }
 
 async fn get_version(
