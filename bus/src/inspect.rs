@@ -23,7 +23,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use schemas::time::Timestamp;
 
 pub use groups::{Committed, GroupState};
@@ -49,6 +49,10 @@ const HELLO_WITHIN: Duration = Duration::from_secs(2);
 
 /// From one question to a partition's leader to the next, while it has none.
 const LEADER_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the log waits for more before it says that a partition ends. Only then is a slice's end known, and there may
+/// be many.
+const END_WITHIN: Duration = Duration::from_millis(5);
 
 /// The group of the tools' own readers. They never join it.
 const GROUP: &str = "weir-log";
@@ -240,8 +244,7 @@ impl Inspector {
 
     /// A reader of what is there.
     pub fn reader(&self) -> Result<RawReader, BusError> {
-        // A slice's end is known only once the log has nothing more to say, and there may be many.
-        RawReader::new(&self.config, Duration::from_millis(5))
+        RawReader::new(&self.config, END_WITHIN)
     }
 
     /// A reader of these stretches of partitions as one, in the order in which the log took their records.
@@ -279,6 +282,18 @@ impl Inspector {
         };
         Consumer::start(subscription, settings, &metrics)
     }
+}
+
+/// Settings of a reader of the past: it begins where it is told or not at all, and reads so much ahead.
+fn past(config: &Config, wait: Duration, ahead_kbytes: u32) -> ClientConfig {
+    let mut client = config.consumer(GROUP);
+    client
+        .set("auto.offset.reset", "error")
+        .set("check.crcs", "true")
+        .set("fetch.wait.max.ms", wait.as_millis().to_string())
+        .set("queued.max.messages.kbytes", ahead_kbytes.to_string())
+        .set("statistics.interval.ms", "0");
+    client
 }
 
 fn lacks_leader(error: &KafkaError) -> bool {

@@ -14,7 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use schemas::time::Timestamp;
 
 use super::read::{Slice, judge};
-use super::{Context, GROUP, refused};
+use super::{Context, END_WITHIN, past, refused};
 use crate::clock::Stopwatch;
 use crate::config::Config;
 use crate::error::BusError;
@@ -29,7 +29,7 @@ const LANE_RECORDS_MAX: usize = 1_024;
 const LANE_BYTES_MAX: usize = 1 << 20;
 
 /// What the library reads ahead of one partition.
-const AHEAD_KBYTES: &str = "2048";
+const AHEAD_KBYTES: u32 = 2_048;
 
 /// Reads stretches of several topics' partitions as one, oldest record first; records of one millisecond by topic and
 /// partition. What it keeps in memory depends on how many partitions there are, and on nothing else. Joins no group and
@@ -67,14 +67,7 @@ impl MergedReader {
         config: &Config,
         stretches: &[(Partition, Range<i64>)],
     ) -> Result<Self, BusError> {
-        let mut client = config.consumer(GROUP);
-        client
-            .set("auto.offset.reset", "error")
-            .set("check.crcs", "true")
-            .set("fetch.wait.max.ms", "5")
-            .set("queued.max.messages.kbytes", AHEAD_KBYTES)
-            .set("statistics.interval.ms", "0");
-        let consumer: BaseConsumer<Context> = client
+        let consumer: BaseConsumer<Context> = past(config, END_WITHIN, AHEAD_KBYTES)
             .create_with_context(Context)
             .map_err(|error| setting_error(&error))?;
         let consumer = Arc::new(consumer);
@@ -221,14 +214,14 @@ impl Lane {
 /// What can be handed out before more must be known of any partition.
 fn merge(lanes: &mut [Lane]) -> Vec<(Partition, Record)> {
     let mut merged = Vec::new();
-    let heads = lanes.iter().enumerate();
-    let mut heads: BinaryHeap<Reverse<(Timestamp, usize)>> = heads
-        .filter_map(|(place, lane)| Some(Reverse((lane.oldest()?, place))))
-        .collect();
     let is_unknown = |lane: &Lane| lane.waiting.is_empty() && !lane.has_ended;
     if lanes.iter().any(is_unknown) {
         return merged;
     }
+    let heads = lanes.iter().enumerate();
+    let mut heads: BinaryHeap<Reverse<(Timestamp, usize)>> = heads
+        .filter_map(|(place, lane)| Some(Reverse((lane.oldest()?, place))))
+        .collect();
     while let Some(Reverse((_, place))) = heads.pop() {
         let lane = &mut lanes[place];
         if let Some(record) = lane.waiting.pop_front() {

@@ -9,7 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{Context, GROUP, HELLO_WITHIN, REQUEST_WITHIN, refused};
+use super::{Context, HELLO_WITHIN, REQUEST_WITHIN, past, refused};
 use crate::clock::Stopwatch;
 use crate::config::Config;
 use crate::error::BusError;
@@ -18,6 +18,9 @@ use crate::record::Record;
 
 /// How long to wait for a first record, before looking whether anybody still wants one.
 const POLL: Duration = Duration::from_millis(100);
+
+/// What the library reads ahead of all partitions together.
+const AHEAD_KBYTES: u32 = 65_536;
 
 const BATCH_RECORDS_MAX: usize = 4_096;
 
@@ -54,14 +57,8 @@ struct Found {
 
 impl RawReader {
     pub(super) fn new(config: &Config, wait: Duration) -> Result<Self, BusError> {
-        let mut client = config.consumer(GROUP);
-        client
-            .set("auto.offset.reset", "error")
-            .set("check.crcs", "true")
-            .set("fetch.wait.max.ms", wait.as_millis().to_string())
-            .set("queued.min.messages", "100000")
-            .set("queued.max.messages.kbytes", "65536")
-            .set("statistics.interval.ms", "0");
+        let mut client = past(config, wait, AHEAD_KBYTES);
+        client.set("queued.min.messages", "100000");
         let consumer = client
             .create_with_context(Context)
             .map_err(|error| setting_error(&error))?;
