@@ -131,6 +131,7 @@ fn limit(number: usize, subject: &str, window: &str) -> LimitRecord {
         stale: Stale::LastKnown,
         tier: None,
         status: None,
+        headers: true,
     }
 }
 

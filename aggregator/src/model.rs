@@ -103,6 +103,7 @@ fn limit_record(line: &str) -> LimitRecord {
         stale: Stale::LastKnown,
         tier: tier.map(|(_, name)| name.clone()),
         status: None,
+        headers: true,
     }
 }
 

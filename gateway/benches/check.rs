@@ -57,6 +57,7 @@ fn limit() -> Limit {
         tier: None,
         replaced_in: Vec::new(),
         status: None,
+        headers: true,
     }
 }
 

@@ -67,6 +67,7 @@ fn policy() -> PolicyRecord {
             stale: Stale::LastKnown,
             tier: None,
             status: None,
+            headers: true,
         }],
         tenants: Default::default(),
         overrides: Vec::new(),

@@ -119,6 +119,7 @@ mod tests {
             tier: None,
             replaced_in: Vec::new(),
             status: None,
+            headers: true,
         };
         Policy {
             version: 1,

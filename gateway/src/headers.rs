@@ -33,7 +33,8 @@ const LIMITS_MAX: usize = 8;
 
 /// Adds the headers of `reply` to those of an answer, and takes the place of any that were there.
 pub fn add(reply: &Reply, headers: &mut HeaderMap) {
-    let mut limits: Vec<&Left> = reply.limits.iter().collect();
+    let told = reply.limits.iter().filter(|left| left.limit.headers);
+    let mut limits: Vec<&Left> = told.collect();
     limits.sort_by_key(|left| share_left(left));
     limits.truncate(LIMITS_MAX);
     if !limits.is_empty() {
@@ -199,6 +200,7 @@ pub(crate) mod tests {
                 max,
                 remaining,
                 reset_at: None,
+                headers: true,
             },
             reset_s,
         }
@@ -256,6 +258,20 @@ pub(crate) mod tests {
                 ),
             ],
         );
+    }
+
+    #[test]
+    fn is_silent_of_limits_that_want_it() {
+        let mut hidden = left("hidden requests sliding 60s", 100, 1, Some(51));
+        hidden.limit.headers = false;
+        let shown = left("shown requests sliding 60s", 100, 40, Some(51));
+        let told = [
+            ("ratelimit", "\"shown\";r=40;t=51"),
+            ("ratelimit-policy", "\"shown\";q=100;w=60"),
+        ];
+        let limits = |limits: Vec<Left>| Reply { limits, ..reply() };
+        check(&limits(vec![hidden.clone(), shown]), &told);
+        check(&limits(vec![hidden]), &[]);
     }
 
     #[test]

@@ -214,6 +214,7 @@ pub(crate) mod tests {
             tier: None,
             replaced_in: Vec::new(),
             status: None,
+            headers: true,
         }
     }
 

@@ -52,10 +52,13 @@ impl Reply {
         now: Timestamp,
     ) -> Self {
         let identity = ask.identity();
-        let limits = answer.limits(&identity).into_iter().map(|limit| Left {
-            reset_s: limit.reset_at.map(|at| seconds_until(at, now)),
-            limit,
-        });
+        let limits = answer
+            .limits(&identity, view.policy())
+            .into_iter()
+            .map(|limit| Left {
+                reset_s: limit.reset_at.map(|at| seconds_until(at, now)),
+                limit,
+            });
         Self {
             request_id,
             verdict: answer.verdict(),

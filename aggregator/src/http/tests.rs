@@ -106,6 +106,7 @@ fn policy() -> Policy {
         tier: None,
         replaced_in: Vec::new(),
         status: None,
+        headers: true,
     };
     let limits = vec![
         limit("tokens", "tenant/*", "sliding 60s", "tokens"),

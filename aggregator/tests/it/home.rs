@@ -176,6 +176,7 @@ fn limit(line: &str) -> LimitRecord {
         stale: Stale::LastKnown,
         tier: None,
         status: None,
+        headers: true,
     }
 }
 

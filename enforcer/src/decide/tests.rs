@@ -30,6 +30,7 @@ pub(super) fn limit(name: &str, mode: Mode) -> Limit {
         tier: None,
         replaced_in: Vec::new(),
         status: None,
+        headers: true,
     }
 }
 

@@ -209,8 +209,8 @@ fn limit_change(from: Option<&Limit>, to: Option<&Limit>) -> Option<LimitChange>
     })
 }
 
-const FIELDS: [&str; 9] = [
-    "subject", "meter", "window", "hard", "keep", "soft", "mode", "stale", "status",
+const FIELDS: [&str; 10] = [
+    "subject", "meter", "window", "hard", "keep", "soft", "mode", "stale", "status", "headers",
 ];
 
 /// The values of [`FIELDS`], as a policy has them.
@@ -228,6 +228,7 @@ fn fields(limit: &Limit) -> [Option<String>; FIELDS.len()] {
         word(limit.mode),
         word(limit.stale),
         limit.status.map(|status| status.to_string()),
+        (!limit.headers).then(|| "false".to_owned()),
     ]
 }
 

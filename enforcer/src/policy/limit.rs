@@ -53,6 +53,7 @@ pub(super) fn read(reader: &mut Reader<'_>, table: &Table<'_>, tier: Option<&str
     let stale = stale(reader, table);
     let tier = own_tier(reader, table, tier);
     let status = status(reader, table);
+    let headers = reader.flag(table, "headers", true);
     if let (Some(pattern), Some(meter)) = (&pattern, &meter) {
         refuse_pattern_without_events(reader, table, pattern, meter);
     }
@@ -77,6 +78,7 @@ pub(super) fn read(reader: &mut Reader<'_>, table: &Table<'_>, tier: Option<&str
             tier: tier.as_ref().map(|(tier, _)| tier.clone()),
             replaced_in: Vec::new(),
             status: status?,
+            headers: headers?,
         })
     };
     Read {

@@ -109,6 +109,22 @@ impl<'t> Reader<'t> {
         self.text(table, field)
     }
 
+    /// Whether `field` says so; `default` where it says nothing, and `None` where it is neither true nor false.
+    pub(super) fn flag(&mut self, table: &Table<'_>, field: &str, default: bool) -> Option<bool> {
+        let Some(value) = table.get(field) else {
+            return Some(default);
+        };
+        let flag = value.flag();
+        if flag.is_none() {
+            let kind = value.kind();
+            self.say(
+                value.at,
+                format!("`{field}` must be true or false, not {kind}"),
+            );
+        }
+        flag
+    }
+
     /// The one of `choices` that `field` names.
     pub(super) fn choice<T: Copy>(
         &mut self,
@@ -194,6 +210,10 @@ impl<'t> Value<'t> {
     pub(super) fn list(&self) -> Option<Vec<Value<'t>>> {
         let list = self.value.as_array()?;
         Some(list.iter().map(Value::new).collect())
+    }
+
+    pub(super) fn flag(&self) -> Option<bool> {
+        self.value.as_bool()
     }
 
     /// A whole number of 64 bits, in whatever base it is written.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use schemas::policy::{Meter, Mode, Stale, Window};
+use schemas::policy::{Meter, Mode, Policy, Stale, Window};
 use schemas::subject::{Identity, Subject};
 use schemas::time::Timestamp;
 use smallvec::SmallVec;
 
 use super::Obeyed;
-use crate::cache::{Standing, Verdict};
+use crate::cache::{Cause, Standing, Verdict};
 use crate::plan::Planned;
 use crate::window::Item;
 
@@ -82,6 +82,8 @@ pub struct LimitOf {
     pub remaining: i128,
     /// When there is more left than now.
     pub reset_at: Option<Timestamp>,
+    /// Whether headers tell of it.
+    pub headers: bool,
 }
 
 // === impl Answer: how it comes to be ===
@@ -299,7 +301,7 @@ impl Answer<'_> {
 
     /// What is left of the limits of `identity` that were counted here, and of those that a decision refuses for.
     #[must_use]
-    pub fn limits(&self, identity: &Identity<'_>) -> Vec<LimitOf> {
+    pub fn limits(&self, identity: &Identity<'_>, policy: &Policy) -> Vec<LimitOf> {
         let counted = self.own().filter(|counted| {
             // Used elsewhere, perhaps: what was never counted here is not known to be free.
             counted.limit.limit.meter == Meter::Requests || counted.tally.used != 0
@@ -319,6 +321,7 @@ impl Answer<'_> {
                         amount(counted.tally.remaining(&counted.limit.rule))
                     },
                     reset_at: counted.tally.frees_at,
+                    headers: limit.headers,
                 })
             })
             .collect();
@@ -341,12 +344,20 @@ impl Answer<'_> {
                         max: cause.max,
                         remaining,
                         reset_at: cause.reset_at,
+                        headers: is_told(policy, standing, cause),
                     }),
                 }
             }
         }
         limits
     }
+}
+
+/// Whether callers are told of the limit behind `cause` in headers. One that the policy has no more says nothing against it.
+fn is_told(policy: &Policy, standing: &Standing, cause: &Cause) -> bool {
+    let mut limits = policy.limits_on(&standing.subject);
+    let limit = limits.find(|limit| limit.name == cause.limit);
+    limit.is_none_or(|limit| limit.headers)
 }
 
 /// Whole seconds from `now` to `at`, rounded up.

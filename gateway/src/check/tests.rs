@@ -120,7 +120,7 @@ fn the_answer_says_what_is_left() {
     let left = |ask: &Ask, seconds| {
         let view = gate.view(at(seconds));
         let answer = gate.check(&view, &ask.request(), at(seconds));
-        let limits = answer.limits(&ask.identity());
+        let limits = answer.limits(&ask.identity(), view.policy());
         let told = limits.iter().map(|l| {
             let resets = l
                 .reset_at

@@ -138,6 +138,7 @@ impl Scene {
                 stale: Stale::LastKnown,
                 tier: None,
                 status: None,
+                headers: true,
             }],
             tenants: Default::default(),
             overrides: Vec::new(),

@@ -161,8 +161,9 @@ prop_compose! {
         stale in select(vec![Stale::LastKnown, Stale::Open, Stale::Closed]),
         tier in maybe(),
         status: Option<i32>,
+        headers: bool,
     ) -> LimitRecord {
-        LimitRecord { name, subject, meter, window, soft, hard, keep, mode, stale, tier, status }
+        LimitRecord { name, subject, meter, window, soft, hard, keep, mode, stale, tier, status, headers }
     }
 }
 

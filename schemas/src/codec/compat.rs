@@ -203,6 +203,7 @@ fn policy() -> PolicyVersion {
         mode: Mode::Block,
         stale: Stale::LastKnown,
         tier,
+        headers: status.is_none(),
         status,
     };
     let soft = SoftLevel {

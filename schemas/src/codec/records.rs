@@ -47,8 +47,8 @@ records! {
     Auth => "auth", former [];
     Csp => "csp", former [];
     Partial => "partial", former [];
-    Marker => "marker", former ["marker_1", "marker_2", "marker_3"];
-    PolicyVersion => "policy_version", former ["policy_version_1", "policy_version_2", "policy_version_3"];
+    Marker => "marker", former ["marker_1", "marker_2", "marker_3", "marker_4"];
+    PolicyVersion => "policy_version", former ["policy_version_1", "policy_version_2", "policy_version_3", "policy_version_4"];
     Layout => "layout", former [];
     Order => "order", former ["order_1"];
     Key => "key", former [];

@@ -34,6 +34,7 @@ fn limit(name: &str, pattern: &str, tier: Option<&str>, hard: i128) -> Limit {
         tier: tier.map(str::to_owned),
         replaced_in: Vec::new(),
         status: None,
+        headers: true,
     }
 }
 

@@ -79,6 +79,14 @@ pub struct LimitRecord {
     pub stale: Stale,
     pub tier: Option<String>,
     pub status: Option<i32>,
+    /// Whether callers are told what is left of it.
+    #[serde(default = "told")]
+    pub headers: bool,
+}
+
+/// Limits were told of before one could say that it is not.
+const fn told() -> bool {
+    true
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -281,6 +289,7 @@ fn limit(record: &LimitRecord) -> Result<Limit, PolicyError> {
         tier: record.tier.clone(),
         replaced_in: Vec::new(),
         status,
+        headers: record.headers,
     })
 }
 
@@ -324,6 +333,7 @@ impl From<&Limit> for LimitRecord {
             stale: limit.stale,
             tier: limit.tier.clone(),
             status: limit.status.map(i32::from),
+            headers: limit.headers,
         }
     }
 }
@@ -346,6 +356,7 @@ mod tests {
             stale: Stale::LastKnown,
             tier: tier.map(str::to_owned),
             status: None,
+            headers: true,
         }
     }
 
