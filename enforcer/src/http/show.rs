@@ -157,6 +157,7 @@ pub(super) fn limit(limit: &Limit) -> Value {
         "stale": limit.stale,
         "tier": limit.tier,
         "status": limit.status,
+        "headers": limit.headers,
     });
     if limit.meter == Meter::Cost {
         shown["hard_usd"] = format_usd(limit.hard()).into();

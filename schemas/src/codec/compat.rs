@@ -192,7 +192,7 @@ fn events() {
 }
 
 fn policy() -> PolicyVersion {
-    let limit = |name: &str, tier, status, soft| LimitRecord {
+    let limit = |name: &str, tier, status: Option<i32>, soft| LimitRecord {
         name: name.to_owned(),
         subject: "tenant/*".to_owned(),
         meter: Meter::Tokens,
