@@ -2,6 +2,7 @@
 //! request, put there by whoever authenticates the management plane; what one may not see is not there.
 
 mod ask;
+mod chain;
 mod forecast;
 mod limits;
 mod lists;

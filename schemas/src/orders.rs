@@ -328,12 +328,18 @@ impl<'a> InForce<'a> {
     #[must_use]
     pub fn tier(&self, subject: &Subject) -> Option<&'a str> {
         let tenant = subject.tenant_id()?;
-        let ordered = self.orders.narrowest(subject, None, self.now);
+        let ordered = self.tier_order(subject);
         let ordered = ordered.and_then(|order| match &order.change {
             Change::Tier(tier) => Some(tier.as_str()),
             Change::Numbers { .. } => None,
         });
         ordered.or_else(|| self.policy.tier(&tenant))
+    }
+
+    /// The order that put `subject`, or what it lies in, into its tier; `None`: the policy did.
+    #[must_use]
+    pub fn tier_order(&self, subject: &Subject) -> Option<&'a Order> {
+        self.orders.narrowest(subject, None, self.now)
     }
 
     /// Every limit that is counted for `subject` itself, with the numbers by which it is judged there.

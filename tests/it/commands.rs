@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::client::Client;
-use tests::events::{now, usage};
+use tests::events::usage;
 use tests::eventually;
 use tests::scene::{Log, Scene, Store};
 use tests::weir::{Options, Weir, command};
@@ -33,8 +33,6 @@ window = "sliding 10m"
 hard = 5000
 "#;
 const SOON: Duration = Duration::from_secs(60);
-/// Raises whose way to both gateways is measured.
-const RAISES: i64 = 40;
 
 async fn order(client: &Client, command: &Value) -> String {
     let answer = client.order(command).await;
@@ -69,6 +67,24 @@ async fn become_at(gateways: &[Client], identity: &Value, verdict: &str) {
         })
         .await;
     }
+}
+
+/// Waits until `/v1/limits` says that the number of `tokens` comes of these words: `from max`, from wide to narrow.
+async fn chain_becomes(client: &Client, tenant: &str, expected: &[&str]) {
+    let subject = format!("tenant/{tenant}");
+    eventually(&format!("{tenant}: {expected:?}"), SOON, async || {
+        let limits = client.get("/v1/limits", &[("subject", &subject)]).await;
+        let mut limits = limits.as_array().into_iter().flatten();
+        let limit = limits.find(|limit| limit["name"] == "tokens");
+        let words = limit.and_then(|limit| limit["chain"].as_array());
+        let said =
+            |word: &Value| format!("{} {}", word["from"].as_str().unwrap_or("?"), word["max"]);
+        let words: Vec<String> = words.into_iter().flatten().map(said).collect();
+        (words == expected)
+            .then_some(())
+            .ok_or_else(|| format!("{words:?}"))
+    })
+    .await;
 }
 
 async fn becomes(gateways: &[Client], tenant: &str, verdict: &str) {
@@ -127,6 +143,8 @@ async fn check(log: Log) {
         json!({ "kind": "set_tier", "subject": "tenant/tiered", "tier": "pro", "reason": "test" });
     order(&client, &tier).await;
     becomes(&both, "tiered", "allow").await;
+    chain_becomes(&client, "tiered", &["policy 1000", "tier 5000"]).await;
+    chain_becomes(&client, "other", &["policy 1000"]).await;
     let short = json!({ "kind": "raise", "subject": "tenant/short", "limit": "tokens", "hard": 9000, "for": "3s",
                         "reason": "test" });
     order(&client, &short).await;
@@ -180,6 +198,8 @@ async fn an_override_holds_but_for_an_order_on_the_same_subject() {
 
     let more = raise(&client, "acme", 3000).await;
     becomes(&both, "acme", "allow").await;
+    let words = ["policy 1000", "override 2000", "command 3000"];
+    chain_becomes(&client, "acme", &words).await;
     undo(&client, &more).await;
     becomes(&both, "acme", "block").await;
 
@@ -216,40 +236,6 @@ async fn a_block_refuses_until_it_is_lifted() {
     let unblock = json!({ "kind": "unblock", "subject": "tenant/acme", "reason": "a mistake" });
     order(&client, &unblock).await;
     becomes(&gateways, "acme", "allow").await;
-}
-
-#[expect(clippy::print_stderr, reason = "the figure is what it is run for")]
-#[tokio::test]
-async fn the_way_of_a_raise_to_every_gateway_is_short() {
-    let weir = Weir::start(Options::up(POLICY)).await;
-    let gateway = beside(&weir).await;
-    let client = weir.client();
-    let both = [client.clone(), weir.client_at(&gateway)];
-    // A number that nothing is used of is not told: something is.
-    let charge = json!({ "tenant": "acme", "consume": { "tokens": 1 } });
-    for gateway in &both {
-        gateway.check(&charge).await;
-    }
-    let look = json!({ "tenant": "acme", "consume": {} });
-    let mut took = Vec::new();
-    for n in 0..RAISES {
-        let hard = 2000 + n;
-        let since = now();
-        raise(&client, "acme", hard).await;
-        for gateway in &both {
-            while gateway.check(&look).await["limits"][0]["max"] != hard {
-                assert!(now().since(since) < SOON, "{hard} never came");
-            }
-        }
-        took.push(now().since(since));
-    }
-    took.sort();
-    let at = |percent: usize| took[(took.len() - 1) * percent / 100];
-    eprintln!(
-        "from POST /v1/commands to both gateways, {RAISES} raises: p50 {:?}, p99 {:?} (goal: 250 ms)",
-        at(50),
-        at(99)
-    );
 }
 
 #[tokio::test]

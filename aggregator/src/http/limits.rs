@@ -21,6 +21,7 @@ use schemas::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::chain::chain;
 use super::{App, Refusal, ask, forecast};
 use crate::rules::Rules;
 use crate::store::{Filter, Span};
@@ -63,6 +64,8 @@ struct Applying {
     policy_version: u64,
     /// The command that its numbers are from, where they are not the policy's.
     command: Option<String>,
+    /// Every word said of it, from wide to narrow.
+    chain: Vec<Value>,
     /// A wallet's.
     wallet: Option<Wallet>,
 }
@@ -88,6 +91,7 @@ fn applying(rules: &Rules, subject: &Subject, now: Timestamp) -> Vec<Applying> {
     for on in subjects {
         let held = in_force.limits_on(&on);
         applying.extend(held.map(|held| Applying {
+            chain: chain(in_force, &held, &on),
             zone: rules.policy.zone(on.tenant_id().as_deref()),
             policy_version: rules.policy.version,
             command: held.order.map(|order| order.command.clone()),
@@ -259,6 +263,7 @@ impl Applying {
             "soft": soft,
             "reset_at": used.reset_at.map(|at| at.to_string()),
             "inherited_from": { "subject": limit.pattern.as_str(), "tier": limit.tier },
+            "chain": self.chain,
             "policy_version": self.policy_version,
         });
         if let Some(command) = &self.command {
