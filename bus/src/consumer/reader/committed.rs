@@ -60,7 +60,10 @@ impl Reader {
 
     /// Where to begin with each of `partitions`. One that the log does not let this process see is left out: reading
     /// it is what will tell whose right is missing.
-    fn committed(&self, partitions: &[Partition]) -> KafkaResult<BTreeMap<Partition, Offset>> {
+    pub(super) fn committed(
+        &self,
+        partitions: &[Partition],
+    ) -> KafkaResult<BTreeMap<Partition, Offset>> {
         let mut committed = BTreeMap::new();
         if partitions.is_empty() {
             return Ok(committed);

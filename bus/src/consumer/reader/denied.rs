@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::Offset;
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{Offset, TopicPartitionList};
 
-use super::{Context, Reader};
+use super::Reader;
 use crate::access::Right;
 use crate::clock::Stopwatch;
 use crate::consumer::Start;
@@ -101,7 +101,7 @@ impl Reader {
             if !self.denied.contains(&partition) {
                 continue;
             }
-            let Some(place) = place_of(&self.consumer, open, self.subscription.start) else {
+            let Some(place) = self.place_of(open) else {
                 continue;
             };
             let Partition { topic, index } = partition;
@@ -110,32 +110,23 @@ impl Reader {
             }
         }
     }
+
+    /// Where the next record of a partition is sought; `None` while the log does not say.
+    fn place_of(&self, open: &OpenPartition) -> Option<Offset> {
+        if 0 < open.next {
+            return Some(Offset::Offset(open.next));
+        }
+        match self.subscription.start {
+            Start::Stored => Some(Offset::Beginning),
+            // Nothing was read yet, so it stands where the group last committed.
+            Start::Committed => self
+                .committed(&[open.partition])
+                .ok()?
+                .remove(&open.partition),
+        }
+    }
 }
 
 fn right_to_read(topic: &str) -> Right {
     Right::ReadTopic(topic.to_owned())
-}
-
-/// Where the next record of a partition is sought.
-fn place_of(
-    consumer: &BaseConsumer<Context>,
-    open: &OpenPartition,
-    start: Start,
-) -> Option<Offset> {
-    let (topic, index) = (open.partition.topic, open.partition.index);
-    if 0 < open.next {
-        return Some(Offset::Offset(open.next));
-    }
-    if start == Start::Stored {
-        return Some(Offset::Beginning);
-    }
-    // Nothing was read yet, so it stands where the group last committed.
-    let mut asked = TopicPartitionList::with_capacity(1);
-    asked.add_partition(topic, index);
-    let found = consumer.committed_offsets(asked, ANSWER_WITHIN).ok()?;
-    match found.find_partition(topic, index)?.offset() {
-        Offset::Offset(offset) => Some(Offset::Offset(offset)),
-        Offset::Invalid => Some(Offset::Beginning),
-        _ => None,
-    }
 }
