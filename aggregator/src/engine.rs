@@ -33,6 +33,7 @@ use crate::groups::Groups;
 use crate::ledger::Ledger;
 use crate::owner::{Deposit, Owner, Patience, Status, Teller};
 use crate::partial::{Contributions, Parts};
+use crate::past::Past;
 use crate::plan::{Group, Kind, Plan, SeriesIds};
 use crate::rollup::{Breakdown, Rollups};
 use crate::room::Room;
@@ -124,6 +125,8 @@ pub(crate) struct Engine {
     settings: Settings,
     plan: Plan,
     state: State,
+    /// What held before the first record; absent once that was taken, or where a snapshot knows.
+    past: Option<Arc<Past>>,
     /// Room to write to: the path of a subject, and what a row of usage is told apart by.
     path: String,
     dims: Vec<u8>,
@@ -134,6 +137,14 @@ impl Engine {
     pub(crate) fn new(shard: ShardId, settings: Settings) -> Self {
         let (policy, orders) = (Policy::default(), Orders::default());
         Self::restore(shard, settings, (policy, orders), State::default())
+    }
+
+    /// A shard without a snapshot, which may begin where its log's first records are gone.
+    pub(crate) fn begin(shard: ShardId, settings: Settings, past: Arc<Past>) -> Self {
+        Self {
+            past: Some(past),
+            ..Self::new(shard, settings)
+        }
     }
 
     /// A shard as it was when `state` was saved, under the policy and the orders that held.
@@ -153,6 +164,7 @@ impl Engine {
             settings,
             plan,
             state,
+            past: None,
             path: String::new(),
             dims: Vec::new(),
         }
@@ -170,6 +182,9 @@ impl Engine {
                 offset: place.offset,
                 next_offset: self.state.next_offset,
             });
+        }
+        if let Some(past) = self.past.take().filter(|_| 0 < place.offset) {
+            self.take_past(&past, place.appended_at);
         }
         self.state.next_offset = place.offset + 1;
         let before = self.state.now;

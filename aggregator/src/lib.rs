@@ -78,6 +78,7 @@ mod metrics;
 mod model;
 mod owner;
 mod partial;
+mod past;
 mod plan;
 mod recorder;
 mod replay;

@@ -5,11 +5,16 @@ mod check;
 mod read;
 mod write;
 
+use bus::{Bus, BusError};
+use schemas::orders::Order;
 use schemas::policy::{Policy, Stream};
-use schemas::record::{LimitRecord, OverrideRecord, PolicyVersion, TenantRecord, WeightRecord};
+use schemas::record::{
+    LimitRecord, OverrideRecord, PolicyRecord, PolicyVersion, TenantRecord, WeightRecord,
+};
 use schemas::time::Timestamp;
-use schemas::topic::{AUTH, CSP, PARTIALS, TopicSpec, USAGE};
+use schemas::topic::{AUTH, CSP, PARTIALS, POLICIES, TopicSpec, USAGE};
 
+use crate::past::Past;
 use crate::plan::Kind;
 
 pub(crate) use read::read_in;
@@ -33,6 +38,29 @@ pub(crate) fn kind_of(topic: &str) -> Option<Kind> {
     ];
     let found = kinds.into_iter().find(|(name, _)| *name == topic);
     found.map(|(_, kind)| kind)
+}
+
+/// What `weir.policies.v1` keeps of what held. What cannot be obeyed is told, and passed over.
+pub(crate) async fn past(bus: &Bus) -> Result<Past, BusError> {
+    let mut past = Past::default();
+    for (key, value) in bus.read_all(&POLICIES).await? {
+        match value {
+            PolicyRecord::Policy(version) if key != PolicyVersion::KEY => {
+                match Policy::try_from(&version) {
+                    Ok(policy) => past.versions.push((version.at, policy)),
+                    Err(error) => {
+                        tracing::error!(key, %error, "a policy in the log cannot be obeyed")
+                    }
+                }
+            }
+            PolicyRecord::Order(order) => match Order::try_from(&order) {
+                Ok(order) => past.orders.push(order),
+                Err(error) => tracing::error!(%error, "an order in the log cannot be obeyed"),
+            },
+            PolicyRecord::Policy(_) | PolicyRecord::Layout(_) => {}
+        }
+    }
+    Ok(past)
 }
 
 /// A policy as a snapshot keeps it: what counting needs, without who wrote it and why.

@@ -2,6 +2,7 @@
 //! them at once. `RESTART_KEYS` sets how many keys are counted before the restart is timed (2,000 unless it does).
 
 mod bucket;
+mod gone;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -11,9 +11,21 @@ use schemas::time::Timestamp;
 use super::Engine;
 use crate::event::Output;
 use crate::owner::{Before, Status, Teller};
+use crate::past::Past;
 use crate::plan::{Plan, Replaced, lies_in};
 
 impl Engine {
+    /// Goes by what held at `at`, before any record was taken.
+    pub(super) fn take_past(&mut self, past: &Past, at: Timestamp) {
+        let kind = self.shard.kind;
+        let (policy, orders) = past.at(at);
+        let concerned = orders
+            .iter()
+            .filter(|order| Plan::is_concerned(kind, &order.subject));
+        let orders = concerned.cloned().collect();
+        self.plan = Plan::new(policy, orders, kind, &mut self.state.series);
+    }
+
     /// Replaces the policy. One that is not newer than the one that holds changes nothing: markers are written at
     /// least once.
     pub(super) fn change_policy(

@@ -1,13 +1,16 @@
 //! Taking partitions over where their snapshots end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bus::Partition;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::OnceCell;
 
 use super::{CountError, Parts};
 use crate::engine::{Engine, ShardId};
+use crate::past::Past;
 use crate::wire;
 
 /// Snapshots that are read at the same time: as many as there are processors, and a few where these wait for a disk or
@@ -45,13 +48,19 @@ async fn load_all(
     partitions: &[Partition],
 ) -> Result<Vec<(Partition, Engine)>, CountError> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let load = |partition: &Partition| load_one(parts, *partition).boxed();
+    let past = OnceCell::new();
+    let load = |partition: &Partition| load_one(parts, *partition, &past).boxed();
     let loads: Vec<BoxFuture<'_, _>> = partitions.iter().map(load).collect();
     let loads = stream::iter(loads).buffer_unordered(processors.max(LOADS_MIN));
     loads.try_collect().await
 }
 
-async fn load_one(parts: &Parts, partition: Partition) -> Result<(Partition, Engine), CountError> {
+/// `past`: read once, when the first partition without a snapshot needs it.
+async fn load_one(
+    parts: &Parts,
+    partition: Partition,
+    past: &OnceCell<Arc<Past>>,
+) -> Result<(Partition, Engine), CountError> {
     let spec = wire::TOPICS
         .into_iter()
         .find(|spec| spec.name == partition.topic);
@@ -66,6 +75,13 @@ async fn load_one(parts: &Parts, partition: Partition) -> Result<(Partition, Eng
     };
     let settings = parts.config.settings();
     let loaded = parts.snapshots.load(partition, shard, settings).await?;
-    let engine = loaded.unwrap_or_else(|| Engine::new(shard, settings));
+    let engine = match loaded {
+        Some(engine) => engine,
+        None => {
+            let read = async || wire::past(&parts.bus).await.map(Arc::new);
+            let past = past.get_or_try_init(read).await?;
+            Engine::begin(shard, settings, Arc::clone(past))
+        }
+    };
     Ok((partition, engine))
 }

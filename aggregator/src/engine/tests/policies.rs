@@ -1,6 +1,7 @@
 //! What a change of policy does.
 
 use super::*;
+use crate::past::Past;
 
 /// Calls of acme's user u, 5 tokens each at second 100, before the policy changes from `from` to `to` at second 110.
 #[track_caller]
@@ -17,6 +18,50 @@ fn check_policy(calls: i64, from: &str, to: &str, expected: &[&str]) {
     shard.policy(2, from, 111);
     shard.policy(1, from, 111);
     assert_eq!(shard.crossings(), [""; 0]);
+}
+
+/// A shard whose first record is the one at `offset`, when the policy became each of `versions` a hundred seconds after the
+/// one before, is called by acme's user u with 5 tokens at second 250.
+#[track_caller]
+fn check_begin(offset: i64, versions: &[&str], expected: &[&str]) {
+    let versions = (1..).zip(versions);
+    let past = Past {
+        versions: versions
+            .map(|(number, limits)| (at(number * 100), policy(number, limits)))
+            .collect(),
+        orders: Vec::new(),
+    };
+    let Engine {
+        shard, settings, ..
+    } = usage_engine(0, 1);
+    let mut shard = Shard::new(Engine::begin(shard, settings, Arc::new(past)));
+    shard.offset = offset;
+    shard.step(250, Input::Event(call(("acme", "u"), "1", at(250), 5)));
+    assert_eq!(shard.crossings(), expected);
+    // What is marked after the beginning holds as ever; what came before it does not come back.
+    shard.policy(1, "", 251);
+    shard.policy(9, "z tenant/* tokens hard=1 : sliding 60s", 252);
+    shard.step(253, Input::Event(call(("acme", "u"), "2", at(253), 5)));
+    assert!(
+        shard
+            .crossings()
+            .iter()
+            .any(|told| told.starts_with("up z/hard"))
+    );
+}
+
+#[test]
+fn a_log_whose_beginning_is_gone_begins_under_what_held() {
+    let hard = |hard: i64| format!("a tenant/* tokens hard={hard} : sliding 60s");
+    let (four, five, six) = (hard(4), hard(5), hard(6));
+    let up = ["up a/hard tenant/acme@250 5"];
+    check_begin(7, &[&six, &five], &up);
+    check_begin(7, &[&four, &six], &[]);
+    // Made later than the first record.
+    check_begin(7, &[&six, &five, &six], &up);
+    check_begin(7, &[], &[]);
+    // A log that has its beginning has all markers too.
+    check_begin(0, &[&six, &five], &[]);
 }
 
 #[test]
