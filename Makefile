@@ -44,6 +44,8 @@ soak: needs-test
 		$(CARGO) test -p tests --release --locked --test it -- simulate --nocapture
 	WEIR_BINARY=$(TARGET)/release/weir STRICT_REQUESTS=1000000 STRICT_KILLS=20 \
 		$(CARGO) test -p tests --release --locked --test it -- strict --nocapture --test-threads=1
+	WEIR_BINARY=$(TARGET)/release/weir EDIT_CHECKS=1000000 \
+		$(CARGO) test -p tests --release --locked --test it -- edits --nocapture
 	MODEL_CASES=100000 $(CARGO) test -p gateway --release --locked --lib -- share::model --nocapture
 	SHARE_SECONDS=150 SHARE_STOPPED_SECONDS=30 \
 		$(CARGO) test -p tests --release --locked --test it -- share --nocapture

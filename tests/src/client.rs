@@ -85,6 +85,15 @@ impl Client {
         &self.operator_token
     }
 
+    /// Host and port of the data plane.
+    ///
+    /// # Panics
+    /// Never: it is reached over plain HTTP.
+    #[must_use]
+    pub fn data_address(&self) -> &str {
+        self.data.strip_prefix("http://").expect("plain HTTP")
+    }
+
     /// The same places with another key and token.
     #[must_use]
     pub fn with_secret(&self, secret: &str) -> Self {
@@ -195,6 +204,20 @@ impl Client {
     /// When there is no answer.
     pub async fn order(&self, command: &Value) -> Answer {
         self.submit("/v1/commands", command).await
+    }
+
+    /// Makes `policy` the next version of the policy, and says which number that is.
+    ///
+    /// # Panics
+    /// When it is refused, or there is no answer.
+    pub async fn apply(&self, policy: &str) -> i64 {
+        let request = self.management(Method::PUT, "/v1/policy");
+        let request = request.query(&[("reason", "test")]);
+        let request = request.header("content-type", "application/toml");
+        let answer = send(request.body(policy.to_owned())).await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["version"].as_i64().expect("a number")
     }
 
     /// Asks `/v1/check`.

@@ -17,6 +17,7 @@ pub mod figures;
 pub mod installed;
 pub mod kafka;
 pub mod metrics;
+pub mod pipelined;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
