@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tests::client::{Client, send};
 use tests::events::usage;
 use tests::eventually;
+use tests::postgres::Postgres;
 use tests::scene::{Log, Scene, Store};
 use tests::weir::{Options, Weir, command};
 
@@ -141,6 +142,36 @@ async fn a_decision_is_explained_from_the_embedded_log() {
 #[tokio::test]
 async fn a_decision_is_explained_from_kafka() {
     check(Log::Kafka).await;
+}
+
+/// Rows that outlast their log: what is no more in it is not made up from them.
+#[tokio::test]
+async fn what_only_rows_remember_is_said_to_be_gone() {
+    let postgres = Postgres::start().await;
+    let store = format!("[store]\nurl = \"{}\"\n", postgres.fresh_database().await);
+    let before = Weir::start(Options::up(POLICY).with_config(&store)).await;
+    let client = before.client();
+    let block = json!({ "kind": "block", "subject": "tenant/acme", "reason": "abuse" });
+    assert_eq!(client.order(&block).await.status, 201);
+    let id = decision_on(&client, "tenant/acme").await;
+    drop(before);
+
+    let weir = Weir::start(Options::up(POLICY).with_config(&store)).await;
+    let client = weir.client();
+    let other = client.with_secret(&weir.create_key("tenant", Some("other")).await);
+    let gone = format!("only the row that GET /v1/decisions/{id} shows");
+    for (client, status, detail) in [
+        (&client, 410, gone.as_str()),
+        (&other, 404, "there is no decision of this id"),
+    ] {
+        let path = format!("/v1/decisions/{id}/explanation");
+        let answer = send(client.management(Method::GET, &path)).await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status, status, "{}", answer.text());
+        assert!(answer.text().contains(detail), "{}", answer.text());
+    }
+    let row = client.get(&format!("/v1/decisions/{id}"), &[]).await;
+    assert_eq!(row["subject"], "tenant/acme");
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ use tests::client::Client;
 use tests::events::usage;
 use tests::eventually;
 use tests::receiver::{Receiver, eager_channel};
-use tests::weir::{Options, Weir, command};
+use tests::scene::{Log, Scene, Store};
+use tests::weir::{Options, command};
 
 const POLICY: &str = r#"
 [[limit]]
@@ -92,10 +93,20 @@ async fn listed(client: &Client, query: &[(&str, &str)], states: &[&str]) -> Vec
 
 #[tokio::test]
 async fn a_tenant_asks_for_more_and_is_answered() {
+    is_answered(Log::Embedded, Store::Sqlite).await;
+}
+
+#[tokio::test]
+async fn a_tenant_asks_for_more_on_kafka_and_postgres() {
+    is_answered(Log::Kafka, Store::Postgres).await;
+}
+
+async fn is_answered(log: Log, store: Store) {
     let mut receiver = Receiver::down();
     receiver.start().await;
     let options = Options::up(POLICY).with_config(&eager_channel(&receiver.url()));
-    let mut weir = Weir::start(options).await;
+    let mut scene = Scene::start(log, store, options).await;
+    let weir = &mut scene.weir;
     let operator = weir.client();
     let secret = weir.create_key("tenant", Some("acme")).await;
     let tenant = operator.with_secret(&secret);

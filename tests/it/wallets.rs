@@ -14,6 +14,7 @@ use tests::client::{Answer, Client, send};
 use tests::events::{now, usage};
 use tests::eventually;
 use tests::receiver::{Receiver, eager_channel};
+use tests::scene::{Log, Scene, Store};
 use tests::weir::{Options, Weir, command};
 
 const POLICY: &str = r#"
@@ -123,12 +124,12 @@ fn on_the_command_line(weir: &Weir, arguments: &[&str]) -> String {
     told
 }
 
-#[tokio::test]
-async fn a_wallet_is_spent_topped_up_and_outlasts_a_crash() {
+async fn is_spent_and_topped_up(log: Log, store: Store) {
     let mut receiver = Receiver::down();
     receiver.start().await;
     let options = Options::up(POLICY).with_config(&eager_channel(&receiver.url()));
-    let mut weir = Weir::start(options).await;
+    let mut scene = Scene::start(log, store, options).await;
+    let weir = &mut scene.weir;
     let client = weir.client();
 
     // Told when little is left to spend, refused when no more than is to be kept.
@@ -146,7 +147,7 @@ async fn a_wallet_is_spent_topped_up_and_outlasts_a_crash() {
 
     // A top-up admits again by itself, and is one entry however often it is sent.
     let arguments = ["top-up", USER, "--amount", "5 USD", "--reason", "invoice 7"];
-    let said = on_the_command_line(&weir, &arguments);
+    let said = on_the_command_line(weir, &arguments);
     assert!(said.contains("\"amount\":\"5000000000000\""), "{said}");
     becomes(&client, "ann", 200).await;
     for _ in 0..2 {
@@ -197,6 +198,16 @@ async fn a_wallet_is_spent_topped_up_and_outlasts_a_crash() {
     let kinds: Vec<&Value> = trail.iter().map(|command| &command["kind"]).collect();
     let expected = ["top_up", "undo", "top_up", "top_up", "top_up", "top_up"];
     assert_eq!(kinds, expected, "{trail:#?}");
+}
+
+#[tokio::test]
+async fn a_wallet_is_spent_topped_up_and_outlasts_a_crash() {
+    is_spent_and_topped_up(Log::Embedded, Store::Sqlite).await;
+}
+
+#[tokio::test]
+async fn a_wallet_is_the_same_on_kafka_and_postgres() {
+    is_spent_and_topped_up(Log::Kafka, Store::Postgres).await;
 }
 
 #[tokio::test]
@@ -266,10 +277,9 @@ fn repeat_the_trail(bootstrap: &str) -> usize {
     repeated
 }
 
-#[tokio::test]
-async fn an_entry_that_the_log_has_twice_counts_once() {
-    let weir = Weir::start(Options::up(POLICY)).await;
-    let client = weir.client();
+async fn counts_once(log: Log, store: Store) {
+    let scene = Scene::start(log, store, Options::up(POLICY)).await;
+    let client = scene.weir.client();
     // More than an order knows by their ids.
     const ENTRIES: usize = 40;
     for n in 0..ENTRIES {
@@ -279,10 +289,20 @@ async fn an_entry_that_the_log_has_twice_counts_once() {
     let undo = json!({ "kind": "undo", "command": "e0", "reason": "test" });
     assert_eq!(client.order(&undo).await.status, 201);
     holds(&client, "1.39", "1.39").await;
-    assert_eq!(repeat_the_trail(&weir.bootstrap()), ENTRIES + 1);
+    assert_eq!(repeat_the_trail(&scene.weir.bootstrap()), ENTRIES + 1);
     // What comes later and has arrived shows that nothing else of what came before is under way.
     top_up(&client, USER, ("marker", json!("5 USD"))).await;
     holds(&client, "6.39", "6.39").await;
+}
+
+#[tokio::test]
+async fn an_entry_that_the_log_has_twice_counts_once() {
+    counts_once(Log::Embedded, Store::Sqlite).await;
+}
+
+#[tokio::test]
+async fn an_entry_that_kafka_has_twice_counts_once() {
+    counts_once(Log::Kafka, Store::Postgres).await;
 }
 
 #[expect(clippy::print_stderr, reason = "the figure is what it is run for")]

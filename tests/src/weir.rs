@@ -188,7 +188,11 @@ impl Weir {
     fn key_command(&self, name: &str, args: &[&str]) -> Vec<u8> {
         let mut command = command("key");
         command.arg(name).args(args).arg("--data");
-        let output = command.arg(self.data_folder()).output().expect("weir runs");
+        command.arg(self.data_folder());
+        if let Some(bootstrap) = &self.options.kafka {
+            command.args(["--kafka", bootstrap]);
+        }
+        let output = command.output().expect("weir runs");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{errors}");
         output.stdout
