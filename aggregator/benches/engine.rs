@@ -148,6 +148,7 @@ fn policy(limits: Vec<LimitRecord>) -> Policy {
         default_tier: None,
         default_zone: None,
         weights: Vec::new(),
+        sets: Vec::new(),
     };
     Policy::try_from(&record).expect("a policy")
 }

@@ -9,7 +9,7 @@ use proptest::prelude::ProptestConfig;
 use schemas::calendar::bounds;
 use schemas::policy::{HARD, Limit, Mode, Policy, Stale, Stream, Window};
 use schemas::record::{
-    Amount, LimitRecord, OverrideRecord, PolicyVersion, SoftLevel, TenantRecord,
+    Amount, LimitRecord, OverrideRecord, PolicyVersion, SetRecord, SoftLevel, TenantRecord,
 };
 use schemas::subject::{Identity, Subject};
 use schemas::time::Timestamp;
@@ -32,7 +32,7 @@ pub(crate) fn cases(default: u32) -> ProptestConfig {
 
 /// A policy of limits, one a line: `name subject meter [tier=…] [NAME=threshold…] hard=threshold : window`; and what it
 /// says of tenants: `tenant ID [tier=…] [zone=…]`, or of all of them: `all zone=…`; or of one subject: `override SUBJECT
-/// LIMIT hard=…`.
+/// LIMIT hard=…`; and its sets: `set NAME DIMENSION ID…`.
 pub(crate) fn policy(version: i64, text: &str) -> Policy {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let (limits, settings): (Vec<_>, Vec<_>) = lines.partition(|line| line.contains(" : "));
@@ -59,6 +59,14 @@ pub(crate) fn policy(version: i64, text: &str) -> Policy {
             reason: None,
         })
     });
+    let sets = settings.iter().filter_map(|line| {
+        let mut words = line.strip_prefix("set ")?.split(' ').map(str::to_owned);
+        Some(SetRecord {
+            name: words.next()?,
+            dimension: words.next()?,
+            ids: words.collect(),
+        })
+    });
     let all = settings.iter().find(|line| line.starts_with("all "));
     let record = PolicyVersion {
         version,
@@ -72,6 +80,7 @@ pub(crate) fn policy(version: i64, text: &str) -> Policy {
         default_tier: None,
         default_zone: all.and_then(|line| value(line, "zone")),
         weights: Vec::new(),
+        sets: sets.collect(),
     };
     Policy::try_from(&record).unwrap()
 }

@@ -9,7 +9,7 @@ use bus::{Bus, BusError};
 use schemas::orders::Order;
 use schemas::policy::{Policy, Stream};
 use schemas::record::{
-    LimitRecord, OverrideRecord, PolicyRecord, PolicyVersion, TenantRecord, WeightRecord,
+    LimitRecord, OverrideRecord, PolicyRecord, PolicyVersion, SetRecord, TenantRecord, WeightRecord,
 };
 use schemas::time::Timestamp;
 use schemas::topic::{AUTH, CSP, PARTIALS, POLICIES, TopicSpec, USAGE};
@@ -82,6 +82,7 @@ pub(crate) fn policy_to_record(policy: &Policy) -> PolicyVersion {
         default_tier: policy.default_tier.clone(),
         default_zone: policy.default_zone.map(|zone| zone.name().to_owned()),
         weights: policy.weights.iter().map(WeightRecord::from).collect(),
+        sets: SetRecord::all(&policy.sets),
     }
 }
 

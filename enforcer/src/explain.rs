@@ -15,7 +15,7 @@ use std::time::Duration;
 use schemas::calendar;
 use schemas::orders::{InForce, Order, Orders};
 use schemas::policy::{Limit, Policy, Window};
-use schemas::subject::Subject;
+use schemas::subject::{Named, Subject};
 use schemas::time::Timestamp;
 
 use crate::command::Command;
@@ -173,7 +173,7 @@ fn changes(from: &Policy, to: &Policy, (limit, subject): (&str, &Subject)) -> Ve
     let diff = diff(from, to);
     let tenant = subject.tenant_id();
     let own = diff.tenants.iter().find(|change| change.tenant == tenant);
-    let is_named = |policy: &Policy| {
+    let is_of_tenant = |policy: &Policy| {
         let id = tenant.as_deref().unwrap_or_default();
         policy.tenants.contains_key(id)
     };
@@ -181,16 +181,24 @@ fn changes(from: &Policy, to: &Policy, (limit, subject): (&str, &Subject)) -> Ve
     let (settings, limits) = match (&tenant, own) {
         (None, _) => (&[][..], &diff.limits[..]),
         (Some(_), Some(own)) => (&own.settings[..], &own.limits[..]),
-        (Some(_), None) if is_named(from) || is_named(to) => (&[][..], &[][..]),
+        (Some(_), None) if is_of_tenant(from) || is_of_tenant(to) => (&[][..], &[][..]),
         (Some(_), None) => others().map_or((&[][..], &[][..]), |o| (&o.settings, &o.limits)),
     };
     let limits = limits.iter().filter(|change| change.name == limit);
     let overrides = diff.overrides.iter();
     let overrides = overrides.filter(|own| own.limit == limit && own.subject == *subject);
+    let named = subject.parts();
+    let is_named = |set: &str| {
+        let mut named = named.iter();
+        named.any(|(_, own)| matches!(own, Named::Set(name) if name == set))
+    };
+    let sets = diff.sets.iter().filter(|change| is_named(&change.name));
     let settings = settings.iter().map(ToString::to_string);
+    let sets = sets.map(ToString::to_string);
     let limits = limits.map(ToString::to_string);
     let overrides = overrides.map(ToString::to_string);
-    settings.chain(limits).chain(overrides).collect()
+    let policy = settings.chain(sets).chain(limits);
+    policy.chain(overrides).collect()
 }
 
 #[cfg(test)]

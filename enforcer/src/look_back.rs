@@ -175,13 +175,19 @@ impl LookBack {
         let subject = &decision.subject;
         let from = counts_from(cause.window, (&version.policy, subject), (at, cause.used));
         let mut evidence = Evidence::new(from, shown_max);
-        if cause.limit == BLOCKED {
-            return Ok(Rests {
-                at: appended_at,
-                evidence,
-                missing: None,
-            });
-        }
+        // By the ids that its sets had then.
+        let is_counted = cause.limit != BLOCKED;
+        let sought = match Sought::new(subject, &cause.meter, &version.policy.sets) {
+            Ok(sought) if is_counted => sought,
+            none => {
+                let unknown = none.err().filter(|_| is_counted);
+                return Ok(Rests {
+                    at: appended_at,
+                    evidence,
+                    missing: unknown.map(|error| error.to_string()),
+                });
+            }
+        };
         let partitions = match subject.tenant_id() {
             Some(tenant) => vec![self.bus.partition_of(topic, &tenant)],
             None => (0..self.bus.partitions(topic)).collect(),
@@ -198,7 +204,6 @@ impl LookBack {
                 .await?;
             let begin = begin.max(end - RECORDS_MAX).max(spans.start);
             let mut oldest = None;
-            let sought = Sought::new(subject, &cause.meter);
             self.read(topic, begin..end, partition, |record| {
                 oldest.get_or_insert(record.appended_at);
                 sought

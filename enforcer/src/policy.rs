@@ -12,6 +12,7 @@ mod nearest;
 mod overrides;
 mod problem;
 mod reader;
+mod sets;
 #[cfg(test)]
 mod tests;
 mod tiers;
@@ -25,13 +26,16 @@ use schemas::policy::{Limit, Overrides, Policy, TenantSettings};
 use schemas::subject::{Dimension, ID_BYTES_MAX};
 use toml::de::DeTable;
 
-pub use self::diff::{Diff, FieldChange, Kind, LimitChange, OverrideChange, TenantChange, diff};
+pub use self::diff::{
+    Diff, FieldChange, Kind, LimitChange, OverrideChange, SetChange, TenantChange, diff,
+};
 use self::fields::{POLICY, TENANT, TIER};
 pub use self::fields::{json_schema, reference};
 pub use self::json::{Located, read_located, toml_of};
 pub(crate) use self::nearest::{did_you_mean, meant_dimension};
 pub use self::problem::Problem;
 use self::reader::{Reader, Table};
+pub(crate) use self::sets::meant_set;
 use self::tiers::Parents;
 pub(crate) use self::version::{FILE, Head, Version, check_reason, file_is_news};
 
@@ -84,9 +88,10 @@ fn whole(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Policy {
     reader.refuse_unknown(&top, &POLICY.names(), POLICY.what);
     let tiers = named_tables(reader, &top, "tier");
     let names: BTreeSet<&str> = tiers.iter().map(|(name, _)| *name).collect();
+    let sets = sets::read(reader, &top);
     let mut limits = Limits::default();
     for value in reader.tables(&top, "limit") {
-        let read = limit::read(reader, &value, None);
+        let read = limit::read(reader, &value, (None, &sets));
         limits.add(reader, read, &names);
     }
     let mut parents = Parents::default();
@@ -98,7 +103,7 @@ fn whole(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Policy {
         }
         reader.refuse_unknown(table, &TIER.names(), TIER.what);
         for value in reader.tables(table, "limit") {
-            let read = limit::read(reader, &value, Some(tier));
+            let read = limit::read(reader, &value, (Some(tier), &sets));
             limits.add(reader, read, &names);
         }
     }
@@ -117,6 +122,7 @@ fn whole(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Policy {
         default_tier: default_tier.map(|(tier, _)| tier.to_owned()),
         default_zone: zone(reader, &top),
         weights: weight::read(reader, &top),
+        sets: sets.sets,
     };
     for (tenant, tier, at) in places {
         let own = policy.tier(&tenant);

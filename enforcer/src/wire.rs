@@ -11,7 +11,7 @@ use schemas::orders::{Order, OrderKey};
 use schemas::policy::{HARD, Policy};
 use schemas::record::{
     self, Amount, Direction, LimitRecord, Marker, OverrideRecord, PolicyError, PolicyRecord,
-    PolicyVersion, Recorded, TenantRecord, WeightRecord,
+    PolicyVersion, Recorded, SetRecord, TenantRecord, WeightRecord,
 };
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
@@ -422,6 +422,7 @@ fn version_record(version: &Version) -> PolicyVersion {
         default_tier: policy.default_tier.clone(),
         default_zone: policy.default_zone.map(|zone| zone.name().to_owned()),
         weights: policy.weights.iter().map(WeightRecord::from).collect(),
+        sets: SetRecord::all(&policy.sets),
     }
 }
 

@@ -74,6 +74,7 @@ fn policy() -> PolicyRecord {
         default_tier: None,
         default_zone: None,
         weights: Vec::new(),
+        sets: Vec::new(),
     })
 }
 

@@ -2,8 +2,10 @@
 //!
 //! A lookup asks once per shape (set of dimensions) that any decision stands for, and no more: a request is not asked
 //! about keys when no key is blocked, and a decision about a subject that no limit names is found as well. Most
-//! questions end at a filter, without a lock.
+//! questions end at a filter, without a lock. Subjects that name sets of the policy, which no id of a request does, are
+//! asked about beside the others, and only while a decision stands for any.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,7 +17,7 @@ use schemas::policy::{Meter, Mode, Window};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
 
-use crate::hash::{Hasher, Hashes, SHAPES, Shape};
+use crate::hash::{Form, Hasher, Hashes, SHAPES, SetId, Shape};
 
 /// Parts of the table, each behind a lock of its own.
 pub const SHARDS: usize = 64;
@@ -118,7 +120,7 @@ pub enum Applied {
 
 struct Kept {
     hash: u128,
-    shape: Shape,
+    form: Form,
     offset: i64,
     standing: Arc<Standing>,
 }
@@ -127,8 +129,16 @@ struct Kept {
 #[derive(Clone, Debug, Default)]
 pub struct Shapes {
     list: Vec<Shape>,
+    /// Of those whose subjects name sets.
+    forms: Vec<Form>,
     /// All their dimensions.
     pub(crate) dimensions: Shape,
+}
+
+impl Shapes {
+    pub(crate) fn have_sets(&self) -> bool {
+        !self.forms.is_empty()
+    }
 }
 
 /// Holds every decision that stands. What it is told comes in the log's order, subject by subject.
@@ -145,6 +155,8 @@ pub struct Cache {
 /// How many decisions stand.
 struct Counts {
     by_shape: Box<[u32]>,
+    /// Those whose subjects name sets.
+    by_form: HashMap<Form, u32>,
     by_bit: Box<[u32]>,
 }
 
@@ -155,6 +167,7 @@ impl Default for Cache {
             filter: (0..FILTER_BITS / 64).map(|_| AtomicU64::new(0)).collect(),
             counts: Mutex::new(Counts {
                 by_shape: vec![0; SHAPES].into(),
+                by_form: HashMap::new(),
                 by_bit: vec![0; FILTER_BITS].into(),
             }),
             shapes_version: AtomicU64::new(0),
@@ -168,7 +181,7 @@ impl Default for Cache {
 impl Cache {
     /// Takes a decision in, unless a newer one (by `seq`, then by offset) stands.
     pub fn put(&self, hasher: &Hasher, standing: Standing, offset: i64, now: Timestamp) -> Applied {
-        let (shape, hash) = hasher.subject(&standing.subject);
+        let (form, hash) = hasher.form(&standing.subject);
         let mut shard = self.shard(hash).write();
         let entry = shard.entry(
             table_hash(hash),
@@ -178,7 +191,7 @@ impl Cache {
         let ended = standing.has_ended(now);
         let newer = Kept {
             hash,
-            shape,
+            form,
             offset,
             standing: Arc::new(standing),
         };
@@ -190,14 +203,14 @@ impl Cache {
                 }
                 if ended {
                     entry.remove();
-                    self.count(shape, hash, -1);
+                    self.count(&newer.form, hash, -1);
                     return Applied::Ended;
                 }
                 *kept = newer;
             }
             Entry::Vacant(_) if ended => return Applied::Ended,
             Entry::Vacant(entry) => {
-                self.count(shape, hash, 1);
+                self.count(&newer.form, hash, 1);
                 entry.insert(newer);
             }
         }
@@ -206,13 +219,13 @@ impl Cache {
 
     /// Forgets what stands for `subject`, if that is older than `offset`.
     pub fn lift(&self, hasher: &Hasher, subject: &Subject, offset: i64) -> Applied {
-        let (shape, hash) = hasher.subject(subject);
+        let (form, hash) = hasher.form(subject);
         let mut shard = self.shard(hash).write();
         let found = shard.find_entry(table_hash(hash), |kept| kept.hash == hash);
         match found {
             Ok(entry) if entry.get().offset < offset => {
                 entry.remove();
-                self.count(shape, hash, -1);
+                self.count(&form, hash, -1);
                 Applied::Lifted
             }
             _ => Applied::Ignored,
@@ -226,10 +239,14 @@ impl Cache {
         let standing = counts.by_shape.iter().enumerate();
         let standing = standing.filter(|(_, count)| **count != 0);
         let list: Vec<Shape> = standing.map(|(n, _)| Shape::from_index(n)).collect();
-        let dimensions = list
-            .iter()
-            .fold(Shape::PLATFORM, |all, shape| all.with(*shape));
-        Shapes { list, dimensions }
+        let forms: Vec<Form> = counts.by_form.keys().cloned().collect();
+        let shapes = list.iter().chain(forms.iter().map(|form| &form.shape));
+        let dimensions = shapes.fold(Shape::PLATFORM, |all, shape| all.with(*shape));
+        Shapes {
+            list,
+            forms,
+            dimensions,
+        }
     }
 
     /// Becomes another number whenever the shapes change.
@@ -251,6 +268,25 @@ impl Cache {
                 continue;
             };
             if self.may_stand(hash)
+                && let Some(standing) = self.standing(hash, now)
+            {
+                found(standing);
+            }
+        }
+    }
+
+    /// As [`Cache::find`], for the subjects of the request that name sets: `is_in` says whether it is in one.
+    pub(crate) fn find_in_sets(
+        &self,
+        shapes: &Shapes,
+        (hashes, is_in): (&Hashes, impl Fn(SetId) -> bool),
+        now: Timestamp,
+        mut found: impl FnMut(Arc<Standing>),
+    ) {
+        let forms = shapes.forms.iter();
+        for form in forms.filter(|form| form.sets.iter().all(|set| is_in(*set))) {
+            let hash = hashes.with(&form.sets).subject(form.shape);
+            if let Some(hash) = hash.filter(|hash| self.may_stand(*hash))
                 && let Some(standing) = self.standing(hash, now)
             {
                 found(standing);
@@ -293,7 +329,7 @@ impl Cache {
         shard.retain(|kept| {
             let ended = kept.standing.has_ended(now);
             if ended {
-                self.count(kept.shape, kept.hash, -1);
+                self.count(&kept.form, kept.hash, -1);
             }
             !ended
         });
@@ -323,7 +359,7 @@ impl Cache {
     }
 
     /// Keeps counts, filter and shapes in step. The caller holds the shard's lock for writing.
-    fn count(&self, shape: Shape, hash: u128, change: i32) {
+    fn count(&self, form: &Form, hash: u128, change: i32) {
         let mut counts = self.counts.lock();
         let len = self.len().saturating_add_signed(change as isize);
         self.len.store(len, Ordering::Relaxed);
@@ -331,7 +367,18 @@ impl Cache {
         if turns(&mut counts.by_bit[bit], change) {
             self.filter[bit / 64].fetch_xor(1 << (bit % 64), Ordering::Relaxed);
         }
-        if turns(&mut counts.by_shape[shape.index()], change) {
+        let is_turn = match form.sets.is_empty() {
+            true => turns(&mut counts.by_shape[form.shape.index()], change),
+            false => {
+                let count = counts.by_form.entry(form.clone()).or_default();
+                let is_turn = turns(count, change);
+                if *count == 0 {
+                    counts.by_form.remove(form);
+                }
+                is_turn
+            }
+        };
+        if is_turn {
             self.shapes_version.fetch_add(1, Ordering::AcqRel);
         }
     }

@@ -242,10 +242,16 @@ impl Gate {
         let wanted = plan.dimensions.with(shapes.dimensions);
         let hashes = self.hasher.identity(&request.identity, wanted);
         let mut answer = Answer::new(view.stale);
-        self.cache.find(shapes, &hashes, now, |standing| {
+        let mut stand = |standing: Arc<Standing>| {
             let obeyed = self.obeyed(view, &standing, now);
             answer.stand(standing, obeyed);
-        });
+        };
+        self.cache.find(shapes, &hashes, now, &mut stand);
+        if shapes.have_sets() {
+            let is_in = |set| plan.is_in(set, &request.identity);
+            self.cache
+                .find_in_sets(shapes, (&hashes, is_in), now, stand);
+        }
         let moment = (view.stale.is_some(), now);
         sort_out((plan, ordered), moment, request, &hashes, &mut answer);
         if let Some(split) = split {

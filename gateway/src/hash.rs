@@ -5,7 +5,7 @@
 //! drawn at start and never leaves the process, so nobody can look for subjects that collide; by chance, two of a
 //! million subjects do so with a probability below 10^-26.
 
-use schemas::subject::{Dimension, Identity, Subject};
+use schemas::subject::{Dimension, Identity, Named, Subject};
 use siphasher::sip128::SipHasher13;
 
 const DIMENSIONS: usize = Dimension::ALL.len();
@@ -70,10 +70,31 @@ impl Shape {
     }
 }
 
+/// A set that subjects name in place of an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SetId {
+    position: u8,
+    pub(crate) hash: u128,
+}
+
+impl SetId {
+    pub(crate) fn dimension(self) -> Dimension {
+        Dimension::ALL[usize::from(self.position)]
+    }
+}
+
+/// What subjects have in common: their shape, and the sets that they name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Form {
+    pub(crate) shape: Shape,
+    pub(crate) sets: Box<[SetId]>,
+}
+
 /// The keys of one process.
 #[derive(Clone, Debug)]
 pub struct Hasher {
     ids: [SipHasher13; DIMENSIONS],
+    sets: SipHasher13,
     limits: SipHasher13,
     requests: SipHasher13,
 }
@@ -87,18 +108,53 @@ impl Hasher {
             ids: std::array::from_fn(|position| keyed(position as u64)),
             limits: keyed(DIMENSIONS as u64),
             requests: keyed(DIMENSIONS as u64 + 1),
+            sets: keyed(DIMENSIONS as u64 + 2),
         }
     }
 
     /// The shape and hash of a subject.
     #[must_use]
     pub fn subject(&self, subject: &Subject) -> (Shape, u128) {
+        let (form, hash) = self.form(subject);
+        (form.shape, hash)
+    }
+
+    /// The form and hash of a subject.
+    pub(crate) fn form(&self, subject: &Subject) -> (Form, u128) {
+        let hashes = self.named(subject);
         let parts = subject.parts();
-        let shape = Shape::of(parts.iter().map(|(dimension, _)| *dimension));
-        let hash = parts.iter().fold(0_u128, |sum, (dimension, id)| {
-            sum.wrapping_add(self.id(*dimension as usize, id))
+        let sets = parts.iter().filter_map(|(dimension, named)| match named {
+            Named::Set(name) => Some(self.set(*dimension, name)),
+            Named::Id(_) => None,
         });
-        (shape, hash)
+        let form = Form {
+            shape: hashes.shape,
+            sets: sets.collect(),
+        };
+        (form, hashes.all())
+    }
+
+    /// The hashes of what a subject names.
+    pub(crate) fn named(&self, subject: &Subject) -> Hashes {
+        let mut hashes = Hashes::default();
+        for (dimension, named) in subject.parts() {
+            let position = dimension as usize;
+            hashes.shape.0 |= 1 << position;
+            hashes.ids[position] = match named {
+                Named::Id(id) => self.id(position, &id),
+                Named::Set(name) => self.set(dimension, &name).hash,
+            };
+        }
+        hashes
+    }
+
+    /// A set by its name and dimension.
+    pub(crate) fn set(&self, dimension: Dimension, name: &str) -> SetId {
+        let text = format!("{}/{name}", dimension.name());
+        SetId {
+            position: dimension as u8,
+            hash: self.sets.hash(text.as_bytes()).as_u128(),
+        }
     }
 
     /// What tells the counters of one limit from those of another: added to the hash of a subject.
@@ -125,10 +181,7 @@ impl Hasher {
     /// The hashes of the ids that `identity` has, of the dimensions in `wanted` only.
     #[must_use]
     pub fn identity(&self, identity: &Identity<'_>, wanted: Shape) -> Hashes {
-        let mut hashes = Hashes {
-            shape: Shape::PLATFORM,
-            ids: [0; DIMENSIONS],
-        };
+        let mut hashes = Hashes::default();
         for position in wanted.positions() {
             if let Some(id) = identity.get(Dimension::ALL[position]) {
                 hashes.ids[position] = self.id(position, id);
@@ -144,7 +197,7 @@ impl Hasher {
 }
 
 /// The hashes of one request's ids.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Hashes {
     shape: Shape,
     ids: [u128; DIMENSIONS],
@@ -159,6 +212,21 @@ impl Hashes {
         }
         let ids = shape.positions().map(|position| self.ids[position]);
         Some(ids.fold(0, u128::wrapping_add))
+    }
+
+    /// With sets in place of the request's own ids, which lie in them.
+    #[must_use]
+    pub(crate) fn with(&self, sets: &[SetId]) -> Self {
+        let mut hashes = *self;
+        for set in sets {
+            hashes.ids[usize::from(set.position)] = set.hash;
+        }
+        hashes
+    }
+
+    /// The hash of the subject of all of them.
+    fn all(&self) -> u128 {
+        self.ids.into_iter().fold(0, u128::wrapping_add)
     }
 }
 
@@ -200,6 +268,21 @@ mod tests {
         check("tenant/a%2Fb/key/u", false);
         check("tenant/a%2Fb/user/u/model/m", false);
         check("tenant/a%2Fb/route/GET /x", false);
+    }
+
+    #[test]
+    fn a_set_is_told_from_what_is_called_so() {
+        let hasher = Hasher::new([1, 2]);
+        let hash = |path: &str| hasher.subject(&Subject::parse(path).unwrap()).1;
+        assert_ne!(hash("route/{r}"), hash("route/%7Br}"));
+        assert_ne!(hash("route/{r}"), hash("model/{r}"));
+        assert_ne!(hash("route/{r}"), hash("route/{s}"));
+        let (form, both) = hasher.form(&Subject::parse("user/u/route/{r}").unwrap());
+        let hashes = hasher.identity(&identity(), Shape::of(Dimension::ALL));
+        assert_ne!(hashes.subject(form.shape), Some(both));
+        assert_eq!(hashes.with(&form.sets).subject(form.shape), Some(both));
+        let (plain, _) = hasher.form(&Subject::parse("user/u/route/%7Br}").unwrap());
+        assert_eq!((plain.shape, plain.sets.len()), (form.shape, 0));
     }
 
     #[test]

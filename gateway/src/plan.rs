@@ -1,13 +1,15 @@
 //! The policy, made ready for checks.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemas::policy::{Limit, Meter, Mode, Policy, Stream, Window};
-use schemas::subject::{Dimension, Identity};
+use schemas::subject::{Dimension, IdSet, Identity, Subject};
 use schemas::time::Timestamp;
 
-use crate::hash::{Hasher, Hashes, Shape};
+use crate::hash::{Hasher, Hashes, SetId, Shape};
 use crate::orders::Ordered;
 use crate::window::Rule;
 
@@ -20,6 +22,8 @@ pub struct Planned {
     pub limit: Limit,
     pub rule: Rule,
     pub(crate) shape: Shape,
+    /// The sets that its subjects name.
+    sets: Box<[SetId]>,
     /// Tells its counters from those of others.
     pub(crate) hash: u128,
     /// Of the limit's name: tells its orders from those of others.
@@ -57,6 +61,8 @@ impl Planned {
 pub struct Plan {
     policy: Policy,
     limits: Vec<Planned>,
+    /// By their hashes.
+    sets: HashMap<u128, Arc<IdSet>, foldhash::fast::RandomState>,
     /// The dimensions that any limit asks for.
     pub(crate) dimensions: Shape,
 }
@@ -68,7 +74,13 @@ impl Plan {
         let dimensions = limits
             .iter()
             .fold(Shape::PLATFORM, |all, planned| all.with(planned.shape));
+        let sets = policy.sets.iter();
+        let sets = sets.map(|(name, set)| {
+            let id = hasher.set(set.dimension(), name);
+            (id.hash, Arc::clone(set))
+        });
         Self {
+            sets: sets.collect(),
             policy,
             limits,
             dimensions,
@@ -100,6 +112,13 @@ impl Plan {
         &self.limits
     }
 
+    /// Whether a request of `identity` is in a set. Nothing is in one that the policy does not have.
+    pub(crate) fn is_in(&self, set: SetId, identity: &Identity<'_>) -> bool {
+        let id = identity.get(set.dimension());
+        let set = self.sets.get(&set.hash);
+        set.zip(id).is_some_and(|(set, id)| set.contains(id))
+    }
+
     /// The limits that a request falls under, by what was ordered, with the hash of its subject there. `tier` stands in
     /// for what the policy says of its tenant; an order for its subject goes before it.
     pub(crate) fn limits_of<'p>(
@@ -107,20 +126,50 @@ impl Plan {
         identity: &Identity<'_>,
         tier: Option<&str>,
         hashes: &Hashes,
-        (ordered, now): (&'p Ordered, Timestamp),
+        ordered: (&'p Ordered, Timestamp),
     ) -> impl Iterator<Item = (&'p Planned, u128)> {
-        let shaped = self.limits.iter().enumerate();
-        let shaped = shaped
-            .filter_map(|(place, planned)| Some((place, planned, hashes.subject(planned.shape)?)));
-        let here = shaped.filter(move |(_, planned, _)| {
-            let holds = || {
-                let ordered = ordered.tier(planned.shape, hashes, now);
-                self.holds(planned, identity.tenant, ordered.or(tier))
+        let whose = (identity.tenant, tier);
+        self.limits.iter().enumerate().filter_map(move |here| {
+            let (_, planned) = here;
+            let found = match planned.sets.is_empty() {
+                true => self.limit_at(here, whose, hashes, ordered),
+                false => self.limit_at(here, whose, &hashes.with(&planned.sets), ordered),
             };
-            (!planned.depends_on_tier || holds())
-                && (!planned.names_ids || accepts(planned, identity))
+            found.filter(|_| !planned.names_ids || accepts(planned, identity))
+        })
+    }
+
+    /// The limit of this name that is counted for `subject` itself, by what was ordered, with the hash of the subject.
+    pub(crate) fn limit_on<'p>(
+        &'p self,
+        subject: &Subject,
+        name: &str,
+        hasher: &Hasher,
+        ordered: (&'p Ordered, Timestamp),
+    ) -> Option<(&'p Planned, u128)> {
+        let (tenant, hashes) = (subject.tenant_id(), hasher.named(subject));
+        let limits = self.limits.iter().enumerate();
+        let mut named = limits.filter(|(_, planned)| {
+            planned.limit.name == name && planned.limit.pattern.accepts(subject)
         });
-        here.map(move |(place, planned, subject)| {
+        named.find_map(|here| self.limit_at(here, (tenant.as_deref(), None), &hashes, ordered))
+    }
+
+    /// The limit at a place as it is for the subject there of what has these `hashes`, with the subject's; `None` where
+    /// there is no such subject, or its tier has another limit instead.
+    fn limit_at<'p>(
+        &'p self,
+        (place, planned): (usize, &'p Planned),
+        (tenant, tier): (Option<&str>, Option<&str>),
+        hashes: &Hashes,
+        (ordered, now): (&'p Ordered, Timestamp),
+    ) -> Option<(&'p Planned, u128)> {
+        let subject = hashes.subject(planned.shape)?;
+        let holds = || {
+            let ordered = ordered.tier(planned.shape, hashes, now);
+            self.holds(planned, tenant, ordered.or(tier))
+        };
+        (!planned.depends_on_tier || holds()).then(|| {
             let special = ordered.special(place, hashes, now, planned.name);
             (special.unwrap_or(planned), subject)
         })
@@ -156,6 +205,11 @@ fn planned(limit: &Limit, hasher: &Hasher) -> Planned {
         limit: limit.clone(),
         rule: Rule::new(limit.window, limit.hard()),
         shape: Shape::of(dimensions.iter().copied()),
+        sets: limit
+            .pattern
+            .sets()
+            .map(|(dimension, name)| hasher.set(dimension, name))
+            .collect(),
         hash: hasher.limit(&counter(limit)),
         name: hasher.name(&limit.name),
         counts_requests: limit.meter.stream() == Stream::Usage && limit.window != Window::Wallet,
@@ -192,16 +246,20 @@ pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use schemas::policy::{HARD, Level, Overrides, Stale, TenantSettings};
-    use schemas::subject::Pattern;
+    use schemas::subject::{Pattern, Sets};
 
     use super::*;
 
     /// `name pattern meter hard window`, in mode `block`.
     pub(crate) fn limit(text: &str) -> Limit {
+        limit_with(text, &Sets::default())
+    }
+
+    pub(crate) fn limit_with(text: &str, sets: &Sets) -> Limit {
         let words: Vec<&str> = text.splitn(5, ' ').collect();
         Limit {
             name: words[0].to_owned(),
-            pattern: Pattern::parse(&words[1].replace('_', " ")).unwrap(),
+            pattern: Pattern::parse_with(&words[1].replace('_', " "), sets).unwrap(),
             meter: words[2].parse().unwrap(),
             window: words[4].parse().unwrap(),
             levels: vec![Level {
@@ -216,6 +274,20 @@ pub(crate) mod tests {
             status: None,
             headers: true,
         }
+    }
+
+    /// Each `name dimension id…`.
+    pub(crate) fn sets(texts: &[&str]) -> Sets {
+        let mut sets = Sets::default();
+        for text in texts {
+            let mut words = text.split(' ');
+            let name = words.next().unwrap().to_owned();
+            let dimension = words.next().and_then(Dimension::named).unwrap();
+            let mut set = IdSet::new(dimension);
+            words.for_each(|id| set.add(id).unwrap());
+            assert!(sets.add(name, set));
+        }
+        sets
     }
 
     pub(crate) fn plan(limits: Vec<Limit>) -> Plan {

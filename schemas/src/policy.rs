@@ -14,7 +14,7 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::subject::{Dimension, Identity, Pattern, Subject};
+use crate::subject::{Dimension, Identity, Pattern, Sets, Subject};
 
 pub use overrides::{Override, Overrides};
 pub use weight::{WEIGHT_MAX, Weight};
@@ -255,6 +255,8 @@ pub struct Policy {
     pub default_zone: Option<Tz>,
     /// What requests count as, by their routes: the first that takes a route rules.
     pub weights: Vec<Weight>,
+    /// Ids that limits count together. The patterns of limits know theirs.
+    pub sets: Sets,
 }
 
 impl Policy {

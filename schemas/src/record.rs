@@ -23,8 +23,8 @@ pub use key::{Command, Key, Role};
 pub use marker::{Marker, Recorded};
 pub use order::{Order, OrderError};
 pub use policy::{
-    Layout, LimitRecord, OverrideRecord, PolicyError, PolicyRecord, PolicyVersion, SoftLevel,
-    TenantRecord, WeightRecord,
+    Layout, LimitRecord, OverrideRecord, PolicyError, PolicyRecord, PolicyVersion, SetRecord,
+    SoftLevel, TenantRecord, WeightRecord,
 };
 pub use rollup::{Rollup, SecondSums};
 pub use share::{Share, ShareItem, ShareKind};

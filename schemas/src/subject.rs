@@ -4,6 +4,13 @@
 //! Dimensions stand in the order of [`Dimension`], so that one thing has one path. In an id, `/`, `%`, `*` and
 //! control characters are percent-encoded; a model's and a route's id, which are full of slashes, keep theirs and
 //! therefore end the path.
+//!
+//! In place of an id a subject may name a set of the policy, in braces: `model/{slow}` is all of its ids together. An
+//! id that reads like one has its brace encoded: a model that is called `{slow}` is `model/%7Bslow}`. No other id is
+//! written otherwise for the sake of sets, so that what the log and snapshots hold of them reads as it did.
+
+mod pattern;
+mod set;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -11,6 +18,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use pattern::Pattern;
+pub use set::{IdSet, Sets, is_set_name};
 
 /// The longest id that is taken, in bytes, before encoding.
 pub const ID_BYTES_MAX: usize = 256;
@@ -73,6 +83,22 @@ impl Dimension {
     const fn ends_path(self) -> bool {
         matches!(self, Dimension::Model | Dimension::Route)
     }
+
+    /// Whether its ids can be put together in sets: what is counted for a tenant lies in the tenant's own partition, so
+    /// several of them have no place together.
+    #[must_use]
+    pub const fn has_sets(self) -> bool {
+        !matches!(self, Dimension::Tenant)
+    }
+}
+
+/// What a subject names of one dimension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// One thing, by its decoded id.
+    Id(String),
+    /// All ids of a set of the policy together, by the set's name.
+    Set(String),
 }
 
 /// Who and what one event or request is about. Ids are as they came, not encoded.
@@ -124,6 +150,16 @@ pub enum SubjectError {
     BadId(&'static str),
     #[error("`{0}` must come before `{1}` in a subject")]
     Order(&'static str, &'static str),
+    #[error("the policy has no set `{0}`")]
+    UnknownSet(String),
+    #[error("`{name}` is a set of ids of `{own}`, and cannot stand for a `{place}`")]
+    SetOf {
+        name: String,
+        own: &'static str,
+        place: &'static str,
+    },
+    #[error("`{0}` is a set, and no id")]
+    NestedSet(String),
 }
 
 /// What a limit or a decision is about: a checked path in its one canonical form.
@@ -147,8 +183,8 @@ impl Subject {
     }
 
     pub fn parse(path: &str) -> Result<Self, SubjectError> {
-        for pair in pairs(path)? {
-            decode_id(pair.0, pair.1)?;
+        for (dimension, text) in pairs(path)? {
+            named(dimension, text)?;
         }
         Ok(Self(Arc::from(path)))
     }
@@ -158,23 +194,24 @@ impl Subject {
         &self.0
     }
 
-    /// The dimensions and their decoded ids, in path order. Empty for `platform`.
+    /// The dimensions and what it names of each, in path order. Empty for `platform`.
     #[must_use]
-    pub fn parts(&self) -> Vec<(Dimension, String)> {
+    pub fn parts(&self) -> Vec<(Dimension, Named)> {
         let pairs = pairs(&self.0).unwrap_or_default();
         pairs
             .into_iter()
-            .filter_map(|(d, id)| Some((d, decode_id(d, id).ok()?)))
+            .filter_map(|(d, text)| Some((d, named(d, text).ok()?)))
             .collect()
     }
 
-    /// The decoded id of one dimension.
+    /// The decoded id of one dimension; `None` also where a set stands for it.
     #[must_use]
     pub fn id(&self, dimension: Dimension) -> Option<String> {
-        self.parts()
-            .into_iter()
-            .find(|(d, _)| *d == dimension)
-            .map(|(_, id)| id)
+        let found = self.parts().into_iter().find(|(d, _)| *d == dimension);
+        match found {
+            Some((_, Named::Id(id))) => Some(id),
+            _ => None,
+        }
     }
 
     /// The tenant's decoded id, or `None` for a scope wider than one tenant.
@@ -231,153 +268,6 @@ impl From<Subject> for String {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Matcher {
-    Any,
-    Exact(String),
-    Prefix(String),
-}
-
-impl Matcher {
-    fn accepts(&self, id: &str) -> bool {
-        match self {
-            Matcher::Any => true,
-            Matcher::Exact(expected) => expected == id,
-            Matcher::Prefix(prefix) => id.starts_with(prefix.as_str()),
-        }
-    }
-}
-
-/// Names many subjects: each combination of ids that it accepts is a subject of its own.
-///
-/// An id is `*` (any), literal, or ends in `*` (a prefix, for routes and models: `tenant/*/route/POST /v1/*`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Pattern {
-    text: String,
-    parts: Vec<(Dimension, Matcher)>,
-}
-
-impl Pattern {
-    pub fn parse(text: &str) -> Result<Self, SubjectError> {
-        let mut parts = Vec::new();
-        for (dimension, id) in pairs(text)? {
-            let matcher = match id.strip_suffix('*') {
-                Some("") => Matcher::Any,
-                Some(prefix) => Matcher::Prefix(decode_id(dimension, prefix)?),
-                None => Matcher::Exact(decode_id(dimension, id)?),
-            };
-            parts.push((dimension, matcher));
-        }
-        Ok(Self {
-            text: text.to_owned(),
-            parts,
-        })
-    }
-
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// The dimensions that tell its subjects apart, in path order. Empty for `platform`.
-    pub fn dimensions(&self) -> impl Iterator<Item = Dimension> + '_ {
-        self.parts.iter().map(|(dimension, _)| *dimension)
-    }
-
-    /// Whether its subjects may be spread over several tenants, and so over several partitions.
-    #[must_use]
-    pub fn is_wider_than_tenant(&self) -> bool {
-        self.dimensions().next() != Some(Dimension::Tenant)
-    }
-
-    /// The one id that it takes of `dimension`, where it names one.
-    #[must_use]
-    pub fn named(&self, dimension: Dimension) -> Option<&str> {
-        self.parts.iter().find_map(|(own, matcher)| match matcher {
-            Matcher::Exact(id) if *own == dimension => Some(id.as_str()),
-            _ => None,
-        })
-    }
-
-    /// Whether any of its subjects can have `id` in `dimension`.
-    #[must_use]
-    pub fn takes(&self, dimension: Dimension, id: &str) -> bool {
-        let mut parts = self.parts.iter();
-        parts.any(|(own, matcher)| *own == dimension && matcher.accepts(id))
-    }
-
-    /// How narrowly it names: the number of literal ids. Of two patterns of one shape the higher one wins.
-    #[must_use]
-    pub fn specificity(&self) -> usize {
-        self.parts
-            .iter()
-            .filter(|(_, matcher)| matches!(matcher, Matcher::Exact(_)))
-            .count()
-    }
-
-    /// Writes the path of the subject that `identity` falls under into `path` (cleared first), and says whether
-    /// there is one. Allocates nothing once `path` is large enough.
-    pub fn write_subject(&self, identity: &Identity<'_>, path: &mut String) -> bool {
-        path.clear();
-        for (dimension, matcher) in &self.parts {
-            let Some(id) = identity.get(*dimension).filter(|id| matcher.accepts(id)) else {
-                return false;
-            };
-            if !path.is_empty() {
-                path.push('/');
-            }
-            path.push_str(dimension.name());
-            path.push('/');
-            encode_id(path, *dimension, id);
-        }
-        if path.is_empty() {
-            path.push_str(PLATFORM);
-        }
-        true
-    }
-
-    /// The subject that `identity` falls under, if any.
-    #[must_use]
-    pub fn subject_of(&self, identity: &Identity<'_>) -> Option<Subject> {
-        let mut path = String::new();
-        self.write_subject(identity, &mut path)
-            .then(|| Subject(Arc::from(path)))
-    }
-
-    /// Whether any of its subjects is `subject` or lies in it: whether it begins with ids that it accepts.
-    #[must_use]
-    pub fn is_in(&self, subject: &Subject) -> bool {
-        let ids = subject.parts();
-        let begins = ids.len() <= self.parts.len()
-            && ids
-                .iter()
-                .zip(&self.parts)
-                .all(|((dimension, id), (expected, matcher))| {
-                    dimension == expected && matcher.accepts(id)
-                });
-        begins && (!ids.is_empty() || self.parts.is_empty())
-    }
-
-    /// Whether `subject` has this pattern's dimensions and ids that it accepts.
-    #[must_use]
-    pub fn accepts(&self, subject: &Subject) -> bool {
-        let ids = subject.parts();
-        ids.len() == self.parts.len()
-            && ids
-                .iter()
-                .zip(&self.parts)
-                .all(|((dimension, id), (expected, matcher))| {
-                    dimension == expected && matcher.accepts(id)
-                })
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
 /// Splits a path into dimensions and ids as written, and checks names, order and that no id is missing.
 fn pairs(path: &str) -> Result<Vec<(Dimension, &str)>, SubjectError> {
     if path == PLATFORM {
@@ -415,8 +305,16 @@ fn must_encode(dimension: Dimension, byte: u8) -> bool {
     slash || matches!(byte, b'%' | b'*') || byte.is_ascii_control()
 }
 
+/// How the brace of an id is written that reads like a set.
+const BRACE: &str = "%7B";
+
 fn encode_id(path: &mut String, dimension: Dimension, id: &str) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    if set_in_braces(dimension, id).is_some() {
+        path.push_str(BRACE);
+        path.push_str(&id[1..]);
+        return;
+    }
     if !id.bytes().any(|byte| must_encode(dimension, byte)) {
         path.push_str(id);
         return;
@@ -433,9 +331,31 @@ fn encode_id(path: &mut String, dimension: Dimension, id: &str) {
     }
 }
 
-/// The raw id, if `text` is its canonical encoding.
+/// What `text` names in a path.
+fn named(dimension: Dimension, text: &str) -> Result<Named, SubjectError> {
+    match set_in_braces(dimension, text) {
+        Some(name) => Ok(Named::Set(name.to_owned())),
+        None => decode_id(dimension, text).map(Named::Id),
+    }
+}
+
+/// The name of the set that `text` is in a path, where one can stand. It is all plain characters, so a raw id and an
+/// encoded one read alike.
+fn set_in_braces(dimension: Dimension, text: &str) -> Option<&str> {
+    let name = text.strip_prefix('{')?.strip_suffix('}')?;
+    (dimension.has_sets() && is_set_name(name)).then_some(name)
+}
+
+/// The raw id, or the start of one, if `text` is its canonical encoding. Where a set can stand, ask [`named`].
 fn decode_id(dimension: Dimension, text: &str) -> Result<String, SubjectError> {
     let bad = || SubjectError::BadId(dimension.name());
+    if let Some(rest) = text.strip_prefix(BRACE) {
+        let id = format!("{{{rest}");
+        return match set_in_braces(dimension, &id) {
+            Some(_) => Ok(id),
+            None => Err(bad()),
+        };
+    }
     let mut id = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('%') {

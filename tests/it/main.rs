@@ -32,6 +32,7 @@ mod reach;
 mod rebalance;
 mod requests;
 mod secure;
+mod sets;
 mod share;
 mod simulate;
 mod snapshots;

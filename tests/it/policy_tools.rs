@@ -49,7 +49,7 @@ fn the_cases_that_this_project_began_with() {
     assert!(told.ends_with("0 failed\n"), "{told}");
     assert_eq!(
         told.lines().filter(|line| line.starts_with("ok")).count(),
-        13
+        15
     );
     let told = run(tool(&["test", "--json"]).arg(seeds()), 0);
     let lines = told.lines().map(serde_json::from_str::<Value>);

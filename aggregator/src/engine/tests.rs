@@ -1,6 +1,7 @@
 //! Engines, record by record.
 
 mod policies;
+mod sets;
 mod sketches;
 mod spans;
 mod turns;

@@ -60,6 +60,8 @@ pub(super) async fn limits(
 struct Applying {
     limit: Limit,
     on: Subject,
+    /// What is counted for it; `None` for dimensions that usage is not kept by.
+    usage: Option<Filter>,
     zone: Tz,
     policy_version: u64,
     /// The command that its numbers are from, where they are not the policy's.
@@ -99,6 +101,7 @@ fn applying(rules: &Rules, subject: &Subject, now: Timestamp) -> Vec<Applying> {
                 paid_in: held.paid_in(),
                 since: rules.wallet_since(&held.limit),
             }),
+            usage: Filter::of(&on, held.limit.meter.clone(), &[], &rules.policy.sets),
             limit: held.limit.into_owned(),
             on: on.clone(),
         }));
@@ -116,16 +119,16 @@ struct Used {
 
 async fn used(app: &App, applying: &Applying, now: Timestamp) -> Result<Used, Refusal> {
     let Applying {
-        limit, on, zone, ..
+        limit, usage, zone, ..
     } = applying;
-    let Some(filter) = Filter::of(on, limit.meter.clone(), &[]) else {
+    let Some(filter) = usage else {
         return Ok(Used {
             sum: None,
             reset_at: None,
         });
     };
     let to = now.second() + 1;
-    let ask = async |from, step| sums(app, &filter, Span { from, to, step }).await;
+    let ask = async |from, step| sums(app, filter, Span { from, to, step }).await;
     Ok(match limit.window {
         Window::Sliding { seconds } => {
             let slice = i64::from(limit.window.slice_seconds().unwrap_or(1));
@@ -152,7 +155,7 @@ async fn used(app: &App, applying: &Applying, now: Timestamp) -> Result<Used, Re
             let since = applying.wallet.as_ref().map(|wallet| wallet.since);
             let since = since.unwrap_or(Timestamp::MIN);
             Used {
-                sum: Some(spent(app, &filter, since, to).await?),
+                sum: Some(spent(app, filter, since, to).await?),
                 reset_at: None,
             }
         }
@@ -197,13 +200,11 @@ async fn forecast(
     now: Timestamp,
 ) -> Result<Value, Refusal> {
     let limit = &applying.limit;
-    let filter = Filter::of(&applying.on, limit.meter.clone(), &[]);
-    let (Some(filter), Some(span), Some(sum)) =
-        (filter, forecast::span(limit.window, now), used.sum)
-    else {
+    let span = forecast::span(limit.window, now);
+    let (Some(filter), Some(span), Some(sum)) = (&applying.usage, span, used.sum) else {
         return Ok(Value::Null);
     };
-    let lately = sums(app, &filter, span).await?.values().sum();
+    let lately = sums(app, filter, span).await?.values().sum();
     let reached_at = forecast::reached_at(limit, (sum, lately), used.reset_at, now);
     Ok(forecast::show(reached_at))
 }

@@ -1,5 +1,6 @@
 //! Queries on rows that a recorder wrote, through the router, on SQLite.
 
+mod sets;
 mod sketches;
 
 use std::collections::BTreeMap;

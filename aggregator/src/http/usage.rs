@@ -63,7 +63,13 @@ pub(super) async fn usage(
     let asked = check(&params)?;
     let grouped = match ask::subject(&params.subject, &caller)? {
         Some(subject) => {
-            let filter = Filter::of(&subject, asked.meter.clone(), &asked.group_by);
+            let sets = app.rules.read().policy.sets.clone();
+            let known = sets.check(&subject);
+            known.map_err(|error| Refusal::Bad {
+                parameter: "subject",
+                detail: error.to_string(),
+            })?;
+            let filter = Filter::of(&subject, asked.meter.clone(), &asked.group_by, &sets);
             let filter = filter.ok_or_else(|| Refusal::Bad {
                 parameter: "subject",
                 detail: "usage is not kept by fingerprint or action".to_owned(),

@@ -2,10 +2,11 @@
 //! the seconds that each row keeps, here.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemas::money::PICO_PER_USD;
 use schemas::policy::{Meter, Stream};
-use schemas::subject::{Dimension, Subject};
+use schemas::subject::{Dimension, IdSet, Named, Sets, Subject};
 use schemas::topic::{AUTH, CSP, USAGE};
 use serde::Deserialize;
 use sqlx::any::AnyRow;
@@ -20,9 +21,17 @@ const MINUTE_SECONDS: i64 = 60;
 pub(crate) struct Filter {
     pub(crate) meter: Meter,
     /// Column and what it must hold.
-    pub(crate) ids: Vec<(&'static str, String)>,
+    pub(crate) ids: Vec<(&'static str, Held)>,
     /// Columns by which sums are told apart.
     pub(crate) group_by: Vec<&'static str>,
+}
+
+/// What a column must hold.
+#[derive(Clone, Debug)]
+pub(crate) enum Held {
+    Id(String),
+    /// Any id of a set.
+    OneOf(Arc<IdSet>),
 }
 
 /// From when to when, in steps: seconds since 1970, `from` inclusive, `to` exclusive.
@@ -37,12 +46,21 @@ pub(crate) struct Span {
 pub(crate) type Grouped = BTreeMap<Vec<String>, BTreeMap<i64, i128>>;
 
 impl Filter {
-    /// The usage of `subject`. `None` when it has a dimension that usage is not kept by.
-    pub(crate) fn of(subject: &Subject, meter: Meter, group_by: &[Dimension]) -> Option<Self> {
-        let ids = subject
-            .parts()
-            .into_iter()
-            .map(|(d, id)| Some((column(d)?, id)));
+    /// The usage of `subject`, with the ids that its sets have now. `None` when it has a dimension that usage is not kept
+    /// by, or a set that is none of `sets`.
+    pub(crate) fn of(
+        subject: &Subject,
+        meter: Meter,
+        group_by: &[Dimension],
+        sets: &Sets,
+    ) -> Option<Self> {
+        let ids = subject.parts().into_iter().map(|(dimension, named)| {
+            let held = match named {
+                Named::Id(id) => Held::Id(id),
+                Named::Set(name) => Held::OneOf(Arc::clone(sets.of(&name, dimension).ok()?)),
+            };
+            Some((column(dimension)?, held))
+        });
         let group_by = group_by.iter().map(|dimension| column(*dimension));
         Some(Self {
             ids: ids.collect::<Option<_>>()?,
@@ -119,8 +137,8 @@ impl Store {
             .bind(span.to)
             .bind(span.step);
         query = query.bind(stream(&filter.meter));
-        for (_, id) in &filter.ids {
-            query = query.bind(id.clone());
+        for id in bound(filter) {
+            query = query.bind(id.to_owned());
         }
         let mut grouped = Grouped::new();
         for row in query.fetch_all(&self.pool).await? {
@@ -147,8 +165,8 @@ impl Store {
             .bind(first_minute)
             .bind(span.to);
         query = query.bind(stream(&filter.meter));
-        for (_, id) in &filter.ids {
-            query = query.bind(id.clone());
+        for id in bound(filter) {
+            query = query.bind(id.to_owned());
         }
         let mut grouped = Grouped::new();
         for row in query.fetch_all(&self.pool).await? {
@@ -220,10 +238,49 @@ fn columns(filter: &Filter) -> String {
         .collect()
 }
 
+/// What the columns must hold, each condition with an `AND` before it; [`bound`] are its parameters, from `first` on.
 fn conditions(filter: &Filter, first: usize) -> String {
-    let ids = filter.ids.iter().enumerate();
-    ids.map(|(at, (column, _))| format!(" AND {column} = ${}", first + at))
-        .collect()
+    let mut next = first..;
+    let mut parameter = || format!("${}", next.next().unwrap_or_default());
+    let mut sql = String::new();
+    for (column, held) in &filter.ids {
+        let any = match held {
+            Held::Id(_) => format!("{column} = {}", parameter()),
+            Held::OneOf(set) => {
+                let ids: Vec<String> = set.exact().iter().map(|_| parameter()).collect();
+                let starts = set.starts().iter().map(|start| {
+                    let length = start.chars().count();
+                    format!(
+                        "(substr({column}, 1, {length}) = {} AND {column} <> '')",
+                        parameter()
+                    )
+                });
+                let is_one = format!("{column} IN ({})", ids.join(", "));
+                let is_one = (!ids.is_empty()).then_some(is_one);
+                let any: Vec<String> = is_one.into_iter().chain(starts).collect();
+                match any.is_empty() {
+                    true => "1 = 0".to_owned(),
+                    false => format!("({})", any.join(" OR ")),
+                }
+            }
+        };
+        sql.push_str(" AND ");
+        sql.push_str(&any);
+    }
+    sql
+}
+
+fn bound(filter: &Filter) -> impl Iterator<Item = &str> {
+    filter.ids.iter().flat_map(|(_, held)| {
+        let ids: Vec<&str> = match held {
+            Held::Id(id) => vec![id],
+            Held::OneOf(set) => {
+                let ids = set.exact().iter().chain(set.starts());
+                ids.map(String::as_str).collect()
+            }
+        };
+        ids
+    })
 }
 
 fn group(filter: &Filter, row: &AnyRow) -> Result<Vec<String>, StoreError> {

@@ -94,6 +94,7 @@ impl Home {
             default_tier: None,
             default_zone: None,
             weights: Vec::new(),
+            sets: Vec::new(),
         };
         let producer = self.bus.producer();
         let record = PolicyRecord::Policy(version.clone());

@@ -15,7 +15,7 @@ use schemas::time::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{Action, KINDS};
-use crate::policy::{did_you_mean, meant_dimension};
+use crate::policy::{did_you_mean, meant_dimension, meant_set};
 
 /// The longest reason that is taken, in bytes.
 const REASON_BYTES_MAX: usize = 1_000;
@@ -121,6 +121,9 @@ impl<'a> Reader<'a> {
 
     fn on(&mut self, kind: &str) -> Option<Drafted> {
         let subject = self.subject();
+        if matches!(kind, "set_tier" | "block") {
+            self.refuse_unknown_set(subject.as_ref());
+        }
         let action = match kind {
             "raise" => self.raise(subject.as_ref()),
             "top_up" => self.top_up(subject.as_ref()),
@@ -251,6 +254,14 @@ impl<'a> Reader<'a> {
                 self.say("subject", format!("{error}{hint}"));
                 None
             }
+        }
+    }
+
+    /// Nothing is in a set that the policy does not have. What was ordered while it had one can be ended without it.
+    fn refuse_unknown_set(&mut self, subject: Option<&Subject>) {
+        let sets = &self.policy.sets;
+        if let Some(Err(error)) = subject.map(|subject| sets.check(subject)) {
+            self.say("subject", format!("{error}{}", meant_set(&error, sets)));
         }
     }
 

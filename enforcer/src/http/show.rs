@@ -1,9 +1,11 @@
 //! Decisions and the policy as JSON.
 
+use std::sync::Arc;
+
 use schemas::money::format_usd;
 use schemas::policy::{Limit, Meter, Override, Policy, TenantSettings, Weight};
 use schemas::record::Amount;
-use schemas::subject::Subject;
+use schemas::subject::{IdSet, Subject};
 use schemas::time::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -114,9 +116,15 @@ pub(super) fn version(version: &Version) -> Value {
         "limits": policy.limits.iter().map(limit).collect::<Vec<_>>(),
         "overrides": policy.overrides.iter().map(overridden(policy)).collect::<Vec<_>>(),
         "tenants": tenants.collect::<Map<_, _>>(),
+        "sets": policy.sets.iter().map(set).collect::<Map<_, _>>(),
         "weights": policy.weights.iter().map(weight).collect::<Vec<_>>(),
         "source": version.source,
     })
+}
+
+fn set((name, set): (&str, &Arc<IdSet>)) -> (String, Value) {
+    let shown = json!({"dimension": set.dimension().name(), "ids": set.ids()});
+    (name.to_owned(), shown)
 }
 
 fn weight(weight: &Weight) -> Value {

@@ -5,7 +5,7 @@ mod tables;
 
 use serde_json::{Map, Value, json};
 
-pub(super) use tables::{LIMIT, OVERRIDE, POLICY, TENANT, TIER, WEIGHT};
+pub(super) use tables::{LIMIT, OVERRIDE, POLICY, SET, TENANT, TIER, WEIGHT};
 
 const NAME: &str = "^[A-Za-z0-9._-]{1,64}$";
 const MONEY: &str = "^\\s*\\S+\\s+USD\\s*$";
@@ -39,6 +39,8 @@ enum Kind {
     Amount,
     /// Percentages and amounts.
     SoftLevels,
+    /// `["…", "…"]`.
+    Texts,
     /// `[[field]]`, each a table of these fields.
     List(&'static Reference),
     /// `[field.NAME]`, each a table of these fields.
@@ -62,7 +64,7 @@ impl Reference {
 }
 
 /// The tables, in the order in which people read of them.
-static TABLES: [&Reference; 6] = [&LIMIT, &TIER, &TENANT, &OVERRIDE, &WEIGHT, &POLICY];
+static TABLES: [&Reference; 7] = [&LIMIT, &TIER, &TENANT, &OVERRIDE, &SET, &WEIGHT, &POLICY];
 
 // === For people ===
 
@@ -91,10 +93,11 @@ pub fn reference() -> String {
 #[must_use]
 pub fn json_schema() -> Value {
     let mut schema = table_schema(&POLICY);
-    let tables: [(&str, &Reference); 5] = [
+    let tables: [(&str, &Reference); 6] = [
         ("limit", &LIMIT),
         ("tier", &TIER),
         ("tenant", &TENANT),
+        ("set", &SET),
         ("weight", &WEIGHT),
         ("override", &OVERRIDE),
     ];
@@ -135,6 +138,12 @@ fn kind_schema(kind: &Kind) -> Value {
             let level = json!({"type": "string", "pattern": SOFT});
             json!({"type": "array", "items": {"anyOf": [count, level]}})
         }
+        Kind::Texts => json!({
+            "type": "array",
+            "items": {"type": "string", "minLength": 1},
+            "minItems": 1,
+            "uniqueItems": true,
+        }),
         Kind::List(table) => json!({"type": "array", "items": {"$ref": def(table)}}),
         Kind::Named(table) => json!({
             "type": "object",
@@ -185,6 +194,10 @@ mod tests {
                 )
             }
             "a tenant" => format!("[tier.pro]\n[tenant.acme]\n{example}\n"),
+            "a set" => match field.name {
+                "ids" => format!("[set.slow]\ndimension = \"model\"\n{example}\n"),
+                _ => format!("[set.slow]\nids = [\"opus\"]\n{example}\n"),
+            },
             "a weight" => match field.name {
                 "route" => format!("[[weight]]\n{example}\nrequests = 1\n"),
                 _ => format!("[[weight]]\nroute = \"*\"\n{example}\n"),

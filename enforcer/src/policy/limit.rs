@@ -7,8 +7,9 @@ use schemas::subject::{Dimension, Pattern};
 
 use super::amount::{amount, soft_level};
 use super::fields::LIMIT;
-use super::nearest::{did_you_mean, meant_dimension, nearest};
+use super::nearest::{did_you_mean, nearest};
 use super::reader::{Reader, Table};
+use super::sets;
 
 const METERS: [&str; 7] = [
     "requests",
@@ -36,11 +37,18 @@ pub(super) struct Read {
     pub(super) limit: Option<Limit>,
 }
 
-/// Reads the limit in `table`. `tier` is set for one that stands under `[tier.NAME]`.
-pub(super) fn read(reader: &mut Reader<'_>, table: &Table<'_>, tier: Option<&str>) -> Read {
+/// Reads the limit in `table`, whose subject may name `sets`. `tier` is set for one that stands under `[tier.NAME]`.
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    (tier, sets): (Option<&str>, &sets::Read),
+) -> Read {
     reader.refuse_unknown(table, &LIMIT.names(), LIMIT.what);
     let name = reader.required(table, "limit", ("name", "name = \"tokens-a-minute\""));
-    let pattern = pattern(reader, table);
+    let example = ("subject", "subject = \"tenant/*\"");
+    let pattern = reader
+        .required(table, "limit", example)
+        .and_then(|subject| sets::pattern(reader, subject, sets));
     let meter = meter(reader, table);
     let window = window(reader, table);
     let burst = burst(reader, table, meter.as_ref(), window);
@@ -86,18 +94,6 @@ pub(super) fn read(reader: &mut Reader<'_>, table: &Table<'_>, tier: Option<&str
         limit: whole(),
         name: name.map(|(name, at)| (name.to_owned(), at)),
         tier,
-    }
-}
-
-fn pattern(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Pattern> {
-    let (text, at) = reader.required(table, "limit", ("subject", "subject = \"tenant/*\""))?;
-    match Pattern::parse(text) {
-        Ok(pattern) => Some(pattern),
-        Err(error) => {
-            let hint = meant_dimension(&error);
-            reader.say(at, format!("subject `{text}`: {error}{hint}"));
-            None
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::orders::Numbers;
 use schemas::policy::{Level, Limit, Mode, Override, Policy, Window};
-use schemas::subject::{Pattern, Subject};
+use schemas::subject::{Pattern, Sets, Subject};
 
 use super::amount::amount;
 use super::fields::OVERRIDE;
@@ -18,7 +18,7 @@ pub(super) fn read(reader: &mut Reader<'_>, top: &Table<'_>, policy: &mut Policy
     let mut taken: BTreeMap<(Subject, String), usize> = BTreeMap::new();
     for table in reader.tables(top, "override") {
         reader.refuse_unknown(&table, &OVERRIDE.names(), OVERRIDE.what);
-        let subject = subject(reader, &table);
+        let subject = subject(reader, &table, &policy.sets);
         let limit = subject
             .as_ref()
             .and_then(|s| limit(reader, &table, policy, s));
@@ -47,13 +47,13 @@ pub(super) fn read(reader: &mut Reader<'_>, top: &Table<'_>, policy: &mut Policy
 }
 
 /// One subject: a pattern is a limit's.
-fn subject(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Subject> {
+fn subject(reader: &mut Reader<'_>, table: &Table<'_>, sets: &Sets) -> Option<Subject> {
     let (text, at) =
         reader.required(table, "override", ("subject", "subject = \"tenant/acme\""))?;
     match Subject::parse(text) {
         Ok(subject) => Some(subject),
         Err(error) => {
-            let hint = match Pattern::parse(text) {
+            let hint = match Pattern::parse_with(text, sets) {
                 Ok(_) => {
                     "; an override is for one subject: for many write a `[[limit]]`".to_owned()
                 }

@@ -1,4 +1,5 @@
 mod overrides;
+mod sets;
 mod values;
 mod weights;
 
@@ -184,7 +185,7 @@ fn names_the_nearest_right_field() {
     refuse(
         "zone = \"UTC\"\nspeed = 1",
         &[
-            "2:1: unknown field `speed` of a policy; there are limit, override, tier, tenant, weight, default_tier, zone",
+            "2:1: unknown field `speed` of a policy; there are limit, override, tier, tenant, set, weight, default_tier, zone",
         ],
     );
     let field = |name: &str| limit(&[(name, "1")]);
@@ -345,8 +346,8 @@ fn counts_columns_in_characters() {
     refuse(
         "x = 'äöü' \ny = ['äöü', ]\n[tenant]\n'äöü' = 1",
         &[
-            "1:1: unknown field `x` of a policy; there are limit, override, tier, tenant, weight, default_tier, zone",
-            "2:1: unknown field `y` of a policy; there are limit, override, tier, tenant, weight, default_tier, zone",
+            "1:1: unknown field `x` of a policy; there are limit, override, tier, tenant, set, weight, default_tier, zone",
+            "2:1: unknown field `y` of a policy; there are limit, override, tier, tenant, set, weight, default_tier, zone",
             "4:9: `tenant.äöü` must be a table: write `[tenant.äöü]`",
         ],
     );

@@ -1,6 +1,7 @@
 //! `[[weight]]`: how many requests one request counts as, by its route.
 
 use schemas::policy::{WEIGHT_MAX, Weight};
+use schemas::subject::SubjectError;
 
 use super::fields::WEIGHT;
 use super::reader::{Reader, Table};
@@ -30,6 +31,9 @@ pub(super) fn read(reader: &mut Reader<'_>, top: &Table<'_>) -> Vec<Weight> {
         if let (Some((route, at)), Some(requests)) = (route, requests) {
             match Weight::new(route, requests) {
                 Ok(weight) => weights.push(weight),
+                Err(SubjectError::UnknownSet(_)) => {
+                    reader.say(at, format!("route `{route}`: a weight is for a route, or for those that begin alike, and not for a set"));
+                }
                 Err(error) => reader.say(at, format!("route `{route}`: {error}")),
             }
         }

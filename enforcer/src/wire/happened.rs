@@ -5,7 +5,7 @@ use schemas::cloudevents::{self, Event, Rules};
 use schemas::codec::{Wire as _, decode_usage};
 use schemas::policy::{Meter, Stream};
 use schemas::record::{AuthRecord, CspRecord, Outcome, Recorded};
-use schemas::subject::{Dimension, Identity, Pattern, Subject};
+use schemas::subject::{Dimension, Identity, Pattern, Sets, Subject, SubjectError};
 use schemas::time::Timestamp;
 use schemas::topic::{self, TopicSpec};
 
@@ -34,13 +34,16 @@ pub(crate) struct Sought {
 }
 
 impl Sought {
-    /// Those that add to `meter` of `subject`.
-    pub(crate) fn new(subject: &Subject, meter: &Meter) -> Self {
-        Self {
-            pattern: Pattern::parse(subject.as_str()).expect("a subject is a pattern of itself"),
+    /// Those that add to `meter` of `subject`, under a policy with `sets`.
+    ///
+    /// # Errors
+    /// When the subject names a set that is none of these.
+    pub(crate) fn new(subject: &Subject, meter: &Meter, sets: &Sets) -> Result<Self, SubjectError> {
+        Ok(Self {
+            pattern: Pattern::parse_with(subject.as_str(), sets)?,
             subject: subject.clone(),
             meter: meter.clone(),
-        }
+        })
     }
 
     /// What happened by a record of the meter's topic, if it is one of those. Markers, and what nobody can read, add
@@ -129,6 +132,7 @@ fn event_of_json(record: &Record, value: &[u8]) -> Option<Event> {
 #[cfg(test)]
 mod tests {
     use schemas::record::Usage;
+    use schemas::subject::IdSet;
 
     use super::*;
 
@@ -160,7 +164,12 @@ mod tests {
 
     #[track_caller]
     fn check(subject: &str, meter: Meter, record: &Record, amount: Option<i128>) {
-        let sought = Sought::new(&Subject::parse(subject).unwrap(), &meter);
+        let mut set = IdSet::new(Dimension::User);
+        set.add("u *").unwrap();
+        let mut sets = Sets::default();
+        sets.add("us".to_owned(), set);
+        let subject = Subject::parse(subject).unwrap();
+        let sought = Sought::new(&subject, &meter, &sets).unwrap();
         let read = sought.read(3, record);
         assert_eq!(read.as_ref().map(|happened| happened.amount), amount);
         if let Some(happened) = read {
@@ -175,6 +184,7 @@ mod tests {
         check("tenant/acme", Meter::Tokens, &event, Some(5));
         check("tenant/acme/user/u 1", Meter::Requests, &event, Some(1));
         check("platform", Meter::Requests, &event, Some(1));
+        check("tenant/acme/user/{us}", Meter::Tokens, &event, Some(5));
         check("tenant/acme/user/u 2", Meter::Tokens, &event, None);
         check("tenant/acm", Meter::Tokens, &event, None);
         check("tenant/acme/key/k", Meter::Tokens, &event, None);
@@ -185,6 +195,8 @@ mod tests {
             &record(vec![0xc3, 1, 0]),
             None,
         );
+        let other = usage("acme", "v", 5);
+        check("tenant/acme/user/{us}", Meter::Tokens, &other, None);
         let json = br#"{"specversion":"1.0","id":"e1","source":"app","type":"usage","subject":"acme","data":{"input_tokens":9}}"#;
         check(
             "tenant/acme",

@@ -8,9 +8,7 @@ use schemas::subject::Identity;
 use schemas::time::Timestamp;
 
 use super::{Gate, Known};
-use crate::hash::Shape;
 use crate::plan::Planned;
-use crate::request::Ask;
 use crate::share::lease::Account;
 use crate::share::members::Split;
 use crate::window::{Item, Part, Place};
@@ -84,20 +82,9 @@ impl Gate {
     /// Where an account is counted here, and what is this gateway's own part of it. `None` where no such limit holds.
     pub(crate) fn place_of(&self, account: &Account, now: Timestamp) -> Option<Place> {
         let known = self.known.load();
-        let mut ask = Ask::default();
-        let parts = account.subject.parts();
-        let shape = Shape::of(parts.iter().map(|(dimension, _)| *dimension));
-        for (dimension, id) in parts {
-            ask.set(dimension, Some(id));
-        }
-        let identity = ask.identity();
-        let hashes = self.hasher.identity(&identity, known.plan.dimensions);
-        let mut limits = known
-            .plan
-            .limits_of(&identity, None, &hashes, (&known.ordered, now));
-        let named =
-            |planned: &Planned| planned.shape == shape && planned.limit.name == account.limit;
-        let (planned, subject) = limits.find(|(planned, _)| named(planned))?;
+        let Account { limit, subject } = account;
+        let held = (&known.ordered, now);
+        let (planned, subject) = known.plan.limit_on(subject, limit, &self.hasher, held)?;
         let (span, hard) = (planned.span?, hard(planned));
         let base = match &known.split {
             Some(split) => split.base(hard, span, now),

@@ -1,4 +1,5 @@
 mod edits;
+mod sets;
 
 use schemas::policy::{Limit, Mode, Policy, Stale};
 use schemas::subject::{Dimension, Subject};

@@ -7,7 +7,7 @@ use schemas::policy::{Limit, Mode, Override, Overrides};
 use schemas::subject::{Identity, Subject};
 
 use super::*;
-use crate::plan::tests::{limit, plan, plan_with};
+use crate::plan::tests::{limit, limit_with, plan, plan_with, sets};
 
 fn limits() -> Vec<Limit> {
     let general = |text: &str| Limit {
@@ -18,6 +18,7 @@ fn limits() -> Vec<Limit> {
         tier: Some("pro".to_owned()),
         ..limit(text)
     };
+    let us = sets(&["us user u w*"]);
     vec![
         limit("all platform requests 1000 sliding 60s"),
         general("rate tenant/* requests 100 sliding 60s"),
@@ -25,16 +26,20 @@ fn limits() -> Vec<Limit> {
         general("each tenant/*/user/* requests 10 sliding 60s"),
         pro("each tenant/*/user/* requests 60 sliding 60s"),
         limit("each tenant/*/key/*/user/* requests 70 sliding 60s"),
+        limit_with("each tenant/*/user/{us} requests 50 sliding 60s", &us),
+        limit_with("rate tenant/*/key/*/user/{us} requests 80 sliding 60s", &us),
     ]
 }
 
-const SUBJECTS: [&str; 7] = [
+const SUBJECTS: [&str; 9] = [
     "platform",
     "tenant/acme",
     "tenant/paying",
     "tenant/acme/user/u",
     "tenant/acme/key/k",
     "tenant/acme/key/k/user/u",
+    "tenant/acme/user/{us}",
+    "tenant/acme/key/k/user/{us}",
     "tenant/paying/user/u",
 ];
 

@@ -145,6 +145,7 @@ impl Scene {
             default_tier: None,
             default_zone: None,
             weights: Vec::new(),
+            sets: Vec::new(),
         };
         let record = PolicyRecord::Policy(policy);
         let sent = self

@@ -188,11 +188,14 @@ prop_compose! {
         tenants in btree_map(text(), (maybe(), maybe()), 0..3),
         (default_tier, default_zone) in (maybe(), maybe()),
         weights in vec((text(), any::<i64>()), 0..3),
+        sets in vec((text(), text(), vec(text(), 0..3)), 0..3),
     ) -> PolicyVersion {
+        let sets = sets.into_iter().map(|(name, dimension, ids)| SetRecord { name, dimension, ids });
         let tenants = tenants.into_iter().map(|(id, (tier, zone))| (id, TenantRecord { tier, zone }));
         PolicyVersion {
             version, at, author, reason, source, limits, overrides, tenants: tenants.collect(), default_tier, default_zone,
             weights: weights.into_iter().map(|(route, requests)| WeightRecord { route, requests }).collect(),
+            sets: sets.collect(),
         }
     }
 }

@@ -243,6 +243,11 @@ fn policy() -> PolicyVersion {
             route: "POST /v1/bulk/*".to_owned(),
             requests: 20,
         }],
+        sets: vec![SetRecord {
+            name: "slow".to_owned(),
+            dimension: "model".to_owned(),
+            ids: vec!["slow-*".to_owned(), "opus".to_owned()],
+        }],
     }
 }
 
@@ -255,6 +260,7 @@ fn policies() {
         default_tier: None,
         default_zone: None,
         weights: Vec::new(),
+        sets: Vec::new(),
         ..policy()
     };
     check(policy(), bare);

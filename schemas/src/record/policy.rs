@@ -1,3 +1,5 @@
+mod sets;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -10,8 +12,10 @@ use crate::policy::{
     HARD, Level, Limit, Meter, Mode, Override, Overrides, Policy, Stale, TenantSettings,
     WEIGHT_MAX, Weight, Window,
 };
-use crate::subject::{Pattern, Subject, SubjectError};
+use crate::subject::{Pattern, Sets, Subject, SubjectError};
 use crate::time::Timestamp;
+
+pub use sets::SetRecord;
 
 /// A value of `weir.policies.v1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +55,8 @@ pub struct PolicyVersion {
     pub default_zone: Option<String>,
     #[serde(default)]
     pub weights: Vec<WeightRecord>,
+    #[serde(default)]
+    pub sets: Vec<SetRecord>,
 }
 
 impl PolicyVersion {
@@ -138,6 +144,10 @@ pub enum PolicyError {
     Route { route: String, source: SubjectError },
     #[error("weight of `{0}`: not a whole number from 0 to {WEIGHT_MAX}")]
     Weight(String),
+    #[error("set `{set}`: {source}")]
+    Ids { set: String, source: SubjectError },
+    #[error("set `{set}` {what}")]
+    Set { set: String, what: &'static str },
     #[error("version {0} is not above zero")]
     Version(i64),
     #[error("the override of `{limit}` on `{subject}` {what}")]
@@ -165,9 +175,10 @@ impl TryFrom<&PolicyVersion> for Policy {
                 },
             );
         }
+        let sets = sets::read(&record.sets)?;
         Ok(Policy {
             version,
-            limits: limits(&record.limits)?,
+            limits: limits(&record.limits, &sets)?,
             overrides: overrides(&record.overrides)?,
             tenants,
             default_tier: record.default_tier.clone(),
@@ -177,6 +188,7 @@ impl TryFrom<&PolicyVersion> for Policy {
                 .iter()
                 .map(weight)
                 .collect::<Result<_, _>>()?,
+            sets,
         })
     }
 }
@@ -186,14 +198,15 @@ fn zone(name: &str) -> Result<chrono_tz::Tz, PolicyError> {
 }
 
 /// All limits, each general one told in which tiers another of its name stands instead of it.
-fn limits(records: &[LimitRecord]) -> Result<Vec<Limit>, PolicyError> {
+fn limits(records: &[LimitRecord], sets: &Sets) -> Result<Vec<Limit>, PolicyError> {
     let mut tiers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for record in records {
         if let Some(tier) = &record.tier {
             tiers.entry(&record.name).or_default().push(tier);
         }
     }
-    let mut limits: Vec<Limit> = records.iter().map(limit).collect::<Result<_, _>>()?;
+    let limits = records.iter().map(|record| limit(record, sets));
+    let mut limits: Vec<Limit> = limits.collect::<Result<_, _>>()?;
     for limit in limits.iter_mut().filter(|limit| limit.tier.is_none()) {
         let replacing = tiers.get(limit.name.as_str()).into_iter().flatten();
         limit.replaced_in = replacing.map(|tier| (*tier).to_owned()).collect();
@@ -250,9 +263,10 @@ impl OverrideRecord {
     }
 }
 
-fn limit(record: &LimitRecord) -> Result<Limit, PolicyError> {
+fn limit(record: &LimitRecord, sets: &Sets) -> Result<Limit, PolicyError> {
     let name = || record.name.clone();
-    let pattern = Pattern::parse(&record.subject).map_err(|source| PolicyError::Subject {
+    let pattern = Pattern::parse_with(&record.subject, sets);
+    let pattern = pattern.map_err(|source| PolicyError::Subject {
         limit: name(),
         source,
     })?;
@@ -393,6 +407,7 @@ mod tests {
             default_tier: None,
             default_zone: None,
             weights: Vec::new(),
+            sets: Vec::new(),
         };
         let policy = Policy::try_from(&record).unwrap();
         check(&policy, "acme", &[("rpm", 600), ("extra", 5)]);

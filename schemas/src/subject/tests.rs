@@ -1,3 +1,5 @@
+mod sets;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -5,7 +7,8 @@ use super::*;
 #[track_caller]
 fn check(path: &str, parts: &[(Dimension, &str)]) {
     let subject = Subject::parse(path).unwrap();
-    let expected: Vec<_> = parts.iter().map(|(d, id)| (*d, (*id).to_owned())).collect();
+    let id = |id: &str| Named::Id(id.to_owned());
+    let expected: Vec<_> = parts.iter().map(|(d, own)| (*d, id(own))).collect();
     assert_eq!(subject.parts(), expected);
     assert_eq!(subject.as_str(), path);
 }

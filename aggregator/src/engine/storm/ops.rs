@@ -6,7 +6,7 @@ use schemas::orders::{Change, Numbers, Order, Paid};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
 
-pub(super) const POLICIES: [&str; 16] = [
+pub(super) const POLICIES: [&str; 18] = [
     "",
     "a tenant/* tokens half=10 hard=20 : sliding 10s",
     "a tenant/* tokens half=15 hard=30 : sliding 10s
@@ -79,6 +79,18 @@ pub(super) const POLICIES: [&str; 16] = [
      override tenant/t2 a hard=7
      override tenant/t1/user/u2 b hard=3
      tenant t2 tier=gold",
+    // A set of users, which gets another id.
+    "a tenant/* tokens half=10 hard=20 : sliding 10s
+     b tenant/*/user/* tokens hard=8 : sliding 20m
+     s tenant/*/user/{us} tokens half=6 hard=12 : sliding 20m
+     set us user u1",
+    "b tenant/*/user/* tokens hard=8 : sliding 20m
+     s tenant/*/user/{us} tokens hard=16 : sliding 20m
+     s tenant/*/user/{us} tokens tier=gold hard=30 : sliding 20m
+     c tenant/*/user/{us} requests hard=5 : calendar day
+     override tenant/t2/user/{us} s hard=9
+     tenant t3 tier=gold
+     set us user u*",
 ];
 
 pub(super) const TENANTS: [&str; 3] = ["t1", "t2", "t3"];
@@ -167,8 +179,11 @@ fn order() -> impl Strategy<Value = Op> {
         "tenant/t1/user/u1",
         "tenant/t1/user/u2",
         "tenant/t2/user/u1",
+        "tenant/t1/user/{us}",
     ];
-    let limits = vec!["a", "b", "c", "d", "e", "g", "i", "j", "k", "m", "w", "v"];
+    let limits = vec![
+        "a", "b", "c", "d", "e", "g", "i", "j", "k", "m", "w", "v", "s",
+    ];
     let limit = prop::option::weighted(0.75, select(limits));
     let number = prop::option::weighted(0.8, 1..40_u8);
     (select(subjects), limit, number).prop_map(|(subject, limit, number)| Op::Order {

@@ -5,6 +5,17 @@ use serde_json::json;
 use super::*;
 
 const POLICY: &str = r#"
+[set.slow]
+dimension = "model"
+ids = ["slow-*", "opus"]
+
+[[limit]]
+name = "slow-models"
+subject = "tenant/*/model/{slow}"
+meter = "cost"
+window = "calendar day"
+hard = "5 USD"
+
 [[limit]]
 name = "tokens-a-minute"
 subject = "tenant/*/user/*"
@@ -346,5 +357,51 @@ fn says_what_is_wrong_with_requests() {
     check_wrong(
         json!({"kind": "decline", "request": "c1", "for": "2h"}),
         &[("/for", "no such field"), ("/reason", "missing")],
+    );
+}
+
+#[test]
+fn a_command_names_a_set_of_the_policy() {
+    let block = |subject: &str| json!({"kind": "block", "subject": subject, "reason": "r"});
+    for subject in ["model/{slow}", "tenant/a/model/{slow}", "model/%7Bslwo}"] {
+        check(block(subject), None, subject, Action::Block);
+    }
+    let wrong = "the policy has no set `slwo`; did you mean `slow`?";
+    check_wrong(block("model/{slwo}"), &[("/subject", wrong)]);
+    let wrong = "`slow` is a set of ids of `model`, and cannot stand for a `route`";
+    check_wrong(block("route/{slow}"), &[("/subject", wrong)]);
+    check_wrong(
+        json!({"kind": "set_tier", "subject": "tenant/a/user/{slow}", "tier": "pro", "reason": "r"}),
+        &[("/subject", "cannot stand for a `user`")],
+    );
+    // What was ordered while the policy had the set can be ended.
+    check(
+        json!({"kind": "unblock", "subject": "model/{gone}", "reason": "r"}),
+        None,
+        "model/{gone}",
+        Action::Unblock,
+    );
+    let numbers = raise;
+    let raise = |subject: &str| json!({"kind": "raise", "subject": subject, "limit": "slow-models", "hard": "9 USD", "reason": "r"});
+    for subject in ["tenant/a/model/{slow}", "tenant/a"] {
+        let expected = numbers("slow-models", 9_000_000_000_000);
+        check(raise(subject), None, subject, expected);
+    }
+    for subject in ["tenant/a/model/opus", "tenant/a/model/{slwo}"] {
+        check_wrong(
+            raise(subject),
+            &[(
+                "/subject",
+                "is on `tenant/*/model/{slow}`, and not counted for",
+            )],
+        );
+    }
+    // Of sets nothing is said to who asks.
+    check_wrong(
+        json!({"kind": "ask", "subject": "tenant/a/model/{slwo}", "limit": "slow-models", "hard": "9 USD", "reason": "r"}),
+        &[(
+            "/limit",
+            "`slow-models` is no limit of `tenant/a/model/{slwo}`",
+        )],
     );
 }

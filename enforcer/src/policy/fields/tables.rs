@@ -5,6 +5,17 @@ use schemas::policy::WEIGHT_MAX;
 use super::{Field, Kind, Reference};
 
 pub(in crate::policy) const MODES: [&str; 3] = ["open", "block", "strict"];
+const SETS_OF: [&str; 9] = [
+    "key",
+    "user",
+    "account",
+    "source",
+    "fingerprint",
+    "action",
+    "provider",
+    "model",
+    "route",
+];
 pub(in crate::policy) const STALES: [&str; 3] = ["last_known", "open", "closed"];
 
 const WINDOW: &str = "^\\s*(sliding\\s+[0-9]+[smhd]|bucket\\s+[0-9]+/[0-9]*[smhd]\\s+burst\\s+[0-9]+|\
@@ -28,7 +39,7 @@ pub(in crate::policy) static LIMIT: Reference = Reference {
             values: "a path of dimensions: `platform`; `tenant/*`; `tenant/acme`; `tenant/*/key/*`, `…/user/*`, \
                      `…/account/*`, `…/source/*`, `…/model/*`, `…/route/POST /v1/*`; combined in this order: tenant, \
                      key, user, account, source, fingerprint, action, provider, model, route. `*` is any id, each on \
-                     its own; an id ending in `*` is a prefix",
+                     its own; an id ending in `*` is a prefix; `{slow}` is all ids of that set together",
             example: "subject = \"tenant/*/user/*\"",
             kind: Kind::Text,
         },
@@ -176,6 +187,28 @@ pub(in crate::policy) static WEIGHT: Reference = Reference {
     ],
 };
 
+pub(in crate::policy) static SET: Reference = Reference {
+    what: "a set",
+    heading: "Fields of a set",
+    required: &["dimension", "ids"],
+    fields: &[
+        Field {
+            name: "dimension",
+            what: "what its ids are of",
+            values: "`key`, `user`, `account`, `source`, `fingerprint`, `action`, `provider`, `model` or `route`",
+            example: "dimension = \"model\"",
+            kind: Kind::Choice(&SETS_OF),
+        },
+        Field {
+            name: "ids",
+            what: "what is counted together",
+            values: "a list of ids, literal or ending in `*`, as in a limit's subject; 1 to 1,000",
+            example: "ids = [\"slow-*\", \"opus\"]",
+            kind: Kind::Texts,
+        },
+    ],
+};
+
 pub(in crate::policy) static OVERRIDE: Reference = Reference {
     what: "an override",
     heading: "Fields of an override",
@@ -260,6 +293,15 @@ pub(in crate::policy) static POLICY: Reference = Reference {
             values: "`[tenant.ID]`; an id with other characters than a-z, A-Z, 0-9, `-`, `_` in quotes",
             example: "[tenant.\"acme corp\"]",
             kind: Kind::Named(&TENANT),
+        },
+        Field {
+            name: "set",
+            what: "ids that limits count together, as one subject",
+            values: "`[set.NAME]`; named in a limit's subject as `model/{NAME}`",
+            example: "[set.slow]\ndimension = \"model\"\nids = [\"slow-*\", \"opus\"]\n[[limit]]\nname = \
+                      \"slow\"\nsubject = \"model/{slow}\"\nmeter = \"cost\"\nwindow = \"calendar month\"\nhard = \
+                      \"200 USD\"",
+            kind: Kind::Named(&SET),
         },
         Field {
             name: "weight",
