@@ -189,6 +189,7 @@ impl NaiveCounter {
                     .sum()
             }
             Window::Wallet => self.amounts.iter().map(|(_, a)| a).sum(),
+            Window::Concurrent => 0,
             Window::Bucket {
                 amount, seconds, ..
             } => {
@@ -309,7 +310,10 @@ impl NaiveCounter {
                 let (_, end) = bounds(period, self.terms.zone, self.head);
                 self.standing.is_empty() && end <= floor
             }
-            Window::Sliding { .. } | Window::Bucket { .. } | Window::Wallet => false,
+            Window::Sliding { .. }
+            | Window::Bucket { .. }
+            | Window::Wallet
+            | Window::Concurrent => false,
         }
     }
 

@@ -190,6 +190,8 @@ impl Plan {
         };
         for (place, limit) in policy.limits.iter().enumerate() {
             match (kind, limit.pattern.is_wider_than_tenant()) {
+                // Gateways alone know what is in flight.
+                _ if limit.window == Window::Concurrent => {}
                 (Kind::Events(stream), _) if limit.meter.stream() != stream => {}
                 (Kind::Events(_), false) | (Kind::Partials, true) => {
                     plan.add_series(place, limit, ids);

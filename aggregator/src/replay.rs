@@ -72,6 +72,8 @@ pub struct Summary {
     pub levels: Vec<LevelSummary>,
     /// Who would have been refused, by which limit; the longest first.
     pub refused: Vec<RefusedSummary>,
+    /// Limits that were left out: events do not tell what is in flight.
+    pub untold: Vec<String>,
     /// Of all events.
     pub ledger: Ledger,
 }
@@ -85,6 +87,7 @@ pub struct Replay {
     /// The newest append time.
     now: Timestamp,
     tally: Tally,
+    untold: Vec<String>,
     out: Vec<Output>,
 }
 
@@ -183,6 +186,7 @@ impl Replay {
             wide: Shard::new(wide, settings, policy),
             now: Timestamp::MIN,
             tally: Tally::new(policy),
+            untold: summary::untold(policy),
             out: Vec::new(),
         })
     }
@@ -276,6 +280,7 @@ impl Replay {
         Summary {
             levels,
             refused,
+            untold: self.untold,
             ledger,
         }
     }

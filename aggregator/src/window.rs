@@ -316,6 +316,7 @@ impl Other {
     fn new(terms: Terms, at: Timestamp) -> Self {
         match terms.window {
             Window::Sliding { .. } => unreachable!("{} has slices", terms.window),
+            Window::Concurrent => unreachable!("{} is in no plan", terms.window),
             Window::Bucket { .. } => Self::Bucket(Bucket::new(at)),
             Window::Calendar(period) => Self::Calendar(Calendar::new(period, terms.zone, at)),
             Window::Wallet => Self::Wallet(Wallet::default()),

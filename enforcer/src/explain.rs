@@ -71,6 +71,8 @@ pub(crate) fn counts_from(
             Timestamp::from_seconds(at.second().saturating_sub(drains))
         }
         Window::Wallet => Timestamp::from_seconds(0),
+        // No event is counted of what is in flight.
+        Window::Concurrent => at,
         Window::Calendar(period) => {
             let zone = policy.zone(subject.tenant_id().as_deref());
             calendar::bounds(period, zone, at).0

@@ -232,6 +232,34 @@ impl Gate {
         now: Timestamp,
         purpose: Purpose,
     ) -> Answer<'v> {
+        let mut answer = self.gather(view, request, now);
+        let whole = answer.strict.is_empty() && purpose == Purpose::Check;
+        self.take(&mut answer, request, now, whole);
+        if whole && !answer.charged {
+            answer.settle(now);
+        }
+        answer
+    }
+
+    /// As [`Gate::check`], for a request that takes nothing of its limits in mode `strict`: they only look, and `tell`
+    /// fills in what their ledger says.
+    pub(crate) fn pass<'v>(
+        &self,
+        view: &'v View,
+        request: &Request<'_>,
+        now: Timestamp,
+        tell: impl FnOnce(&mut Answer<'v>),
+    ) -> Answer<'v> {
+        let mut answer = self.gather(view, request, now);
+        tell(&mut answer);
+        let has_room = answer.strict_has_room();
+        self.take(&mut answer, request, now, has_room);
+        answer.settle(now);
+        answer
+    }
+
+    /// What stands for `request`, and the limits that it falls under.
+    fn gather<'v>(&self, view: &'v View, request: &Request<'_>, now: Timestamp) -> Answer<'v> {
         let Known {
             plan,
             ordered,
@@ -257,21 +285,19 @@ impl Gate {
         if let Some(split) = split {
             shares::divide(split, &mut answer.counted, now);
         }
-        let whole = answer.strict.is_empty() && purpose == Purpose::Check;
-        let intent = if answer.is_refused() || request.consume.is_empty() || !whole {
+        answer
+    }
+
+    /// Looks at the own windows, and counts the request there if it is to be counted and nothing refuses it.
+    fn take(&self, answer: &mut Answer<'_>, request: &Request<'_>, now: Timestamp, counts: bool) {
+        let intent = if answer.is_refused() || request.consume.is_empty() || !counts {
             Intent::Look
         } else {
             Intent::Charge
         };
         let admitted = self.windows.take(&mut answer.counted, now, intent);
-        if split.is_some() {
-            self.asking.note(&answer.counted, &request.identity);
-        }
+        self.asking.note(&answer.counted, &request.identity);
         answer.charged = admitted && intent == Intent::Charge;
-        if whole && !answer.charged {
-            answer.settle(now);
-        }
-        answer
     }
 
     /// Ends a judgement by what the ledger said of its strict limits. What they admitted is counted under all others
@@ -303,12 +329,13 @@ impl Gate {
         view.known.plan.has_strict()
     }
 
-    /// The earliest moment of which something may count at `now` under any limit in mode `strict`.
+    /// The earliest moment of which something may count at `now` under any limit in mode `strict`; `None` where nothing
+    /// that was spent does.
     #[must_use]
     pub fn strict_reaches_to(&self, view: &View, now: Timestamp) -> Option<Timestamp> {
         let plan = &view.known.plan;
         plan.strict()
-            .map(|planned| planned.rule.reaches_to(Tz::UTC, now))
+            .filter_map(|planned| planned.rule.reaches_to(Tz::UTC, now))
             .min()
     }
 

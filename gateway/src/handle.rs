@@ -7,9 +7,10 @@ use std::sync::atomic::AtomicBool;
 
 use bus::clock::SharedClock;
 use futures_util::FutureExt;
+use schemas::time::Timestamp;
 use uuid::Uuid;
 
-use crate::check::{Answer, Gate};
+use crate::check::{Answer, Gate, View};
 use crate::metrics::Metrics;
 use crate::place::Place;
 use crate::recent::Recent;
@@ -68,16 +69,32 @@ impl Handle {
     }
 
     fn remembered(&self, mut ask: Ask) -> Arc<Reply> {
+        let now = self.0.clock.now();
+        let view = self.0.gate.view(now);
+        ask.weigh(view.policy());
+        let check = |ask: &Ask| self.0.gate.check(&view, &ask.request(), now);
+        self.once((&view, now), ask, check)
+    }
+
+    /// What `judge` says of `ask`, once under one request id.
+    fn once<'v>(
+        &self,
+        (view, now): (&'v View, Timestamp),
+        mut ask: Ask,
+        judge: impl FnOnce(&Ask) -> Answer<'v>,
+    ) -> Arc<Reply> {
         let Some(request_id) = ask.request_id.take() else {
-            return self.judge(ask, Uuid::now_v7().to_string());
+            let answer = judge(&ask);
+            return self.answer(&answer, (view, now), ask, Uuid::now_v7().to_string());
         };
         let tenant = ask.identity().tenant;
         let key = self.0.gate.hasher().request(tenant, &request_id);
         let mut repeated = true;
-        let reply = self.0.recent.once(key, self.0.clock.now(), || {
+        let reply = self.0.recent.once(key, now, || {
             repeated = false;
             let counts = !ask.consume.is_empty();
-            let reply = self.judge(ask, request_id);
+            let answer = judge(&ask);
+            let reply = self.answer(&answer, (view, now), ask, request_id);
             let keep = counts && !reply.is_refused();
             (reply, keep)
         });
@@ -87,14 +104,17 @@ impl Handle {
         reply
     }
 
-    fn judge(&self, mut ask: Ask, request_id: String) -> Arc<Reply> {
-        let now = self.0.clock.now();
-        let view = self.0.gate.view(now);
-        ask.weigh(view.policy());
-        let answer = self.0.gate.check(&view, &ask.request(), now);
-        let reply = Reply::new(&answer, &view, &ask, request_id, now);
+    /// What a request is told, and what is told of it.
+    fn answer(
+        &self,
+        answer: &Answer<'_>,
+        (view, now): (&View, Timestamp),
+        ask: Ask,
+        request_id: String,
+    ) -> Arc<Reply> {
+        let reply = Reply::new(answer, view, &ask, request_id, now);
         self.0.metrics.checked(&reply);
-        if let Some(kind) = kind(&answer, &reply, &ask) {
+        if let Some(kind) = kind(answer, &reply, &ask) {
             let report = Report {
                 request_id: reply.request_id.clone(),
                 at: now,

@@ -3,7 +3,7 @@
 //! `RateLimit` and `RateLimit-Policy` follow draft-ietf-httpapi-ratelimit-headers-10: lists of structured fields
 //! (RFC 9651), one item a limit, named after it. Quotas of other things than requests name their unit in `qu`; money
 //! is told in millionths of a dollar, since the fields' integers end at 15 digits. Calendar windows have no fixed
-//! length and so no `w`.
+//! length and so no `w`; what is in flight has none at all.
 
 use std::fmt::Write as _;
 
@@ -98,6 +98,9 @@ fn write_policy(text: &mut String, left: &Left) {
     let limit = &left.limit;
     push_parameter(text, "q", units(&limit.meter, limit.max));
     match &limit.meter {
+        Meter::Requests if limit.window == Window::Concurrent => {
+            text.push_str(";qu=\"concurrent-requests\"");
+        }
         Meter::Requests => {}
         Meter::Cost => text.push_str(";qu=\"micro-usd\""),
         meter => {
@@ -122,7 +125,7 @@ fn length_seconds(window: Window) -> Option<u64> {
             let drained = u128::from(burst) * u128::from(seconds);
             u64::try_from(drained.div_ceil(amount.max(1).into())).ok()
         }
-        Window::Calendar(_) | Window::Wallet => None,
+        Window::Calendar(_) | Window::Wallet | Window::Concurrent => None,
     }
 }
 
@@ -228,6 +231,16 @@ pub(crate) mod tests {
             &[
                 ("ratelimit", "\"rate\";r=40;t=51"),
                 ("ratelimit-policy", "\"rate\";q=100;w=60"),
+            ],
+        );
+        check(
+            &limits(vec![left("places requests concurrent", 10, 4, None)]),
+            &[
+                ("ratelimit", "\"places\";r=4"),
+                (
+                    "ratelimit-policy",
+                    "\"places\";q=10;qu=\"concurrent-requests\"",
+                ),
             ],
         );
         // The tightest first, in units of their own.

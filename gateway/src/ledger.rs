@@ -5,7 +5,8 @@
 //! really spent is counted from then on, be it less or more), released, or by itself at its time. What is told of it
 //! afterwards changes nothing, but for one thing: what was spent counts, also after a release or the end of its time,
 //! and also for a reservation that nobody here knows. Windows are the gateway's own ([`crate::window`]), so that no span
-//! of a window's length ever holds more than was admitted by its limit.
+//! of a window's length ever holds more than was admitted by its limit. Of a limit on what is in flight only what is
+//! outstanding counts: every end of a reservation gives its places back.
 //!
 //! Memory is bounded, and a bound never forgets what counts: reservations that have ended are forgotten first, the
 //! oldest before all; with nothing left to forget, nothing new is reserved ([`Outcome::Full`]).
@@ -25,6 +26,7 @@ use hashbrown::HashMap;
 use schemas::time::Timestamp;
 
 pub use account::Line;
+pub(crate) use account::OUTSTANDING_RETRY;
 
 use account::Account;
 
@@ -152,7 +154,7 @@ impl Ledger {
         if !self.weigh(lines) {
             return Outcome::Refused;
         }
-        if !self.has_room(lines) {
+        if !self.has_room(lines.iter()) {
             return Outcome::Full;
         }
         let expires_at = self.now.plus(ttl);
@@ -184,7 +186,7 @@ impl Ledger {
             }
             Some(known) => return known,
             None if !fits => return Outcome::Refused,
-            None if !self.has_room(lines) => return Outcome::Full,
+            None if !self.has_room(counted(lines)) => return Outcome::Full,
             None => {}
         }
         self.count(lines);
@@ -320,6 +322,11 @@ impl Ledger {
     fn count(&mut self, lines: &mut [Line]) {
         let now = self.now;
         for line in lines {
+            if !line.rule.counts() {
+                let account = self.accounts.get(&line.key);
+                line.tally.used = account.map_or(0, |account| account.outstanding);
+                continue;
+            }
             let account = self.account(line);
             line.tally = account.charge(line, now);
             line.tally.used += account.outstanding;
@@ -333,7 +340,7 @@ impl Ledger {
         };
         let held_in = |key| held.iter().find(|(held, _)| *held == key);
         let held_of = |line: &Line| held_in(line.key).map_or(line.amount, |(_, amount)| *amount);
-        lines.iter().any(|line| held_of(line) < line.amount)
+        counted(lines).any(|line| held_of(line) < line.amount)
     }
 
     /// Takes what `id` holds out of its accounts.
@@ -370,9 +377,8 @@ impl Ledger {
     }
 
     /// Whether there is memory for one more reservation in these accounts.
-    fn has_room(&mut self, lines: &[Line]) -> bool {
+    fn has_room<'l>(&mut self, lines: impl Iterator<Item = &'l Line>) -> bool {
         let new = lines
-            .iter()
             .filter(|line| !self.accounts.contains_key(&line.key))
             .count();
         if self.bounds.accounts_max < self.accounts.len() + new {
@@ -416,4 +422,9 @@ impl Ledger {
             self.forget_oldest();
         }
     }
+}
+
+/// Those in whose accounts something stays when it is spent.
+fn counted(lines: &[Line]) -> impl Iterator<Item = &Line> {
+    lines.iter().filter(|line| line.rule.counts())
 }

@@ -1,6 +1,6 @@
 //! An answer that stands on its own: what is remembered, written as JSON or headers, and told to a tower layer.
 
-use schemas::policy::Stream;
+use schemas::policy::{Stream, Window};
 use schemas::problem;
 use schemas::time::Timestamp;
 
@@ -113,13 +113,16 @@ impl Reply {
         let mut detail = match self.refusing().next() {
             _ if self.closed => "what this limit would say is not known for the moment".to_owned(),
             Some(cause) => format!(
-                "limit `{}` on {}: {} of {} {} used, {}",
+                "limit `{}` on {}: {} of {} {} {}",
                 cause.limit,
                 cause.subject,
                 crate::json::amount(&cause.meter, cause.used),
                 crate::json::amount(&cause.meter, cause.max),
                 cause.meter.name(),
-                cause.window,
+                match cause.window {
+                    Window::Concurrent => "in flight".to_owned(),
+                    window => format!("used, {window}"),
+                },
             ),
             None => "refused by a decision that stands".to_owned(),
         };

@@ -11,6 +11,7 @@
 pub(crate) mod counter;
 #[cfg(test)]
 pub(crate) mod model;
+pub(crate) mod rule;
 mod shares;
 mod slices;
 mod table;
@@ -25,8 +26,9 @@ use parking_lot::{Mutex, MutexGuard};
 use schemas::time::Timestamp;
 use smallvec::SmallVec;
 
+pub use counter::Tally;
 use counter::{Ask, Counter, Taken};
-pub use counter::{Rule, Tally};
+pub use rule::Rule;
 use shares::Leases;
 pub use shares::Part;
 pub(crate) use shares::Place;

@@ -165,7 +165,11 @@ impl Numbers {
         });
         Limit {
             levels: levels(soft, hard),
-            mode: self.mode.unwrap_or(limit.mode),
+            mode: match limit.window {
+                // Known only of what is reserved, whatever was ordered when the limit had another window.
+                Window::Concurrent => limit.mode,
+                _ => self.mode.unwrap_or(limit.mode),
+            },
             ..limit.clone()
         }
     }

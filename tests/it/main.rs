@@ -6,6 +6,7 @@ mod bad_input;
 mod bus;
 mod cluster;
 mod commands;
+mod concurrent;
 mod conformance;
 mod crash;
 mod crash_log;

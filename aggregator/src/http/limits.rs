@@ -111,7 +111,7 @@ fn applying(rules: &Rules, subject: &Subject, now: Timestamp) -> Vec<Applying> {
 
 /// What is used at a moment.
 struct Used {
-    /// Absent for dimensions that usage is not kept by.
+    /// Absent for dimensions that usage is not kept by, and of what is in flight.
     sum: Option<i128>,
     /// When the sum falls below the hard number if nothing more comes; for a calendar, its period's end.
     reset_at: Option<Timestamp>,
@@ -151,6 +151,11 @@ async fn used(app: &App, applying: &Applying, now: Timestamp) -> Result<Used, Re
             let sums = ask(to - BUCKET_REACH_SECONDS, 1).await?;
             bucket(&sums, amount, seconds, to)
         }
+        // Gateways alone know it.
+        Window::Concurrent => Used {
+            sum: None,
+            reset_at: None,
+        },
         Window::Wallet => {
             let since = applying.wallet.as_ref().map(|wallet| wallet.since);
             let since = since.unwrap_or(Timestamp::MIN);

@@ -1,9 +1,10 @@
 //! How often each level of each limit was crossed, by how many subjects, and for how long it stood.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use schemas::policy::{HARD, Mode, Policy};
+use schemas::policy::{HARD, Mode, Policy, Window};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
 
@@ -40,6 +41,14 @@ pub struct RefusedSummary {
     pub over: Duration,
     /// Whether it would last at the end.
     pub standing: bool,
+}
+
+/// The limits of which events tell nothing: those on what is in flight.
+pub(super) fn untold(policy: &Policy) -> Vec<String> {
+    let limits = policy.limits.iter();
+    let untold = limits.filter(|limit| limit.window == Window::Concurrent);
+    let names: BTreeSet<String> = untold.map(|limit| limit.name.clone()).collect();
+    names.into_iter().collect()
 }
 
 /// What one level has come to so far.
@@ -82,7 +91,8 @@ impl Tally {
     pub(super) fn new(policy: &Policy) -> Self {
         let mut names = Vec::new();
         let mut places: HashMap<String, HashMap<String, usize>> = HashMap::new();
-        for limit in &policy.limits {
+        let limits = policy.limits.iter();
+        for limit in limits.filter(|limit| limit.window != Window::Concurrent) {
             for level in &limit.levels {
                 let named = places.entry(limit.name.clone()).or_default();
                 // Limits of several tiers may have one name; crossings tell no more than that.

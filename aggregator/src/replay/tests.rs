@@ -148,6 +148,25 @@ fn what_stands_at_the_end_is_said_to() {
 }
 
 #[test]
+fn what_events_do_not_tell_is_left_out() {
+    let (a, _) = tenants();
+    let mut past = Past::new(
+        "places tenant/* requests hard=1 : concurrent
+         l tenant/* requests hard=9 : sliding 60s",
+    );
+    past.request(&a, "1", 0);
+    past.request(&a, "2", 0);
+    assert_eq!(past.crossings(), [""; 0]);
+    let summary = past.replay.finish();
+    let levels: Vec<_> = summary.levels.iter().map(|l| l.limit.as_str()).collect();
+    assert_eq!(
+        (levels.as_slice(), summary.untold),
+        (&["l"][..], vec!["places".to_owned()])
+    );
+    assert_eq!(summary.refused, []);
+}
+
+#[test]
 fn the_logs_own_policies_change_nothing() {
     let (a, _) = tenants();
     let mut past = Past::new("draft tenant/* requests hard=2 : sliding 60s");

@@ -359,6 +359,13 @@ impl<'a> Reader<'a> {
             self.say("mode", format!("`{name}` is no mode of a limit{hint}"));
         }
         let named = limit.map(|limit| limit.name.as_str());
+        let is_in_flight = limit.is_some_and(|limit| limit.window == Window::Concurrent);
+        if is_in_flight && mode.is_some_and(|mode| mode != Mode::Strict) {
+            self.say(
+                "mode",
+                "what is in flight is known only of what is reserved, so the mode stays `strict`",
+            );
+        }
         let mut own = self.policy.limits.iter();
         let is_strict = own.any(|l| Some(l.name.as_str()) == named && l.mode == Mode::Strict);
         if let (Some(Mode::Strict), Some(limit), false) = (mode, named, is_strict) {

@@ -1,5 +1,6 @@
 //! One `[[limit]]`.
 
+mod concurrent;
 mod wallet;
 
 use schemas::policy::{HARD, Level, Limit, Meter, MeterError, Mode, Stale, Stream, Window};
@@ -10,6 +11,8 @@ use super::fields::LIMIT;
 use super::nearest::{did_you_mean, nearest};
 use super::reader::{Reader, Table};
 use super::sets;
+
+pub(super) use concurrent::{NO_SOFT, ONLY_STRICT};
 
 const METERS: [&str; 7] = [
     "requests",
@@ -56,8 +59,9 @@ pub(super) fn read(
     let hard = hard(reader, table, meter.as_ref(), burst);
     let spendable = spendable(reader, table, hard, keep);
     let levels = levels(reader, table, meter.as_ref(), (window, spendable));
-    let mode = mode(reader, table, meter.as_ref());
+    let mode = mode(reader, table, meter.as_ref(), window);
     wallet::refuse_what_cannot_be(reader, table, (pattern.as_ref(), window, mode));
+    concurrent::refuse_what_cannot_be(reader, table, (meter.as_ref(), window, mode));
     let stale = stale(reader, table);
     let tier = own_tier(reader, table, tier);
     let status = status(reader, table);
@@ -278,9 +282,14 @@ pub(super) fn soft_levels(
     good.then_some(levels)
 }
 
-fn mode(reader: &mut Reader<'_>, table: &Table<'_>, meter: Option<&Meter>) -> Option<Mode> {
+fn mode(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    meter: Option<&Meter>,
+    window: Option<Window>,
+) -> Option<Mode> {
     if table.get("mode").is_none() {
-        return Some(Mode::Block);
+        return Some(concurrent::usual_mode(window));
     }
     let mode = reader.choice(table, "mode", &MODES)?;
     let reserved = meter.is_none_or(|meter| meter.stream() == Stream::Usage);

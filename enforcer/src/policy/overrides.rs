@@ -8,7 +8,7 @@ use schemas::subject::{Pattern, Sets, Subject};
 
 use super::amount::amount;
 use super::fields::OVERRIDE;
-use super::limit::{MODES, soft_levels};
+use super::limit::{MODES, NO_SOFT, ONLY_STRICT, soft_levels};
 use super::nearest::{did_you_mean, meant_dimension};
 use super::reader::{Reader, Table};
 use super::version::check_reason;
@@ -156,6 +156,12 @@ fn soft(
     limit: &Limit,
     hard: Option<i128>,
 ) -> Option<Vec<Level>> {
+    if limit.window == Window::Concurrent
+        && let Some(value) = table.get("soft")
+    {
+        reader.say(value.at, NO_SOFT);
+        return None;
+    }
     let hard = hard.unwrap_or_else(|| limit.hard());
     soft_levels(reader, table, &limit.meter, hard)
 }
@@ -167,6 +173,10 @@ fn mode(reader: &mut Reader<'_>, table: &Table<'_>, limit: &Limit) -> Option<Opt
         return Some(None);
     };
     let mode = reader.choice(table, "mode", &MODES)?;
+    if mode != Mode::Strict && limit.window == Window::Concurrent {
+        reader.say(value.at, ONLY_STRICT);
+        return None;
+    }
     if mode == Mode::Strict && limit.mode != Mode::Strict {
         let name = &limit.name;
         let text = format!(

@@ -133,6 +133,12 @@ impl<'v> Answer<'v> {
         !self.is_refused() && self.counted.iter().all(fits)
     }
 
+    /// Whether no strict limit refuses.
+    pub(super) fn strict_has_room(&self) -> bool {
+        let mut strict = self.strict.iter();
+        strict.all(|item| !(item.full && item.refuses))
+    }
+
     /// The ledger has admitted it: what it is full of is the request's own.
     pub(crate) fn strict_fit(&mut self) {
         for item in &mut self.strict {
@@ -141,7 +147,7 @@ impl<'v> Answer<'v> {
     }
 
     /// The ledger does not answer: its limits refuse, but for those that would rather stay open then.
-    pub(super) fn close_strict(&mut self) {
+    pub(crate) fn close_strict(&mut self) {
         let mut closed = self.strict.iter();
         if let Some(item) = closed.find(|item| item.limit.limit.stale != Stale::Open) {
             self.close(item.limit);

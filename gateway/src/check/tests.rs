@@ -376,3 +376,36 @@ fn a_new_policy_keeps_the_counts_of_limits_that_stay() {
     check(&gate, &acme(), 0, "allow 200 - charged");
     check(&gate, &acme(), 0, "block 429 61");
 }
+
+/// How many seconds before now the log is read back for limits in mode `strict` in these windows.
+#[track_caller]
+fn check_reads_back(windows: &[&str], expected: Option<i64>) {
+    let strict = |window: &&str| Limit {
+        mode: Mode::Strict,
+        ..limit(&format!("{} tenant/* requests 2 {window}", window.len()))
+    };
+    let gate = gate(windows.iter().map(strict).collect());
+    let reaches_to = gate.strict_reaches_to(&gate.view(at(0)), at(0));
+    assert_eq!(
+        reaches_to,
+        expected.map(|seconds| at(-seconds)),
+        "{windows:?}"
+    );
+}
+
+#[test]
+fn the_log_is_read_back_as_far_as_what_was_spent_counts() {
+    check_reads_back(&[], None);
+    check_reads_back(&["concurrent"], None);
+    check_reads_back(&["sliding 60s"], Some(60));
+    check_reads_back(&["concurrent", "sliding 60s", "sliding 5s"], Some(60));
+}
+
+#[test]
+fn what_is_in_flight_is_never_shared() {
+    let places = Limit {
+        mode: Mode::Strict,
+        ..limit("places tenant/* requests 2 concurrent")
+    };
+    assert_eq!(gate(vec![places]).span_max(), None);
+}

@@ -54,15 +54,14 @@ impl Handle {
         }
         let mut ask = ask.clone();
         ask.weigh(view.policy());
-        let request_id = ask.request_id.take();
-        if shared
-            .gate
-            .strict_of(&view, &ask.request(), now)
-            .strict
-            .is_empty()
-        {
+        let strict = shared.gate.strict_of(&view, &ask.request(), now).strict;
+        if strict.is_empty() {
             return None;
         }
+        if strict.iter().all(|item| !item.limit.rule.counts()) {
+            return Some(self.pass((&view, now), ask).await);
+        }
+        let request_id = ask.request_id.take();
         let mut answer = shared
             .gate
             .judge(&view, &ask.request(), now, Purpose::Check);
@@ -99,6 +98,23 @@ impl Handle {
             self.report_strict(&answer, &reply, report, format!("{id:032x}"));
         }
         Some(Arc::new(reply))
+    }
+
+    /// Judges a request of whose limits the strict ones are all on what is in flight. Nobody says when it ends, so it
+    /// takes no place: these only look, and all others count it as ever.
+    async fn pass(&self, (view, now): (&View, Timestamp), ask: Ask) -> Arc<Reply> {
+        let shared = self.shared();
+        let mut accounts = self.accounts_of(view, &ask, now);
+        let answers = shared.ledger.look(&mut accounts, now).await.is_some();
+        let tell = |answer: &mut Answer<'_>| {
+            take_over(answer, &accounts);
+            if !answers {
+                answer.close_strict();
+            }
+        };
+        self.once((view, now), ask, |ask| {
+            shared.gate.pass(view, &ask.request(), now, tell)
+        })
     }
 
     /// Leaves `report` to be told: as what was spent, or as what refused it.

@@ -1,3 +1,4 @@
+mod concurrent;
 mod strict;
 mod weights;
 

@@ -9,7 +9,7 @@ use crate::window::counter::{self, Counter};
 use crate::window::{Rule, Tally};
 
 /// After this a refused request may try again where only what is outstanding stands in its way: that ends at any time.
-pub(super) const OUTSTANDING_RETRY: Duration = Duration::from_secs(1);
+pub(crate) const OUTSTANDING_RETRY: Duration = Duration::from_secs(1);
 
 /// One account that a request falls under: a limit's, for one subject.
 #[derive(Clone, Debug)]

@@ -263,11 +263,14 @@ impl Run {
             return Ok(());
         };
         let at = self.model.at();
+        let windows = self.model.windows;
         let reserved = &mut self.model.reserved[n];
         let held = reserved.amounts;
-        let beyond = |(held, amount): (&Option<u64>, &Option<u64>)| {
-            held.zip(*amount)
-                .is_some_and(|(held, amount)| held < amount)
+        // What counts only while it is held cannot be exceeded by what was spent.
+        let beyond = |account: usize| {
+            let both = held[account].zip(amounts[account]);
+            let counts = windows[account].0 != Window::Concurrent;
+            counts && both.is_some_and(|(held, amount)| held < amount)
         };
         let (expected, first) = match reserved.ended {
             Some(Ending::Committed(commit)) => (commit, false),
@@ -277,7 +280,7 @@ impl Run {
                     Some(_) => Some(Late::Expired),
                     None => None,
                 };
-                let over = late.is_none() && held.iter().zip(amounts).any(beyond);
+                let over = late.is_none() && (0..ACCOUNTS).any(beyond);
                 (Commit { late, over }, true)
             }
         };
@@ -396,6 +399,17 @@ proptest! {
         let bucket = Window::Bucket { amount: drained, seconds: 3, burst };
         let sliding = Window::Sliding { seconds: 5 };
         run([(bucket, burst), (sliding, burst), (bucket, burst)], &steps)?;
+    }
+
+    #[test]
+    fn what_is_in_flight_is_what_a_list_says(
+        places in 1..=20_u64,
+        hard in 1..=40_u64,
+        steps in steps(true),
+    ) {
+        let sliding = Window::Sliding { seconds: 5 };
+        let concurrent = Window::Concurrent;
+        run([(concurrent, places), (sliding, hard), (concurrent, hard)], &steps)?;
     }
 
     /// Whoever asks, in whatever order: what was admitted in time and to its estimate never comes to more than the

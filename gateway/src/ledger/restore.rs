@@ -36,7 +36,7 @@ impl Restoring {
             return;
         }
         for line in lines {
-            if at < line.rule.reaches_to(line.zone, self.now) {
+            if !line.rule.reaches(at, line.zone, self.now) {
                 continue;
             }
             let grain = line.rule.grain(at);

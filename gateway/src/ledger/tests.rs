@@ -27,6 +27,14 @@ fn line(key: u128, amount: u64) -> Line {
     }
 }
 
+/// `amount` of two places in flight of account `key`.
+fn place(key: u128, amount: u64) -> Line {
+    Line {
+        rule: Rule::new(Window::Concurrent, 2),
+        ..line(key, amount)
+    }
+}
+
 fn held(seconds: i64) -> Outcome {
     Outcome::Admitted {
         expires_at: at(seconds),
@@ -118,4 +126,79 @@ fn keeps_accounts_that_hold_anything() {
     assert_eq!(ledger.counts().accounts, 1);
     ledger.sweep(at(200));
     assert_eq!(ledger.counts().accounts, 0);
+}
+
+/// Both places are taken; `end` ends one of them, and one more may come.
+#[track_caller]
+fn check_frees(end: impl Fn(&mut Ledger), seconds: i64) {
+    let mut ledger = Ledger::new(BOUNDS);
+    for (id, ttl) in [(1, TTL), (2, TTL * 3)] {
+        let told = ledger.reserve(id, &mut [place(1, 1)], ttl, at(0));
+        assert!(matches!(told, Outcome::Admitted { .. }), "{told:?}");
+    }
+    let mut third = [place(1, 1)];
+    let last = at(seconds).minus(Duration::from_micros(1));
+    assert_eq!(ledger.reserve(3, &mut third, TTL, last), Outcome::Refused);
+    let soon = last.plus(Duration::from_secs(1));
+    assert_eq!(third[0].tally.frees_at, Some(soon));
+    end(&mut ledger);
+    let again = ledger.reserve(3, &mut third, TTL, at(seconds));
+    assert_eq!(again, held(seconds + 30));
+    assert_eq!(third[0].tally.used, 2);
+    assert_eq!(ledger.balance(&place(1, 0), at(seconds)), (0, 2));
+}
+
+#[test]
+fn every_end_of_a_reservation_gives_its_place_back() {
+    check_frees(|_| {}, 30);
+    let released = Some((Ending::Released, true));
+    check_frees(|ledger| assert_eq!(ledger.release(1, at(5)), released), 5);
+    let in_time = (Commit::default(), true);
+    check_frees(
+        |ledger| assert_eq!(ledger.commit(1, &mut [place(1, 1)], at(5)), in_time),
+        5,
+    );
+    // More than was reserved exceeds nothing: it is over.
+    check_frees(
+        |ledger| assert_eq!(ledger.commit(1, &mut [place(1, 9)], at(5)), in_time),
+        5,
+    );
+}
+
+#[test]
+fn what_has_ended_takes_no_place() {
+    let mut ledger = Ledger::new(BOUNDS);
+    let unknown = Commit {
+        late: Some(Late::Unknown),
+        over: false,
+    };
+    let told = ledger.commit(9, &mut [place(1, 5)], at(0));
+    assert_eq!(told, (unknown, true));
+    for _ in 0..5 {
+        assert_eq!(ledger.spend(None, &mut [place(1, 1)], at(0)), held(0));
+    }
+    // No account is kept for it.
+    assert_eq!(ledger.counts().accounts, 0);
+    ledger.reserve(1, &mut [place(1, 2)], TTL, at(0));
+    // A check looks: it is refused while all places are taken.
+    let told = ledger.spend(None, &mut [place(1, 1)], at(29));
+    assert_eq!(told, Outcome::Refused);
+    // Late, it changes nothing.
+    let expired = Commit {
+        late: Some(Late::Expired),
+        over: false,
+    };
+    let told = ledger.commit(1, &mut [place(1, 2)], at(30));
+    assert_eq!(told, (expired, true));
+    assert_eq!(ledger.balance(&place(1, 0), at(30)), (0, 0));
+    ledger.sweep(at(30));
+    assert_eq!(ledger.counts().accounts, 0);
+}
+
+#[test]
+fn more_places_than_there_are_never_fit() {
+    let mut ledger = Ledger::new(BOUNDS);
+    let mut three = [place(1, 3)];
+    assert_eq!(ledger.reserve(1, &mut three, TTL, at(0)), Outcome::Refused);
+    assert_eq!(three[0].tally.frees_at, None);
 }

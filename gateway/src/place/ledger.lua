@@ -3,7 +3,8 @@
 --
 -- KEYS: the mark that all of the past is counted; the reservation; the accounts.
 -- ARGV: what to do; now (microseconds; 0: this server's own clock, which all gateways share); the reservation's time to
--- live; how long its end is remembered; then five for each account: amount, hard, kind of window, its two numbers.
+-- live; how long its end is remembered; then five for each account: amount, hard, kind of window (s: sliding, b: bucket,
+-- c: calendar, f: what is in flight, of which nothing that was spent counts), its two numbers.
 --
 -- An account is a hash (spent in the window, its newest slice, what is outstanding), a list of its older slices, and a
 -- sorted set of what is outstanding by the time it ends. All numbers are whole and below 2^53, so that they are exact.
@@ -55,7 +56,8 @@ end
 
 local function store(line)
   local lasts
-  if line.kind == 's' then lasts = (line.b + 2) * line.a
+  if line.kind == 'f' then lasts = 0
+  elseif line.kind == 's' then lasts = (line.b + 2) * line.a
   elseif line.kind == 'b' then lasts = line.spent / line.b
   else lasts = line.bounds[#line.bounds] - now end
   -- An hour more than its window: what is outstanding lasts no longer.
@@ -70,7 +72,9 @@ local function load(line)
   local fields = redis.call('HMGET', line.key, 'spent', 'head', 'newest', 'out')
   line.spent, line.head = number(fields[1]), number(fields[2])
   line.newest, line.out = number(fields[3]), number(fields[4])
-  if line.kind == 's' then
+  if line.kind == 'f' then
+    line.used = 0
+  elseif line.kind == 's' then
     load_slices(line)
     if line.let_go then store(line) end
   elseif line.kind == 'b' then
@@ -91,6 +95,7 @@ end
 
 -- Counts what was spent.
 local function spend(line)
+  if line.kind == 'f' then return end
   if line.kind == 's' then
     if line.slice ~= line.head then
       if 0 < line.newest then
@@ -111,10 +116,11 @@ local function spend(line)
   store(line)
 end
 
--- When no more than `room` is used, if nothing else comes; 0: never.
+-- When no more than `room` is used, if nothing else comes; 0: never; -1: what is outstanding stands in the way, which
+-- may end at any time.
 local function falls_to(line, room)
   if room < 0 then return 0 end
-  if line.used <= room then return now + 1000000 end
+  if line.used <= room then return -1 end
   if line.kind == 'b' then return line.head + math.ceil((line.spent - room * line.a) / line.b) end
   if line.kind == 'c' then return line.ends or 0 end
   local held = line.spent
@@ -201,7 +207,7 @@ local function let_go()
   for _, line in ipairs(lines) do
     if held[line.key] then
       line.out = line.out - held[line.key]
-      if held[line.key] < line.amount then over = 1 end
+      if line.kind ~= 'f' and held[line.key] < line.amount then over = 1 end
     end
   end
   return over

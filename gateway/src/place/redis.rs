@@ -5,6 +5,9 @@
 //! mark [`RedisLedger::keep`] sets says so. Windows go by the server's clock, which is the one that all gateways share.
 //!
 //! Numbers are below 2^53, so money is told in whole nano-dollars: an estimate is rounded up, a limit down.
+//!
+//! Where only what is outstanding stands in the way, the script says so instead of a moment: a wait is measured by the
+//! clock of who waits.
 
 mod keep;
 #[cfg(test)]
@@ -24,9 +27,9 @@ use schemas::time::Timestamp;
 use tokio::sync::Notify;
 
 use super::{Accounts, Name};
-use crate::ledger::{Commit, Ending, Id, Late, Line, Outcome};
+use crate::ledger::{Commit, Ending, Id, Late, Line, OUTSTANDING_RETRY, Outcome};
 use crate::window::Tally;
-use crate::window::counter::Parts;
+use crate::window::rule::Parts;
 pub(crate) use keep::Past;
 
 /// The largest number that is told to Redis.
@@ -38,6 +41,8 @@ const HEAD: usize = 5;
 /// Numbers of an answer for each account.
 const OF_ACCOUNT: usize = 3;
 const MICRO: Duration = Duration::from_micros(1);
+/// Instead of when an account frees: what is outstanding may end at any time.
+const SOON: i64 = -1;
 
 pub(crate) struct RedisLedger {
     client: Client,
@@ -220,12 +225,17 @@ impl Live {
 impl Accounts {
     /// Takes over what the script says of each account.
     fn take_over(&mut self, told: &[i64]) {
+        let soon = self.at.plus(OUTSTANDING_RETRY);
         self.at = Timestamp::from_micros(told[1]);
         let of_accounts = told[HEAD..].chunks_exact(OF_ACCOUNT);
         for ((line, name), told) in self.lines.iter_mut().zip(&self.names).zip(of_accounts) {
             line.tally = Tally {
                 used: u128::from(told[0].unsigned_abs()) * u128::from(name.quantum),
-                frees_at: (told[2] != 0).then(|| Timestamp::from_micros(told[2])),
+                frees_at: match told[2] {
+                    0 => None,
+                    SOON => Some(soon),
+                    at => Some(Timestamp::from_micros(at)),
+                },
             };
             line.full = told[1] == 1;
         }
@@ -254,6 +264,7 @@ fn window(line: &Line, now: Timestamp) -> (&'static str, String, String) {
         } => ("s", slice_micros.to_string(), slices.to_string()),
         Parts::Bucket { unit, drain } => ("b", unit.to_string(), drain.to_string()),
         Parts::Calendar(period) => ("c", bounds(period, line, now), String::new()),
+        Parts::InFlight => ("f", String::new(), String::new()),
     }
 }
 

@@ -57,7 +57,7 @@ async fn past(handle: &Handle, bus: &Bus) -> Result<Vec<Past>, BusError> {
     let mut all = Vec::new();
     read_back(handle, bus, now, |spent, mut accounts| {
         let (id, at) = (spent.id, spent.at);
-        let counts = |line: &Line| line.rule.reaches_to(line.zone, now) <= at;
+        let counts = |line: &Line| line.rule.reaches(at, line.zone, now);
         let kept: Vec<bool> = accounts.lines.iter().map(counts).collect();
         let mut keep = kept.iter();
         accounts.lines.retain(|_| keep.next() == Some(&true));

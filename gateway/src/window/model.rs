@@ -35,6 +35,7 @@ impl Model {
                 calendar::bounds(period, ZONE, now).0.as_micros()
             }
             Window::Wallet => i64::MIN,
+            Window::Concurrent => return 0,
             Window::Bucket {
                 amount, seconds, ..
             } => return self.level(now, amount.into(), i128::from(seconds) * i128::from(SECOND)),

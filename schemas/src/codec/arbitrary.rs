@@ -76,6 +76,7 @@ fn window() -> impl Strategy<Value = Window> {
         ])
         .prop_map(Window::Calendar),
         Just(Window::Wallet),
+        Just(Window::Concurrent),
     ]
 }
 

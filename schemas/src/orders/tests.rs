@@ -243,6 +243,24 @@ proptest! {
     }
 }
 
+#[test]
+fn what_is_in_flight_stays_strict() {
+    let places = Limit {
+        window: Window::Concurrent,
+        mode: Mode::Strict,
+        ..limit("places", "tenant/*", None, 100)
+    };
+    let ordered = |hard| Numbers {
+        hard,
+        mode: Some(Mode::Open),
+        ..Numbers::default()
+    };
+    for (hard, expected) in [(None, 100), (Some(7), 7), (Some(700), 700)] {
+        let held = ordered(hard).on(&places);
+        assert_eq!((held.hard(), held.mode), (expected, Mode::Strict));
+    }
+}
+
 // === Wallets ===
 
 fn wallet(keep: i128) -> Limit {

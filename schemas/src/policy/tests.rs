@@ -23,6 +23,7 @@ fn reads_windows() {
     check("bucket 600/5m burst 50", "bucket 600/5m burst 50", None);
     check("calendar month", "calendar month", None);
     check("calendar week", "calendar week", None);
+    check("concurrent", "concurrent", None);
     check(
         "calendar week from sunday",
         "calendar week from sunday",
@@ -35,6 +36,7 @@ fn refuses_what_is_no_window() {
     let error = |text: &str| text.parse::<Window>().unwrap_err();
     assert!(matches!(error("hourly"), WindowError::Shape(_)));
     assert!(matches!(error("sliding"), WindowError::Shape(_)));
+    assert!(matches!(error("concurrent 60s"), WindowError::Shape(_)));
     assert!(matches!(error("calendar year"), WindowError::Shape(_)));
     assert!(matches!(
         error("calendar week from tuesday"),

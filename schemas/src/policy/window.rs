@@ -1,4 +1,5 @@
-//! Over which time a limit sums, and how that is written: `sliding 60s`, `bucket 10/s burst 50`, `calendar day`, `wallet`.
+//! Over which time a limit sums, and how that is written: `sliding 60s`, `bucket 10/s burst 50`, `calendar day`, `wallet`,
+//! `concurrent`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,6 +36,8 @@ pub enum Window {
     Calendar(Period),
     /// All that was ever counted: what is spent of what was paid in.
     Wallet,
+    /// No time at all: what is reserved and has not ended. What has ended does not count.
+    Concurrent,
 }
 
 impl Window {
@@ -54,7 +57,7 @@ impl Window {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum WindowError {
     #[error(
-        "`{0}` is no window: write `sliding 60s`, `bucket 10/s burst 50`, `calendar day|week|month` or `wallet`"
+        "`{0}` is no window: write `sliding 60s`, `bucket 10/s burst 50`, `calendar day|week|month`, `wallet` or `concurrent`"
     )]
     Shape(String),
     #[error("`{0}` is no span of time: a whole number and s, m, h or d, such as 60s")]
@@ -82,6 +85,7 @@ impl FromStr for Window {
             ["calendar", "week", "from", "sunday"] => Ok(Window::Calendar(Period::WeekFromSunday)),
             ["calendar", "month"] => Ok(Window::Calendar(Period::Month)),
             ["wallet"] => Ok(Window::Wallet),
+            ["concurrent"] => Ok(Window::Concurrent),
             _ => Err(WindowError::Shape(text.to_owned())),
         }
     }
@@ -171,6 +175,7 @@ impl fmt::Display for Window {
             Window::Calendar(Period::WeekFromSunday) => f.write_str("calendar week from sunday"),
             Window::Calendar(Period::Month) => f.write_str("calendar month"),
             Window::Wallet => f.write_str("wallet"),
+            Window::Concurrent => f.write_str("concurrent"),
         }
     }
 }

@@ -66,12 +66,15 @@ pub(super) const POLICIES: [&str; 18] = [
      v tenant/*/user/* requests tier=gold hard=6 : wallet
      v tenant/*/user/* requests hard=3 : wallet
      tenant t1 tier=gold zone=Pacific/Apia",
-    // Other numbers for single subjects, of which one has an order's as well.
+    // Other numbers for single subjects, of which one has an order's as well; and what is in flight, which nobody
+    // counts here.
     "a tenant/* tokens half=10 hard=20 : sliding 10s
      b tenant/*/user/* tokens hard=8 : sliding 20m
      c tenant/* requests hard=5 : calendar day
+     f tenant/*/user/* requests hard=1 : concurrent
      override tenant/t1 a hard=12
-     override tenant/t2/user/u1 b hard=20",
+     override tenant/t2/user/u1 b hard=20
+     override tenant/t2/user/u1 f hard=2",
     "a tenant/* tokens half=10 hard=20 : sliding 10s
      a tenant/* tokens tier=gold hard=30 : sliding 10s
      b tenant/*/user/* tokens hard=8 : sliding 20m

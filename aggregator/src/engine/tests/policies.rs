@@ -130,3 +130,22 @@ fn a_policy_judges_by_what_time_has_left_in_a_window() {
     check(760, &["up a/hard tenant/acme@760 10"]);
     check(761, &[]);
 }
+
+#[test]
+fn what_is_in_flight_is_counted_by_nobody_here() {
+    let mut shard = Shard::under(
+        "users tenant/*/user/* requests hard=1 : concurrent
+         all platform requests hard=1 : concurrent",
+    );
+    for id in ["1", "2"] {
+        shard.step(100, Input::Event(call(("acme", "u"), id, at(100), 5)));
+    }
+    shard.engine.flush_partials(&mut shard.out);
+    assert_eq!(shard.out, []);
+    // A limit that was counted and is one on what is in flight from now on is let go of.
+    let counted = "a tenant/* requests hard=1 : sliding 60s";
+    let in_flight = "a tenant/* requests hard=1 : concurrent";
+    let down = ["down a/hard tenant/acme@110 2"];
+    check_policy(2, counted, in_flight, &down);
+    check_policy(2, in_flight, counted, &[]);
+}

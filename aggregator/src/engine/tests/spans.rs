@@ -169,7 +169,7 @@ fn lengths(window: Window) -> (i64, i64) {
             let step = i64::from(seconds) * SECOND_US / amount.cast_signed();
             (step * burst.cast_signed(), step)
         }
-        Window::Calendar(_) | Window::Wallet => unreachable!("{window} does not slide"),
+        _ => unreachable!("{window} does not slide"),
     }
 }
 
@@ -239,7 +239,7 @@ fn fullest(window: Window, admitted: &[Admitted]) -> i128 {
                 }
                 (most + unit - 1).div_euclid(unit)
             }
-            Window::Calendar(_) | Window::Wallet => unreachable!("{window} does not slide"),
+            _ => unreachable!("{window} does not slide"),
         }
     });
     held.max().unwrap_or(0)

@@ -65,6 +65,13 @@ window = "sliding 60s"
 hard = 600
 mode = "strict"
 
+[[limit]]
+name = "places"
+subject = "tenant/*/user/*"
+meter = "requests"
+window = "concurrent"
+hard = 10
+
 [[tier.pro.limit]]
 name = "rpm"
 subject = "tenant/*"
@@ -139,6 +146,12 @@ fn reads_what_is_ordered() {
         },
     );
     check(
+        json!({"kind": "raise", "subject": "tenant/acme", "limit": "places", "hard": 50, "reason": "r"}),
+        None,
+        "tenant/acme",
+        raise("places", 50),
+    );
+    check(
         json!({"kind": "set_tier", "subject": "tenant/acme/user/u", "tier": "pro", "reason": "r"}),
         None,
         "tenant/acme/user/u",
@@ -204,6 +217,10 @@ fn says_all_that_is_wrong() {
     check_wrong(
         json!({"kind": "raise", "subject": "tenant/acme", "limit": "burst", "mode": "strict", "reason": "r"}),
         &[("/mode", "make it strict there")],
+    );
+    check_wrong(
+        json!({"kind": "raise", "subject": "tenant/acme", "limit": "places", "mode": "open", "reason": "r"}),
+        &[("/mode", "the mode stays `strict`")],
     );
     check_wrong(
         json!({"kind": "set_tier", "subject": "platform", "tier": "prro", "reason": "r"}),

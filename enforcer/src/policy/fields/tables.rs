@@ -19,7 +19,7 @@ const SETS_OF: [&str; 9] = [
 pub(in crate::policy) const STALES: [&str; 3] = ["last_known", "open", "closed"];
 
 const WINDOW: &str = "^\\s*(sliding\\s+[0-9]+[smhd]|bucket\\s+[0-9]+/[0-9]*[smhd]\\s+burst\\s+[0-9]+|\
-                      calendar\\s+(day|week|week\\s+from\\s+sunday|month)|wallet)\\s*$";
+                      calendar\\s+(day|week|week\\s+from\\s+sunday|month)|wallet|concurrent)\\s*$";
 
 pub(in crate::policy) static LIMIT: Reference = Reference {
     what: "a limit",
@@ -55,7 +55,8 @@ pub(in crate::policy) static LIMIT: Reference = Reference {
             name: "window",
             what: "over which time",
             values: "`sliding 60s` (1s to 30d), `bucket 10/s burst 50`, `calendar day`, `calendar week` (from Monday), \
-                     `calendar week from sunday`, `calendar month`, `wallet` (for ever: `hard` is what was paid in)",
+                     `calendar week from sunday`, `calendar month`, `wallet` (for ever: `hard` is what was paid in), \
+                     `concurrent` (what is in flight; only of `requests`)",
             example: "window = \"calendar week from sunday\"",
             kind: Kind::Pattern(WINDOW),
         },
@@ -84,7 +85,8 @@ pub(in crate::policy) static LIMIT: Reference = Reference {
         Field {
             name: "mode",
             what: "what happens at `hard`",
-            values: "`open` records, `block` (default) refuses after the fact, `strict` reserves before (`docs/modes.md`)",
+            values: "`open` records, `block` (default) refuses after the fact, `strict` reserves before (`docs/modes.md`); \
+                     `concurrent` is always `strict`",
             example: "mode = \"open\"",
             kind: Kind::Choice(&MODES),
         },

@@ -4,7 +4,8 @@ use schemas::subject::Subject;
 
 use super::*;
 
-/// A limit of all tenants, one of users, one of tier pro, a bucket, a wallet, and then overrides of these fields.
+/// A limit of all tenants, one of users, one of tier pro, a bucket, a wallet, one on what is in flight, and then
+/// overrides of these fields.
 fn policy(overrides: &[&[(&str, &str)]]) -> String {
     let mut text = limit(&[])
         + &limit(&[
@@ -20,6 +21,14 @@ fn policy(overrides: &[&[(&str, &str)]]) -> String {
             ("window", "\"bucket 1/s burst 50\""),
             ("hard", ""),
             ("soft", ""),
+        ])
+        + &limit(&[
+            ("name", "\"places\""),
+            ("meter", "\"requests\""),
+            ("window", "\"concurrent\""),
+            ("soft", ""),
+            ("hard", "10"),
+            ("mode", ""),
         ])
         + "[tenant.acme]\ntier = \"pro\"\n[tier.pro]\n"
         + &limit(&[("name", "\"extra\"")]).replace("[[limit]]", "[[tier.pro.limit]]");
@@ -87,6 +96,12 @@ fn reads_the_numbers_of_one_subject() {
         "tenant/acme/user/u_9",
         "users",
         &[("80%", 800_000_000_000), ("hard", 1_000_000_000_000)],
+    );
+    holds(
+        &[acme, ("limit", "\"places\""), ("hard", "50")],
+        "tenant/acme",
+        "places",
+        &[("hard", 50)],
     );
     let fields = [
         acme,
@@ -195,6 +210,17 @@ fn refuses_numbers_that_cannot_be() {
         &[&[on[0], ("limit", "\"burst\""), ("hard", "51")]],
         (3, 8),
         "`hard` is above the 50 that the limit's bucket holds",
+    );
+    let places = |field| [on[0], ("limit", "\"places\""), field];
+    wrong(
+        &[&places(("mode", "\"open\""))],
+        (3, 8),
+        "what is in flight is known only of what is reserved, so the mode is `strict`: leave `mode` out",
+    );
+    wrong(
+        &[&places(("soft", "[\"80%\"]"))],
+        (3, 8),
+        "the log does not tell what is in flight, so nobody is told of it before `hard`: leave `soft` out",
     );
     wrong(
         &[&[

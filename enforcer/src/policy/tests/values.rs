@@ -1,6 +1,6 @@
 //! Values of a limit that are wrong.
 
-use schemas::policy::Mode;
+use schemas::policy::{Mode, Window};
 
 use super::{levels, limit, read, refuse, refuse_field};
 
@@ -51,7 +51,8 @@ fn refuses_wrong_values() {
     refuse_field(
         "window",
         "\"60s\"",
-        "5:10: `60s` is no window: write `sliding 60s`, `bucket 10/s burst 50`, `calendar day|week|month` or `wallet`",
+        "5:10: `60s` is no window: write `sliding 60s`, `bucket 10/s burst 50`, `calendar day|week|month`, `wallet` or \
+         `concurrent`",
     );
     refuse_field(
         "window",
@@ -399,5 +400,53 @@ fn refuses_wallets_that_cannot_be() {
         ),
     ] {
         refuse(&limit(&changed), &[told]);
+    }
+}
+
+/// A limit on what is in flight, with these fields changed; what it does not need is left out.
+fn in_flight<'a>(changed: &[(&'a str, &'a str)]) -> String {
+    let own = [
+        ("meter", "\"requests\""),
+        ("window", "\"concurrent\""),
+        ("soft", ""),
+        ("hard", "10"),
+        ("mode", ""),
+    ];
+    limit(&[&own[..], changed].concat())
+}
+
+#[test]
+fn what_is_in_flight_is_strict_also_where_nothing_is_said_of_it() {
+    for mode in ["", "\"strict\""] {
+        let policy = read(&in_flight(&[("mode", mode)])).unwrap();
+        let limit = &policy.limits[0];
+        assert_eq!(
+            (limit.window, limit.mode),
+            (Window::Concurrent, Mode::Strict)
+        );
+        assert_eq!(limit.hard(), 10);
+    }
+}
+
+#[test]
+fn refuses_what_cannot_be_of_what_is_in_flight() {
+    let only_strict = "7:8: what is in flight is known only of what is reserved, so the mode is `strict`: leave `mode` out";
+    let not_told = "6:8: the log does not tell what is in flight, so nobody is told of it before `hard`: leave `soft` out";
+    for (field, value, told) in [
+        ("mode", "\"block\"", only_strict),
+        ("mode", "\"open\"", only_strict),
+        ("soft", "[\"80%\"]", not_told),
+        (
+            "meter",
+            "\"tokens\"",
+            "4:9: what is in flight are requests: write `meter = \"requests\"`",
+        ),
+        (
+            "keep",
+            "1",
+            "7:8: `keep` is what is to be left in a wallet: leave it out, or write `window = \"wallet\"`",
+        ),
+    ] {
+        refuse(&in_flight(&[(field, value)]), &[told]);
     }
 }

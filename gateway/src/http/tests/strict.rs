@@ -34,7 +34,7 @@ impl Scene {
     }
 
     /// Commits as though the log had it at once.
-    async fn commit(&self, id: &str, body: &str) -> Told {
+    pub(super) async fn commit(&self, id: &str, body: &str) -> Told {
         let path = format!("/{id}/commit");
         let (told, ()) = tokio::join!(self.reservations(Method::POST, &path, body), async {
             for report in self.reports() {
@@ -60,7 +60,7 @@ impl Scene {
     }
 }
 
-fn id(told: &Told) -> String {
+pub(super) fn id(told: &Told) -> String {
     assert_eq!(told.status, 201, "{}", told.body);
     told.body["id"].as_str().unwrap().to_owned()
 }

@@ -214,19 +214,25 @@ fn says_what_the_ledger_in_the_process_says() {
         .build()
         .unwrap();
     let mut runner = TestRunner::new(ProptestConfig {
-        cases: 100,
+        cases: 150,
         failure_persistence: None,
         ..ProptestConfig::default()
     });
-    let cases = (1..=40_u64, 1..=20_u32, steps());
-    let ran = runner.run(&cases, |(hard, seconds, steps)| {
+    let cases = (1..=40_u64, 1..=20_u32, any::<bool>(), steps());
+    let ran = runner.run(&cases, |(hard, seconds, in_flight, steps)| {
+        let bucket = Window::Bucket {
+            amount: 2,
+            seconds: 3,
+            burst: hard,
+        };
+        let other = if in_flight {
+            Window::Concurrent
+        } else {
+            bucket
+        };
         let windows = [
             Window::Sliding { seconds },
-            Window::Bucket {
-                amount: 2,
-                seconds: 3,
-                burst: hard,
-            },
+            other,
             Window::Calendar(Period::Day),
         ];
         runtime.block_on(async {
@@ -293,4 +299,42 @@ async fn money_is_exact_up_to_millions() {
         Some(Outcome::Admitted { .. })
     ));
     assert_eq!(one.lines[0].tally.used, u128::from(1_000_000 * usd));
+}
+
+/// One gateway takes the places, another is refused, and has one as soon as the first gives it back.
+#[tokio::test]
+async fn gateways_take_places_in_flight_from_one_number() {
+    let server = start();
+    let (redis, live) = ledger(&server).await;
+    redis.live.store(Some(live.into()));
+    let ttl = Duration::from_secs(60);
+    let places = |clock: i64| {
+        let at = Timestamp::from_micros(START + clock * SECOND);
+        accounts([Window::Concurrent; 3], 2, [Some(1), None, None], at)
+    };
+    for id in [1, 2] {
+        let told = redis.reserve(id, &mut places(0), ttl).await;
+        assert!(matches!(told, Some(Outcome::Admitted { .. })), "{told:?}");
+    }
+    // Its clock is an hour behind: it is to come back in a second by that.
+    let mut third = places(-3_600);
+    let told = redis.reserve(3, &mut third, ttl).await;
+    assert_eq!(told, Some(Outcome::Refused));
+    let soon = Timestamp::from_micros(START - 3_599 * SECOND);
+    assert_eq!(third.lines[0].tally.frees_at, Some(soon));
+    let mut checked = places(0);
+    assert_eq!(redis.spend(4, &mut checked).await, Some(Outcome::Refused));
+    let committed = redis.commit(1, &mut places(0)).await;
+    assert_eq!(committed, (Commit::default(), true));
+    for (id, fits) in [(3, true), (5, false)] {
+        let told = redis.reserve(id, &mut places(0), ttl).await;
+        let admitted = matches!(told, Some(Outcome::Admitted { .. }));
+        assert_eq!(admitted, fits, "{told:?}");
+    }
+    assert_eq!(redis.release(2).await, Some((Ending::Released, true)));
+    // What is checked takes no place.
+    for id in [6, 7, 8] {
+        let told = redis.spend(id, &mut places(0)).await;
+        assert!(matches!(told, Some(Outcome::Admitted { .. })), "{told:?}");
+    }
 }

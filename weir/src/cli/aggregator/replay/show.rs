@@ -72,9 +72,17 @@ impl Show {
             (Shows::Refused, false) => refused_text(&summary.refused),
         };
         if self.json {
+            let untold = summary.untold.iter();
+            lines.extend(
+                untold.map(|limit| json!({ "kind": "untold", "limit": limit }).to_string()),
+            );
             lines.push(ledger_json(summary));
             return lines;
         }
+        let untold = summary.untold.iter();
+        lines.extend(untold.map(|limit| {
+            format!("limit {limit} is left out: events do not tell what is in flight")
+        }));
         let ledger = &summary.ledger;
         let total = format!(
             "{} accepted = {} counted + {} late + {} duplicate + {} dead",
