@@ -73,12 +73,13 @@ async fn one_window_for_all_ids(client: &Client) {
     }
 }
 
-/// The sum of the crossing of the limit with this number.
+/// The sum at which the limit with this number was reached.
 async fn crossed_at(client: &Client, hard: i64) -> Value {
     eventually(&format!("the crossing of {hard}"), SOON, async || {
         let query = [("subject", SET), ("limit", "slow")];
         let crossings = client.list("/v1/signals", &query).await;
-        let found = crossings.iter().find(|crossing| crossing["max"] == hard);
+        let mut reached = crossings.iter().filter(|c| c["direction"] == "up");
+        let found = reached.find(|crossing| crossing["max"] == hard);
         match found {
             Some(crossing) => Ok(crossing["sum"].clone()),
             None => Err(format!("{crossings:?}")),
