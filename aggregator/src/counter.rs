@@ -66,7 +66,7 @@ impl<'p> Limits<'p> {
         Self { all, own: &[] }
     }
 
-    fn at(self, place: usize) -> &'p Limit {
+    pub(crate) fn at(self, place: usize) -> &'p Limit {
         let own = self.own.iter().find(|(own, _)| *own == place);
         own.map_or_else(|| &self.all[place], |(_, limit)| limit)
     }
@@ -335,11 +335,23 @@ impl Counter {
         (at, passed): (Timestamp, Timestamp),
         changes: &mut Vec<Change<'p>>,
     ) {
-        let number = self.number(old.series);
-        let sum = self.windows.sum_by(number, old.terms, passed);
+        let sum = self.sum_by(old, passed);
         let stood: Vec<_> = self.standing_levels(old.series, old.limits).collect();
         let downs = stood.into_iter().rev();
         changes.extend(downs.map(|level| Change::down(old.series, level, at, sum)));
+    }
+
+    /// As [`Counter::retire`], for a window that begins anew: nothing of what is in it counts any more.
+    pub(crate) fn clear<'p>(&self, rules: Rules<'p>, at: Timestamp, changes: &mut Vec<Change<'p>>) {
+        let stood: Vec<_> = self.standing_levels(rules.series, rules.limits).collect();
+        let downs = stood.into_iter().rev();
+        changes.extend(downs.map(|level| Change::down(rules.series, level, at, 0)));
+    }
+
+    /// What is in one window at `by`, or at its head where that is later, if nothing more comes.
+    pub(crate) fn sum_by(&self, rules: Rules<'_>, by: Timestamp) -> i128 {
+        let number = self.number(rules.series);
+        self.windows.sum_by(number, rules.terms, by)
     }
 
     /// Lowest first, limit by limit.

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod bound;
+mod cleared;
 mod orders;
 mod scopes;
 mod sizes;

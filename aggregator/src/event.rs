@@ -154,6 +154,7 @@ pub(crate) enum Output {
     /// A hard level that stands will fall later than was told.
     Prolonged(Prolonged),
     Group(Group),
+    Cleared(Box<Cleared>),
     Rollup(Rollup),
     Partial(PartialSum),
     Spread(Spread),
@@ -200,6 +201,25 @@ pub(crate) struct Prolonged {
     pub(crate) crossed_by: i64,
     /// By the owner's clock, what is left of the block as it was told before.
     pub(crate) left: Duration,
+}
+
+/// What was counted of a limit for one subject counts no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cleared {
+    pub(crate) subject: Subject,
+    pub(crate) limit: String,
+    pub(crate) policy_version: u64,
+    pub(crate) meter: Meter,
+    pub(crate) window: Window,
+    /// When it was ordered, by which command, and why.
+    pub(crate) at: Timestamp,
+    pub(crate) command: String,
+    pub(crate) reason: String,
+    pub(crate) before: i128,
+    /// The limit's hard number.
+    pub(crate) max: i128,
+    /// The marker.
+    pub(crate) offset: i64,
 }
 
 /// Reports of one tenant with the same directive and blocked host.

@@ -317,6 +317,15 @@ impl NaiveCounter {
         }
     }
 
+    /// Nothing of it counts any more. Returns what counted at `by`, or at its head where that is later.
+    pub(crate) fn clear(mut self, (at, by): (Timestamp, Timestamp), out: &mut Vec<Told>) -> i128 {
+        let before = self.sum_at(self.head.max(by));
+        for (limit, level) in std::mem::take(&mut self.standing) {
+            out.push((limit, level, Direction::Down, at, 0, None));
+        }
+        before
+    }
+
     /// Stands under the second limits instead of the first, as of `at`, when time has passed to `passed`.
     pub(crate) fn reform(
         &mut self,

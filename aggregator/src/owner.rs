@@ -6,6 +6,7 @@
 //!   plus the most by which this owner's events were ever ahead of theirs. What stands on a counter falls when the
 //!   clock, less the lateness, has passed the moment at which it falls.
 
+mod cleared;
 mod kept;
 mod sketched;
 mod subjects;

@@ -86,6 +86,26 @@ impl Tier {
         members.find(|member| member.series == id)
     }
 
+    /// What it counts for `subject` that a limit of this name looks at, with that limit as it is for it. Nothing is
+    /// cleared of a wallet: that is paid into.
+    pub(crate) fn clearable<'p>(
+        &'p self,
+        plan: &'p Plan,
+        (limit, subject): (&str, &Subject),
+    ) -> Vec<(&'p Member, &'p Limit)> {
+        let families = self.families.iter();
+        let here = families.filter(|family| family.pattern.accepts(subject));
+        let groups = here.flat_map(|family| &family.groups);
+        let members = groups.flat_map(|group| &group.members);
+        let members = members.filter(|member| member.window != Window::Wallet);
+        let named = members.filter_map(|member| {
+            let limits = plan.limits_of(member);
+            let mut own = member.limits.iter().map(|place| limits.at(*place));
+            Some((member, own.find(|own| own.name == limit)?))
+        });
+        named.collect()
+    }
+
     /// What it counts of the subjects that this pattern names.
     pub(crate) fn groups(&self, pattern: &Pattern) -> &[Group] {
         let mut families = self.families.iter();

@@ -137,6 +137,8 @@ fn add(rows: &mut Rows, topic: &str, value: &[u8]) -> Result<(), DecodeError> {
         match Signal::decode(value)? {
             Signal::Crossing(crossing) => rows.add_crossing(crossing),
             Signal::CspGroup(group) => rows.add_group(group),
+            // An alert tells of it.
+            Signal::Cleared(_) => {}
         }
     } else {
         debug_assert_eq!(topic, REFUSALS.name(), "the recorder asked for four topics");

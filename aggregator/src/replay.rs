@@ -354,6 +354,7 @@ fn crossing(partition: Partition, output: Output, tally: &mut Tally) -> Option<F
             true
         }
         Output::Group(_)
+        | Output::Cleared(_)
         | Output::Rollup(_)
         | Output::Partial(_)
         | Output::Spread(_)
@@ -365,7 +366,7 @@ fn crossing(partition: Partition, output: Output, tally: &mut Tally) -> Option<F
                 Some(Found::Prolonged(Box::new(crossing)))
             }
             Signal::Crossing(crossing) => Some(Found::Crossing(Box::new(crossing))),
-            Signal::CspGroup(_) => None,
+            Signal::CspGroup(_) | Signal::Cleared(_) => None,
         },
         Outgoing::Rollup(_) | Outgoing::Partial { .. } | Outgoing::Sketch { .. } => None,
     }

@@ -1,5 +1,6 @@
 //! What people are told: one alert for each crossing, in words and numbers that a person reads. Pure.
 
+mod cleared;
 mod numbers;
 mod request;
 
@@ -11,6 +12,7 @@ use uuid::Uuid;
 use crate::decision::{Crossing, CspGroup, Decision, Verdict};
 use numbers::{amounts, percent};
 
+pub(crate) use cleared::cleared;
 pub(crate) use request::request;
 
 /// The namespace of alerts' ids.
@@ -30,6 +32,8 @@ pub(crate) enum AlertKind {
     Asked,
     /// A tenant's request is answered.
     Answered,
+    /// What was counted of a limit was cleared.
+    Cleared,
 }
 
 /// Something that a person is to be told, once.

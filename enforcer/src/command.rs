@@ -29,6 +29,8 @@ pub(crate) enum Action {
     Raise { limit: String, numbers: Numbers },
     /// A wallet of the subject has so much more paid into it; below zero, so much is taken back.
     TopUp { limit: String, amount: i128 },
+    /// What was counted of a limit for the subject counts no more.
+    Clear { limit: String },
     /// The subject is in another tier.
     SetTier { tier: String },
     /// The subject is refused, whatever it has used.
@@ -72,14 +74,15 @@ pub(crate) struct Back {
 }
 
 /// All kinds, by their names.
-pub(crate) const KINDS: [&str; 9] = [
-    "raise", "top_up", "set_tier", "block", "unblock", "ask", "approve", "decline", "undo",
+pub(crate) const KINDS: [&str; 10] = [
+    "raise", "clear", "top_up", "set_tier", "block", "unblock", "ask", "approve", "decline", "undo",
 ];
 
 impl Action {
     pub(crate) const fn kind(&self) -> &'static str {
         match self {
             Action::Raise { .. } => "raise",
+            Action::Clear { .. } => "clear",
             Action::TopUp { .. } => "top_up",
             Action::SetTier { .. } => "set_tier",
             Action::Block => "block",
@@ -110,6 +113,7 @@ impl Action {
     pub(crate) fn limit(&self) -> Option<&str> {
         match self {
             Action::Raise { limit, .. }
+            | Action::Clear { limit }
             | Action::TopUp { limit, .. }
             | Action::Ask { limit, .. }
             | Action::Approve { limit, .. }

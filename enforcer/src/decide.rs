@@ -132,6 +132,10 @@ impl Decider {
                 out.extend(alert::new_group(group).map(Output::Alert));
                 Outcome::Told
             }
+            Signal::Cleared(cleared) => {
+                out.push(Output::Alert(alert::cleared(cleared)));
+                Outcome::Told
+            }
             Signal::Crossing(crossing) if crossing.soft.is_some() => {
                 if crossing.up {
                     out.push(Output::Alert(alert::crossed(crossing, None)));

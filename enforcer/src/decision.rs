@@ -58,11 +58,30 @@ pub(crate) struct CspGroup {
     pub(crate) new: bool,
 }
 
+/// What was counted of a limit counts no more, because somebody ordered it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cleared {
+    /// The same in every run of one log.
+    pub(crate) id: String,
+    pub(crate) subject: Subject,
+    pub(crate) limit: String,
+    pub(crate) meter: Meter,
+    pub(crate) window: Window,
+    pub(crate) at: Timestamp,
+    pub(crate) before: i128,
+    pub(crate) after: i128,
+    /// The limit's hard number.
+    pub(crate) max: i128,
+    pub(crate) command: String,
+    pub(crate) reason: String,
+}
+
 /// What the aggregator says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     Crossing(Crossing),
     CspGroup(CspGroup),
+    Cleared(Cleared),
 }
 
 /// What a gateway is to do, mildest first; the most severe standing cause wins.

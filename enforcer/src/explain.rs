@@ -24,7 +24,7 @@ use crate::decision::{BLOCKED, Cause, Decision, Origin};
 use crate::policy::{Version, diff};
 
 pub(crate) use again::{Again, Ended};
-pub(crate) use evidence::{Evidence, Happened};
+pub(crate) use evidence::{Evidence, Happened, Seen};
 
 /// Nothing is said again while it lasts.
 const TTL: Duration = Duration::from_secs(u32::MAX as u64);
@@ -119,6 +119,26 @@ fn orders_at(commands: &[Placed], at: Timestamp) -> Orders {
         out.clear();
     }
     decider.orders().clone()
+}
+
+/// Whether an order has cleared what a cause was counted of, where `policy` held: its limit, or one that looks at the same
+/// sums.
+pub(crate) fn clears(order: &Order, cause: &Cause, (policy, subject): (&Policy, &Subject)) -> bool {
+    let counted = |name: &str| {
+        let limits = policy.limits.iter().filter(|limit| {
+            (limit.window, &limit.meter) == (cause.window, &cause.meter)
+                && limit.pattern.accepts(subject)
+        });
+        let named = limits.filter(|limit| limit.name == name);
+        named.map(|limit| &limit.pattern).collect::<Vec<_>>()
+    };
+    let of_cause = counted(&cause.limit);
+    let cleared = order.clears().filter(|_| order.subject == *subject);
+    cleared.is_some_and(|limit| {
+        counted(limit)
+            .iter()
+            .any(|pattern| of_cause.contains(pattern))
+    })
 }
 
 /// The commands after `at` that may have changed what a decision rests on, oldest first.

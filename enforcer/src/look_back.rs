@@ -13,7 +13,7 @@ use schemas::time::Timestamp;
 use schemas::topic::{COMMANDS, DECISIONS, REFUSALS, SIGNALS, TopicSpec};
 
 use crate::decision::{BLOCKED, Cause, Decision};
-use crate::explain::{Again, Ended, Evidence, Placed, counts_from};
+use crate::explain::{Again, Ended, Evidence, Placed, Seen, clears, counts_from};
 use crate::policy::Version;
 use crate::store::Said;
 use crate::wire::{self, Sought};
@@ -206,10 +206,15 @@ impl LookBack {
             let mut oldest = None;
             self.read(topic, begin..end, partition, |record| {
                 oldest.get_or_insert(record.appended_at);
-                sought
-                    .read(partition, record)
-                    .into_iter()
-                    .for_each(|happened| evidence.take(happened));
+                match sought.read(partition, record) {
+                    Some(Seen::Happened(happened)) => evidence.take(happened),
+                    Some(Seen::Cleared(order))
+                        if clears(&order, cause, (&version.policy, subject)) =>
+                    {
+                        evidence.clear(*order);
+                    }
+                    _ => {}
+                }
             })
             .await?;
             missing = missing.or(missing_of(

@@ -153,6 +153,7 @@ impl Metrics {
                     AlertKind::CspGroup => "csp_group",
                     AlertKind::Asked => "asked",
                     AlertKind::Answered => "answered",
+                    AlertKind::Cleared => "cleared",
                 };
                 self.alerts.get_or_create(&KindLabels { kind }).inc();
             }

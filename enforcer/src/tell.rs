@@ -34,7 +34,8 @@ pub(crate) struct Teller {
 }
 
 impl Teller {
-    /// Decisions, lifts, alerts and orders, in this order. An order that has ended leaves `weir.policies.v1` last.
+    /// Decisions, lifts, alerts and orders, in this order. Last of all `weir.policies.v1` learns of orders that clear, and
+    /// forgets those that have ended.
     pub(crate) async fn outputs(&self, outputs: &[Output]) -> Result<Told, SendError> {
         let told = self
             .tell(outputs, |output| wire::enqueue(&self.bus, output))
@@ -42,13 +43,20 @@ impl Teller {
         if told == Told::Stopped {
             return Ok(told);
         }
-        let ended = outputs.iter().filter_map(|output| match output {
-            Output::OrderEnded(order, _) => Some(order),
+        let last = outputs.iter().filter_map(|output| match output {
+            Output::Order(order) if !order.judges() => Some((order, false)),
+            Output::OrderEnded(order, _) => Some((order, true)),
             _ => None,
         });
-        let ended: Vec<_> = ended.collect();
+        let last: Vec<_> = last.collect();
         let told = self
-            .tell(&ended, |order| Ok(vec![wire::end_order(&self.bus, order)?]))
+            .tell(&last, |(order, ended)| {
+                let delivery = match ended {
+                    true => wire::end_order(&self.bus, order),
+                    false => wire::put_order(&self.bus, order),
+                };
+                Ok(vec![delivery?])
+            })
             .await?;
         if told == Told::All {
             outputs.iter().for_each(|output| self.metrics.told(output));

@@ -19,7 +19,7 @@ use schemas::topic;
 
 use crate::alert::{Alert, AlertKind};
 use crate::decide::Output;
-use crate::decision::{Cause, Crossing, CspGroup, Decision, Origin, Signal, Verdict};
+use crate::decision::{Cause, Cleared, Crossing, CspGroup, Decision, Origin, Signal, Verdict};
 use crate::policy::Version;
 use crate::store::{Entry, Said};
 
@@ -29,7 +29,7 @@ mod order;
 
 pub(crate) use command::{command, enqueue_command};
 pub(crate) use happened::{Sought, events_of, happened_at};
-pub(crate) use order::{end_order, orders};
+pub(crate) use order::{end_order, orders, put_order};
 
 // === Reading ===
 
@@ -51,6 +51,19 @@ pub(crate) fn signal_of(signal: record::Signal) -> Result<Signal, String> {
             document_uri: group.document_uri,
             at: group.at,
             new: group.new,
+        })),
+        record::Signal::Cleared(wire) => Ok(Signal::Cleared(Cleared {
+            id: wire.id,
+            subject: wire.subject,
+            limit: wire.limit,
+            meter: wire.meter,
+            window: wire.window,
+            at: wire.at,
+            before: wire.before.0,
+            after: wire.after.0,
+            max: wire.max.0,
+            command: wire.command,
+            reason: wire.reason,
         })),
     }
 }
@@ -260,7 +273,8 @@ fn version(record: PolicyRecord) -> Option<Version> {
 
 // === Writing ===
 
-/// Sends one output of deciding. Of an order that has ended it tells those who count; [`end_order`] is for after that.
+/// Sends one output of deciding. Of an order that clears, or has ended, it tells those who count; [`put_order`] and
+/// [`end_order`] are for after that.
 pub(crate) fn enqueue(bus: &Bus, output: &Output) -> Result<Vec<Delivery>, SendError> {
     let producer = bus.producer();
     let delivery = match output {
@@ -333,6 +347,7 @@ pub(crate) fn alert_record(alert: &Alert) -> record::Alert {
             AlertKind::CspGroup => record::AlertKind::CspGroup,
             AlertKind::Asked => record::AlertKind::Asked,
             AlertKind::Answered => record::AlertKind::Answered,
+            AlertKind::Cleared => record::AlertKind::Cleared,
         },
         tenant: alert.subject.tenant_id(),
         subject: alert.subject.clone(),

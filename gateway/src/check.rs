@@ -127,12 +127,35 @@ impl Gate {
         });
     }
 
-    /// From here on `order` holds, unless a newer one does. Counters keep their counts.
-    pub fn put_order(&self, order: Order) {
+    /// From here on `order` holds, unless a newer one does. Counters keep their counts, but for those that it clears: they
+    /// begin anew, once. Says whether it is news.
+    pub fn put_order(&self, order: Order) -> bool {
         let mut book = self.book.lock();
         let plan = Arc::clone(&self.known.load().plan);
+        let cleared = book.cleared(&order, &plan, &self.hasher);
         let ordered = book.put(order, &plan, &self.hasher);
+        let is_news = ordered.is_some();
+        // What stood before this gateway was speaks of nothing that it has counted.
+        if is_news && self.freshness.was_read(Feed::Policies) {
+            cleared.iter().for_each(|(_, key)| self.windows.clear(*key));
+        }
         self.set_ordered(ordered);
+        is_news
+    }
+
+    /// The counters that `order` clears, with their limits.
+    pub(crate) fn cleared(&self, order: &Order) -> Vec<(Planned, u128)> {
+        let plan = Arc::clone(&self.known.load().plan);
+        let cleared = self.book.lock().cleared(order, &plan, &self.hasher);
+        let cleared = cleared.into_iter();
+        cleared
+            .map(|(planned, key)| (planned.clone(), key))
+            .collect()
+    }
+
+    /// The orders that clear, and stand at `now`.
+    pub(crate) fn clearing(&self, now: Timestamp) -> Vec<Order> {
+        self.book.lock().clearing(now)
     }
 
     /// The order of this key holds no more.

@@ -1,5 +1,6 @@
 //! The gateway as a service holds it: asks the gate, remembers, counts and reports.
 
+mod cleared;
 mod strict;
 
 use std::sync::Arc;

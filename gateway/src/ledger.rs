@@ -12,6 +12,7 @@
 //! oldest before all; with nothing left to forget, nothing new is reserved ([`Outcome::Full`]).
 
 mod account;
+mod cleared;
 #[cfg(test)]
 mod model;
 pub mod restore;
@@ -27,6 +28,7 @@ use schemas::time::Timestamp;
 
 pub use account::Line;
 pub(crate) use account::OUTSTANDING_RETRY;
+pub use cleared::Mark;
 
 use account::Account;
 
@@ -119,6 +121,8 @@ pub struct Ledger {
     /// Those that have ended, and when that is forgotten; the oldest first.
     ended: VecDeque<(Timestamp, Id)>,
     expired: u64,
+    /// Accounts that were cleared, as long as what was before might be counted there.
+    cleared: HashMap<u128, Mark, foldhash::fast::RandomState>,
 }
 
 // === impl Ledger ===
@@ -134,6 +138,7 @@ impl Ledger {
             expiring: BinaryHeap::new(),
             ended: VecDeque::new(),
             expired: 0,
+            cleared: HashMap::default(),
         }
     }
 
@@ -267,6 +272,8 @@ impl Ledger {
         self.advance(now);
         let second = self.now.second();
         self.accounts.retain(|_, account| !account.is_idle(second));
+        let now = self.now;
+        self.cleared.retain(|_, mark| now < mark.until);
     }
 
     #[must_use]

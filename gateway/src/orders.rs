@@ -14,7 +14,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use schemas::orders::{Change, Order, OrderKey, Orders};
+use schemas::orders::{About, Change, InForce, Order, OrderKey, Orders, Series};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
 use smallvec::SmallVec;
@@ -169,16 +169,52 @@ impl Book {
         Some(self.ordered.clone())
     }
 
+    /// The limits of `plan` whose counters `order` clears, with these: those of its name, in whatever tier, and those that
+    /// look at the same sums as the one that holds for its subject.
+    pub(crate) fn cleared<'p>(
+        &self,
+        order: &Order,
+        plan: &'p Plan,
+        hasher: &Hasher,
+    ) -> Vec<(&'p Planned, u128)> {
+        let Some(name) = order.clears() else {
+            return Vec::new();
+        };
+        let in_force = InForce {
+            policy: plan.policy(),
+            orders: &self.orders,
+            now: order.at,
+        };
+        let series: Vec<Series<'_>> = in_force.series_named(name, &order.subject).collect();
+        let (_, subject) = hasher.subject(&order.subject);
+        let counted = plan.limits().iter().filter(|planned| {
+            let limit = &planned.limit;
+            planned.counts_requests
+                && limit.pattern.accepts(&order.subject)
+                && (limit.name == name || series.contains(&Series::of(limit)))
+        });
+        let cleared = counted.map(|planned| (planned, subject.wrapping_add(planned.hash)));
+        cleared.collect()
+    }
+
+    /// The orders that clear, and stand at `now`.
+    pub(crate) fn clearing(&self, now: Timestamp) -> Vec<Order> {
+        let standing = self.orders.iter().filter(|order| !order.has_ended(now));
+        let clearing = standing.filter(|order| order.clears().is_some());
+        clearing.cloned().collect()
+    }
+
     /// Forgets the order of this key; `None` where there is none.
     pub(crate) fn end(&mut self, key: &OrderKey, plan: &Plan, hasher: &Hasher) -> Option<Ordered> {
         self.orders.end(key, i64::MAX)?;
         let (_, subject) = hasher.subject(&key.subject);
-        match &key.limit {
-            Some(limit) => {
+        match &key.about {
+            About::Numbers(limit) => {
                 let key = subject.wrapping_add(hasher.name(limit));
                 self.ordered.set_ordered(key, None);
             }
-            None => self.ordered.tiers.set(subject, None),
+            About::Tier => self.ordered.tiers.set(subject, None),
+            About::Cleared(_) => {}
         }
         self.count(key, hasher, plan, false);
         Some(self.ordered.clone())
@@ -191,7 +227,12 @@ impl Book {
     /// Counts an order that is new, or gone.
     fn count(&mut self, key: &OrderKey, hasher: &Hasher, plan: &Plan, is_new: bool) {
         let (shape, _) = hasher.subject(&key.subject);
-        let counted = (key.limit.clone(), Reverse(shape.index()));
+        let limit = match &key.about {
+            About::Numbers(limit) => Some(limit.clone()),
+            About::Tier => None,
+            About::Cleared(_) => return,
+        };
+        let counted = (limit, Reverse(shape.index()));
         let count = self.counts.entry(counted.clone()).or_default();
         *count = if is_new {
             *count + 1
@@ -240,6 +281,7 @@ impl Ordered {
         let (shape, subject) = hasher.subject(&order.subject);
         let until = order.until;
         match &order.change {
+            Change::Cleared { .. } => {}
             Change::Tier(tier) => {
                 let tier = Arc::from(tier.as_str());
                 self.tiers.set(subject, Some(Tiered { until, tier }));

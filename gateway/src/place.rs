@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use schemas::time::Timestamp;
 
 use crate::ledger::restore::Restoring;
-use crate::ledger::{Bounds, Commit, Counts, Ending, Id, Ledger, Line, Outcome};
+use crate::ledger::{Bounds, Commit, Counts, Ending, Id, Ledger, Line, Mark, Outcome};
 use redis::RedisLedger;
 
 /// The accounts of one request.
@@ -28,10 +28,17 @@ pub(crate) struct Name {
     pub(crate) quantum: u64,
 }
 
+/// An order that clears accounts.
+#[derive(Clone, Debug)]
+pub(crate) struct Clearing {
+    pub(crate) mark: Mark,
+    pub(crate) accounts: Accounts,
+}
+
 /// A ledger, and whether what it says can be relied on.
 pub(crate) enum Place {
     /// None of its calls waits for anything but another's few lookups.
-    Process(ProcessLedger),
+    Process(Box<ProcessLedger>),
     Redis(Box<RedisLedger>),
 }
 
@@ -45,10 +52,10 @@ pub(crate) struct ProcessLedger {
 
 impl Place {
     pub(crate) fn in_process(bounds: Bounds) -> Self {
-        Self::Process(ProcessLedger {
+        Self::Process(Box::new(ProcessLedger {
             ledger: Mutex::new(Ledger::new(bounds)),
             complete: AtomicBool::new(false),
-        })
+        }))
     }
 
     /// Whether accounts are known by their names, too.
@@ -133,6 +140,19 @@ impl Place {
         }
     }
 
+    /// As [`Ledger::clear`]; Redis is told once it answers.
+    pub(crate) fn clear(&self, clearing: Clearing, now: Timestamp) {
+        match self {
+            Place::Process(process) => {
+                let mut ledger = process.ledger.lock();
+                for line in &clearing.accounts.lines {
+                    ledger.clear(line, clearing.mark, now);
+                }
+            }
+            Place::Redis(redis) => redis.clear(clearing),
+        }
+    }
+
     /// Of the process; Redis drops by itself what has ended.
     pub(crate) fn sweep(&self, now: Timestamp) -> Counts {
         match self {
@@ -159,6 +179,14 @@ impl ProcessLedger {
 
     fn asked(&self) -> Option<MutexGuard<'_, Ledger>> {
         self.is_complete().then(|| self.ledger.lock())
+    }
+
+    /// As [`Ledger::note_cleared`].
+    pub(crate) fn note_cleared(&self, clearing: &Clearing) {
+        let mut ledger = self.ledger.lock();
+        for line in &clearing.accounts.lines {
+            ledger.note_cleared(line.key, clearing.mark);
+        }
     }
 
     /// As [`Restoring::add`].

@@ -244,10 +244,6 @@ fn ledger(config: &Config) -> Result<Place, BuildError> {
 }
 
 /// All that can happen.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one at a time, taken apart at once"
-)]
 enum Event {
     Decision(Result<Followed<Decision>, BusError>),
     Policy(Result<Followed<PolicyRecord>, BusError>),
@@ -405,7 +401,7 @@ impl<'a> Loop<'a> {
                     tracing::info!(version = policy.version, "a new policy holds");
                     self.handle.shared().gate.set_policy(*policy);
                 }
-                Ok(Ruled::Order(order)) => self.handle.shared().gate.put_order(*order),
+                Ok(Ruled::Order(order)) => self.handle.obey(*order),
                 Ok(Ruled::Other) => {}
                 Err(error) => {
                     self.handle.shared().metrics.unusable("policy");

@@ -159,6 +159,14 @@ impl Windows {
         (admitted, dropped.sum())
     }
 
+    /// What was counted under `key` counts no more; what is lent of it stays lent.
+    pub(crate) fn clear(&self, key: u128) {
+        let mut shard = self.shards[shard_of(key)].0.lock();
+        if let Some(counter) = shard.counters.take(table_key(key)) {
+            shard.bytes -= COUNTER_BYTES + counter.heap_bytes();
+        }
+    }
+
     /// Drops the counters of one shard that hold nothing any more.
     ///
     /// # Panics

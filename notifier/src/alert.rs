@@ -12,16 +12,18 @@ pub(crate) enum Kind {
     CspGroup,
     Asked,
     Answered,
+    Cleared,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 6] = [
+    pub(crate) const ALL: [Kind; 7] = [
         Kind::Soft,
         Kind::Hard,
         Kind::Lifted,
         Kind::CspGroup,
         Kind::Asked,
         Kind::Answered,
+        Kind::Cleared,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -32,6 +34,7 @@ impl Kind {
             Kind::CspGroup => "csp_group",
             Kind::Asked => "asked",
             Kind::Answered => "answered",
+            Kind::Cleared => "cleared",
         }
     }
 

@@ -67,7 +67,7 @@ pub struct ChannelConfig {
     /// Ids of tenants, prefixes such as `acme-*`, or `*` for all and for what is wider than a tenant.
     /// Empty is the same as `["*"]`.
     pub tenants: Vec<String>,
-    /// Some of `soft`, `hard`, `lifted`, `csp_group`, `asked`, `answered`; empty is all.
+    /// Some of `soft`, `hard`, `lifted`, `csp_group`, `asked`, `answered`, `cleared`; empty is all.
     pub kinds: Vec<String>,
     /// Messages about one tenant within `flood_window_s`; what goes beyond is folded into one digest. 20 if absent.
     pub messages_max: Option<usize>,
@@ -204,7 +204,7 @@ impl ChannelConfig {
         for name in &self.kinds {
             let unknown = || {
                 let reason = format!(
-                    "`{name}` is no kind; use soft, hard, lifted, csp_group, asked or answered"
+                    "`{name}` is no kind; use soft, hard, lifted, csp_group, asked, answered or cleared"
                 );
                 ConfigError::channel(&self.name, reason)
             };
@@ -283,7 +283,7 @@ mod tests {
         check(
             vec![shout],
             Err(
-                "notifier.channel `ops`: `shout` is no kind; use soft, hard, lifted, csp_group, asked or answered",
+                "notifier.channel `ops`: `shout` is no kind; use soft, hard, lifted, csp_group, asked, answered or cleared",
             ),
         );
         let silent = ChannelConfig {

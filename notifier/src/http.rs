@@ -89,7 +89,7 @@ fn filter(params: &Params, caller: &Caller) -> Result<Option<Filter>, Box<Proble
     let (subject, after) = (params.subject.as_deref(), params.after.as_deref());
     let asked = Asked::read(caller, subject, after, (params.limit, PAGE_MAX))?;
     let unknown = || {
-        let names = "use soft, hard, lifted, csp_group, asked or answered";
+        let names = "use soft, hard, lifted, csp_group, asked, answered or cleared";
         Box::new(Problem::parameter("kind", names))
     };
     let kind = params.kind.as_deref();
@@ -195,7 +195,7 @@ mod tests {
             None,
             Err((
                 400,
-                "kind: use soft, hard, lifted, csp_group, asked or answered",
+                "kind: use soft, hard, lifted, csp_group, asked, answered or cleared",
             )),
         );
         let params = Params {

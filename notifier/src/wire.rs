@@ -43,6 +43,7 @@ fn alert(wire: record::Alert) -> Alert {
             record::AlertKind::CspGroup => Kind::CspGroup,
             record::AlertKind::Asked => Kind::Asked,
             record::AlertKind::Answered => Kind::Answered,
+            record::AlertKind::Cleared => Kind::Cleared,
         },
         tenant: wire.tenant.map(storable),
         subject: wire.subject,

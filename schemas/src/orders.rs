@@ -10,6 +10,10 @@
 //!
 //! An order on a subject holds for it and for all that lies in it: on `tenant/acme` it holds for `tenant/acme/user/u_9`
 //! too, where the limit is counted there. One on `platform` holds for `platform` only.
+//!
+//! An order that clears a limit gives it no numbers: it says from where on the subject is counted anew ([`cleared`]).
+
+mod cleared;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -18,6 +22,8 @@ use std::fmt;
 use crate::policy::{HARD, Level, Limit, Mode, Override, Policy, Window, part_of, percent_of_name};
 use crate::subject::Subject;
 use crate::time::Timestamp;
+
+pub use cleared::{Series, counts_until};
 
 /// Other numbers of a limit. What is absent stays as the policy has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,8 +74,17 @@ impl Paid {
 /// What an order changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    Numbers { limit: String, numbers: Numbers },
+    Numbers {
+        limit: String,
+        numbers: Numbers,
+    },
     Tier(String),
+    /// What was counted for the subject before the order's place in the log counts no more; `reason` is who ordered it
+    /// gave.
+    Cleared {
+        limit: String,
+        reason: String,
+    },
 }
 
 /// One order that stands.
@@ -90,35 +105,52 @@ pub struct Order {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrderKey {
     pub subject: Subject,
-    /// The limit; `None`: the tier.
-    pub limit: Option<String>,
+    pub about: About,
+}
+
+/// What of a subject an order is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum About {
+    Tier,
+    /// The numbers of the limit of this name.
+    Numbers(String),
+    /// What is counted of the limit of this name.
+    Cleared(String),
 }
 
 const OVERRIDE: &str = "override/";
 const TIER: &str = "tier/";
+const CLEARED: &str = "cleared/";
 
 impl OrderKey {
     /// What a record's key in `weir.policies.v1` is about; `None` for one that is no order's.
     #[must_use]
     pub fn parse(key: &str) -> Option<Self> {
-        let (subject, limit) = match key.strip_prefix(TIER) {
-            Some(subject) => (subject, None),
-            // A limit's name has no `#`; a route may have one.
-            None => {
-                let (subject, limit) = key.strip_prefix(OVERRIDE)?.rsplit_once('#')?;
-                (subject, Some(limit.to_owned()))
-            }
+        // A limit's name has no `#`; a route may have one.
+        let of_limit = |key: &str| {
+            let (subject, limit) = key.rsplit_once('#')?;
+            Some((subject.to_owned(), limit.to_owned()))
         };
-        let subject = Subject::parse(subject).ok()?;
-        Some(Self { subject, limit })
+        let (subject, about) = if let Some(subject) = key.strip_prefix(TIER) {
+            (subject.to_owned(), About::Tier)
+        } else if let Some(key) = key.strip_prefix(OVERRIDE) {
+            let (subject, limit) = of_limit(key)?;
+            (subject, About::Numbers(limit))
+        } else {
+            let (subject, limit) = of_limit(key.strip_prefix(CLEARED)?)?;
+            (subject, About::Cleared(limit))
+        };
+        let subject = Subject::parse(&subject).ok()?;
+        Some(Self { subject, about })
     }
 }
 
 impl fmt::Display for OrderKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.limit {
-            Some(limit) => write!(f, "{OVERRIDE}{}#{limit}", self.subject),
-            None => write!(f, "{TIER}{}", self.subject),
+        match &self.about {
+            About::Tier => write!(f, "{TIER}{}", self.subject),
+            About::Numbers(limit) => write!(f, "{OVERRIDE}{}#{limit}", self.subject),
+            About::Cleared(limit) => write!(f, "{CLEARED}{}#{limit}", self.subject),
         }
     }
 }
@@ -126,14 +158,21 @@ impl fmt::Display for OrderKey {
 impl Order {
     #[must_use]
     pub fn key(&self) -> OrderKey {
-        let limit = match &self.change {
-            Change::Numbers { limit, .. } => Some(limit.clone()),
-            Change::Tier(_) => None,
+        let about = match &self.change {
+            Change::Numbers { limit, .. } => About::Numbers(limit.clone()),
+            Change::Tier(_) => About::Tier,
+            Change::Cleared { limit, .. } => About::Cleared(limit.clone()),
         };
         OrderKey {
             subject: self.subject.clone(),
-            limit,
+            about,
         }
+    }
+
+    /// Whether it changes by what its subject is judged, and not only what is counted.
+    #[must_use]
+    pub fn judges(&self) -> bool {
+        self.clears().is_none()
     }
 
     #[must_use]
@@ -219,14 +258,36 @@ struct OnSubject {
     tier: Option<Order>,
     /// By limit.
     numbers: BTreeMap<String, Order>,
+    cleared: BTreeMap<String, Order>,
 }
 
 impl OnSubject {
-    fn get(&self, limit: Option<&str>) -> Option<&Order> {
-        match limit {
-            Some(limit) => self.numbers.get(limit),
-            None => self.tier.as_ref(),
+    fn get(&self, about: &About) -> Option<&Order> {
+        match about {
+            About::Tier => self.tier.as_ref(),
+            About::Numbers(limit) => self.numbers.get(limit),
+            About::Cleared(limit) => self.cleared.get(limit),
         }
+    }
+
+    fn put(&mut self, about: About, order: Order) {
+        match about {
+            About::Tier => self.tier = Some(order),
+            About::Numbers(limit) => drop(self.numbers.insert(limit, order)),
+            About::Cleared(limit) => drop(self.cleared.insert(limit, order)),
+        }
+    }
+
+    fn take(&mut self, about: &About) -> Option<Order> {
+        match about {
+            About::Tier => self.tier.take(),
+            About::Numbers(limit) => self.numbers.remove(limit),
+            About::Cleared(limit) => self.cleared.remove(limit),
+        }
+    }
+
+    fn judges(&self) -> bool {
+        self.tier.is_some() || !self.numbers.is_empty()
     }
 }
 
@@ -235,32 +296,24 @@ impl Orders {
     pub fn put(&mut self, order: Order) -> bool {
         let key = order.key();
         let on_subject = self.by_subject.entry(key.subject).or_default();
-        let held = on_subject.get(key.limit.as_deref());
+        let held = on_subject.get(&key.about);
         if held.is_some_and(|held| order.seq < held.seq || *held == order) {
             return false;
         }
         self.len += usize::from(held.is_none());
-        match key.limit {
-            Some(limit) => {
-                on_subject.numbers.insert(limit, order);
-            }
-            None => on_subject.tier = Some(order),
-        }
+        on_subject.put(key.about, order);
         true
     }
 
     /// Ends the order of this key, unless one newer than `seq` stands.
     pub fn end(&mut self, key: &OrderKey, seq: i64) -> Option<Order> {
         let on_subject = self.by_subject.get_mut(&key.subject)?;
-        let held = on_subject.get(key.limit.as_deref())?;
+        let held = on_subject.get(&key.about)?;
         if seq < held.seq {
             return None;
         }
-        let ended = match &key.limit {
-            Some(limit) => on_subject.numbers.remove(limit),
-            None => on_subject.tier.take(),
-        };
-        if on_subject.tier.is_none() && on_subject.numbers.is_empty() {
+        let ended = on_subject.take(&key.about);
+        if !on_subject.judges() && on_subject.cleared.is_empty() {
             self.by_subject.remove(&key.subject);
         }
         self.len -= 1;
@@ -269,12 +322,14 @@ impl Orders {
 
     #[must_use]
     pub fn get(&self, key: &OrderKey) -> Option<&Order> {
-        self.by_subject.get(&key.subject)?.get(key.limit.as_deref())
+        self.by_subject.get(&key.subject)?.get(&key.about)
     }
 
+    /// Whether `subject` itself has an order by which it is judged.
     #[must_use]
-    pub fn has_any_on(&self, subject: &Subject) -> bool {
-        self.by_subject.contains_key(subject)
+    pub fn judge(&self, subject: &Subject) -> bool {
+        let on_subject = self.by_subject.get(subject);
+        on_subject.is_some_and(OnSubject::judges)
     }
 
     #[must_use]
@@ -289,19 +344,26 @@ impl Orders {
 
     /// In no order.
     pub fn iter(&self) -> impl Iterator<Item = &Order> {
-        self.by_subject
-            .values()
-            .flat_map(|on| on.tier.iter().chain(on.numbers.values()))
+        self.by_subject.values().flat_map(|on| {
+            on.tier
+                .iter()
+                .chain(on.numbers.values())
+                .chain(on.cleared.values())
+        })
     }
 
-    /// The order that holds at `now` for `subject`: the narrowest.
+    /// The order that holds at `now` for `subject`, about its tier or the numbers of a limit: the narrowest.
     fn narrowest(&self, subject: &Subject, limit: Option<&str>, now: Timestamp) -> Option<&Order> {
         if self.is_empty() {
             return None;
         }
         let mut paths = subject.path_and_above();
         paths.find_map(|path| {
-            let order = self.by_subject.get(path)?.get(limit)?;
+            let on_subject = self.by_subject.get(path)?;
+            let order = match limit {
+                Some(limit) => on_subject.numbers.get(limit)?,
+                None => on_subject.tier.as_ref()?,
+            };
             (!order.has_ended(now)).then_some(order)
         })
     }
@@ -335,7 +397,7 @@ impl<'a> InForce<'a> {
         let ordered = self.tier_order(subject);
         let ordered = ordered.and_then(|order| match &order.change {
             Change::Tier(tier) => Some(tier.as_str()),
-            Change::Numbers { .. } => None,
+            _ => None,
         });
         ordered.or_else(|| self.policy.tier(&tenant))
     }
@@ -375,7 +437,7 @@ impl<'a> InForce<'a> {
         };
         let changed = order.and_then(|order| match &order.change {
             Change::Numbers { numbers, .. } => Some(numbers.on(&written)),
-            Change::Tier(_) => None,
+            _ => None,
         });
         Held {
             limit: changed.map_or(written, Cow::Owned),

@@ -28,7 +28,7 @@ pub use policy::{
 };
 pub use rollup::{Rollup, SecondSums};
 pub use share::{Share, ShareItem, ShareKind};
-pub use signal::{Crossing, CspGroup, Direction, Origin, Signal};
+pub use signal::{Cleared, Crossing, CspGroup, Direction, Origin, Signal};
 pub use sketch::{Ranking, RankingEntry, Sketch, Spread};
 
 /// A value of `weir.usage.v1`.

@@ -4,6 +4,7 @@ mod apart;
 mod authorization;
 mod bad_input;
 mod bus;
+mod clear;
 mod cluster;
 mod commands;
 mod concurrent;

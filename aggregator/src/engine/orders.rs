@@ -100,6 +100,9 @@ impl Engine {
         if !Plan::is_concerned(self.shard.kind, &subject) {
             return;
         }
+        if !order.judges() {
+            return self.clear(&order, ended, offset, out);
+        }
         let replaced = match ended {
             true => self.plan.end_order(&order.key(), order.seq),
             false => self.plan.put_order(order),

@@ -3,6 +3,7 @@
 //! and orders on tenants and their users; silence of seconds or days, append times that go back, sums told at any moment, and restarts from a snapshot at any
 //! point.
 
+mod cleared;
 mod ops;
 mod store;
 
@@ -312,6 +313,7 @@ struct Pair {
     now: Timestamp,
     version: i64,
     orders: i64,
+    last_clearing: Option<Order>,
 }
 
 impl Pair {
@@ -325,12 +327,13 @@ impl Pair {
             now: Timestamp::MIN,
             version: 0,
             orders: 0,
+            last_clearing: None,
         }
     }
 
     fn play(&mut self, offset: i64, op: &Op) -> Result<(), TestCaseError> {
         match op {
-            Op::Call { .. } | Op::Policy(_) | Op::Order { .. } | Op::Tick => {
+            Op::Call { .. } | Op::Policy(_) | Op::Order { .. } | Op::Clear { .. } | Op::Tick => {
                 return self.record(offset, op);
             }
             Op::Silence { seconds } => {
@@ -360,6 +363,7 @@ impl Pair {
             offset,
             appended_at,
         };
+        let mut cleared = Vec::new();
         let (engine, out) = (&mut self.engine, &mut self.out);
         let (found, outcome) = match op {
             Op::Call {
@@ -399,6 +403,14 @@ impl Pair {
                 let input = Input::Order { order, ended, at };
                 (engine.step(place, input, out).unwrap(), Outcome::Marker)
             }
+            Op::Clear { .. } => {
+                let order = op.clearing(&mut self.orders, &mut self.last_clearing, appended_at);
+                cleared = self.naive.clear(&order, now, &mut expected);
+                let (at, order) = (order.at, Box::new(order));
+                let ended = false;
+                let input = Input::Order { order, ended, at };
+                (engine.step(place, input, out).unwrap(), Outcome::Marker)
+            }
             _ => (
                 engine.step(place, Input::Tick, out).unwrap(),
                 Outcome::Marker,
@@ -406,6 +418,7 @@ impl Pair {
         };
         prop_assert_eq!(found, outcome);
         let crossings = self.store.apply(&mut self.out);
+        prop_assert_eq!(std::mem::take(&mut self.store.cleared), cleared);
         prop_assert_eq!(sorted(crossings), sorted(expected), "record {}", offset);
         self.ends_agree()
     }

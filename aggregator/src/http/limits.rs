@@ -68,6 +68,8 @@ struct Applying {
     command: Option<String>,
     /// Every word said of it, from wide to narrow.
     chain: Vec<Value>,
+    /// The last time it was cleared, and by which command: what came before counts no more.
+    cleared: Option<(Timestamp, String)>,
     /// A wallet's.
     wallet: Option<Wallet>,
 }
@@ -92,18 +94,23 @@ fn applying(rules: &Rules, subject: &Subject, now: Timestamp) -> Vec<Applying> {
     let mut applying = Vec::new();
     for on in subjects {
         let held = in_force.limits_on(&on);
-        applying.extend(held.map(|held| Applying {
-            chain: chain(in_force, &held, &on),
-            zone: rules.policy.zone(on.tenant_id().as_deref()),
-            policy_version: rules.policy.version,
-            command: held.order.map(|order| order.command.clone()),
-            wallet: (held.limit.window == Window::Wallet).then(|| Wallet {
-                paid_in: held.paid_in(),
-                since: rules.wallet_since(&held.limit),
-            }),
-            usage: Filter::of(&on, held.limit.meter.clone(), &[], &rules.policy.sets),
-            limit: held.limit.into_owned(),
-            on: on.clone(),
+        applying.extend(held.map(|held| {
+            Applying {
+                chain: chain(in_force, &held, &on),
+                zone: rules.policy.zone(on.tenant_id().as_deref()),
+                policy_version: rules.policy.version,
+                command: held.order.map(|order| order.command.clone()),
+                cleared: in_force
+                    .cleared(&held.limit, &on)
+                    .map(|order| (order.at, order.command.clone())),
+                wallet: (held.limit.window == Window::Wallet).then(|| Wallet {
+                    paid_in: held.paid_in(),
+                    since: rules.wallet_since(&held.limit),
+                }),
+                usage: Filter::of(&on, held.limit.meter.clone(), &[], &rules.policy.sets),
+                limit: held.limit.into_owned(),
+                on: on.clone(),
+            }
         }));
     }
     applying
@@ -128,7 +135,15 @@ async fn used(app: &App, applying: &Applying, now: Timestamp) -> Result<Used, Re
         });
     };
     let to = now.second() + 1;
-    let ask = async |from, step| sums(app, filter, Span { from, to, step }).await;
+    let cleared = applying.cleared.as_ref().map(|(at, _)| at.second());
+    // Of the second in which it was cleared all is counted: rows tell no moments within it.
+    let ask = async |from: i64, step: i64| match cleared.filter(|at| from < *at) {
+        Some(from) => {
+            let span = Span { from, to, step: 1 };
+            Ok(in_steps(&sums(app, filter, span).await?, step))
+        }
+        None => sums(app, filter, Span { from, to, step }).await,
+    };
     Ok(match limit.window {
         Window::Sliding { seconds } => {
             let slice = i64::from(limit.window.slice_seconds().unwrap_or(1));
@@ -168,6 +183,15 @@ async fn used(app: &App, applying: &Applying, now: Timestamp) -> Result<Used, Re
 }
 
 type Sums = BTreeMap<i64, i128>;
+
+/// Sums by the second, in wider steps, each told by its start.
+fn in_steps(sums: &Sums, step: i64) -> Sums {
+    let mut stepped = Sums::new();
+    for (at, sum) in sums {
+        *stepped.entry(at.div_euclid(step) * step).or_default() += sum;
+    }
+    stepped
+}
 
 async fn sums(app: &App, filter: &Filter, span: Span) -> Result<Sums, Refusal> {
     let sums = app.store.usage(filter, span).await?;
@@ -274,6 +298,9 @@ impl Applying {
         });
         if let Some(command) = &self.command {
             shown["command"] = json!(command);
+        }
+        if let Some((at, command)) = &self.cleared {
+            shown["cleared"] = json!({ "at": at.to_string(), "command": command });
         }
         let mut amount = |name: &str, amount: Option<i128>| {
             shown[name] = json!(amount.map(|amount| Amount(amount).to_json_of(&limit.meter)));

@@ -1,5 +1,6 @@
 //! Queries on rows that a recorder wrote, through the router, on SQLite.
 
+mod cleared;
 mod limits;
 mod sets;
 mod sketches;

@@ -33,10 +33,11 @@ pub(crate) struct Replaced(BTreeMap<String, Option<u32>>);
 impl Plan {
     /// Takes all orders over.
     pub(super) fn take_orders(&mut self, orders: Orders) {
-        for order in orders.iter() {
-            self.own.note(&order.subject, true);
+        let judging = orders.iter().filter(|order| order.judges());
+        let mut subjects: HashSet<Subject> = judging.map(|o| o.subject.clone()).collect();
+        for subject in &subjects {
+            self.own.note(subject, true);
         }
-        let mut subjects: HashSet<Subject> = orders.iter().map(|o| o.subject.clone()).collect();
         self.own.orders = orders;
         let overridden = self.policy.overrides.subjects();
         let concerned = overridden.filter(|s| s.tenant_id().is_some() != self.is_of_partials);
@@ -70,9 +71,17 @@ impl Plan {
         Some(self.renew_in(&key.subject))
     }
 
+    /// Takes note of an order that clears, or of its end, which change no tier. False where nothing changes.
+    pub(crate) fn note_clearing(&mut self, order: Order, ended: bool) -> bool {
+        match ended {
+            true => self.own.orders.end(&order.key(), order.seq).is_some(),
+            false => self.own.orders.put(order),
+        }
+    }
+
     /// Whether an order or an override is on this very subject.
     fn is_special(&self, subject: &Subject) -> bool {
-        self.own.orders.has_any_on(subject) || self.policy.overrides.has_any_on(subject)
+        self.own.orders.judge(subject) || self.policy.overrides.has_any_on(subject)
     }
 
     /// Makes the tiers of a subject, and of all with orders on them that lie in it, anew.

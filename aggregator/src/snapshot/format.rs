@@ -15,7 +15,7 @@ use crate::wire;
 
 const MAGIC: [u8; 8] = *b"WEIRSNAP";
 /// Of the layout: any change of what is encoded makes it another one.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 pub(super) const HEADER_BYTES: usize = MAGIC.len() + 4 + 4 + 8;
 
 /// Why one snapshot is not used.

@@ -3,8 +3,8 @@
 
 use bus::Partition;
 use schemas::record::{
-    Amount, Crossing, CspGroup, Direction, Origin, Partial, PartialRecord, Ranking, RankingEntry,
-    Recorded, Rollup, SecondSums, Signal, Sketch, Spread,
+    Amount, Cleared, Crossing, CspGroup, Direction, Origin, Partial, PartialRecord, Ranking,
+    RankingEntry, Recorded, Rollup, SecondSums, Signal, Sketch, Spread,
 };
 use uuid::Uuid;
 
@@ -67,6 +67,10 @@ pub(crate) fn outgoing(partition: Partition, output: Output) -> Outgoing {
         Output::Group(group) => Outgoing::Signal {
             key: group.tenant.clone(),
             signal: Box::new(Signal::CspGroup(group_record(partition, group))),
+        },
+        Output::Cleared(cleared) => Outgoing::Signal {
+            key: cleared.subject.partition_key(),
+            signal: Box::new(Signal::Cleared(cleared_record(partition, *cleared))),
         },
         Output::Rollup(rollup) => Outgoing::Rollup(Box::new(rollup_record(partition, rollup))),
         Output::Spread(spread) => Outgoing::Sketch {
@@ -132,6 +136,32 @@ fn crossing_record(partition: Partition, crossing: event::Crossing, crossed_by: 
         event_source,
         event_id,
         origin: origin(partition, crossing.offset),
+    }
+}
+
+fn cleared_record(partition: Partition, cleared: event::Cleared) -> Cleared {
+    let window = cleared.window.to_string();
+    let parts = [
+        cleared.subject.as_str(),
+        &cleared.limit,
+        cleared.meter.name(),
+        &window,
+        "cleared",
+    ];
+    Cleared {
+        id: signal_id(partition, cleared.offset, &parts),
+        subject: cleared.subject,
+        limit: cleared.limit,
+        policy_version: i64::try_from(cleared.policy_version).unwrap_or(i64::MAX),
+        meter: cleared.meter,
+        window: cleared.window,
+        at: cleared.at,
+        before: Amount(cleared.before),
+        after: Amount(0),
+        max: Amount(cleared.max),
+        command: cleared.command,
+        reason: cleared.reason,
+        origin: origin(partition, cleared.offset),
     }
 }
 

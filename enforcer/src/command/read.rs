@@ -1,5 +1,6 @@
 //! A command as people send it: JSON, read into what is ordered or into everything that is wrong with it.
 
+mod clear;
 mod request;
 mod wallet;
 
@@ -91,6 +92,7 @@ impl<'a> Reader<'a> {
         let kind = self.kind()?;
         let own: &[&str] = match kind {
             "raise" => &["subject", "limit", "hard", "mode", "until", "for"],
+            "clear" => &["subject", "limit"],
             "top_up" => &["subject", "amount", "limit"],
             "set_tier" => &["subject", "tier", "until", "for"],
             "block" => &["subject", "until", "for"],
@@ -103,8 +105,12 @@ impl<'a> Reader<'a> {
         self.refuse_unknown(kind, own);
         let id = self.id();
         let reason = self.reason();
-        let until = self.until();
+        let mut until = self.until();
         let order = match kind {
+            "clear" => self.clear().map(|(drafted, ends)| {
+                until = Some(ends);
+                drafted
+            }),
             "undo" => self.needed("command").map(|command| Drafted::Undo {
                 command: command.to_owned(),
             }),
@@ -295,13 +301,7 @@ impl<'a> Reader<'a> {
         let policy = self.policy;
         let named = || policy.limits.iter().filter(|limit| limit.name == name);
         if named().next().is_none() {
-            let names = policy.limits.iter().map(|limit| limit.name.as_str());
-            let hint = did_you_mean(name, names);
-            let version = policy.version;
-            self.say(
-                "limit",
-                format!("version {version} of the policy has no limit `{name}`{hint}"),
-            );
+            self.say_unknown(name);
             return None;
         }
         let subject = subject?;
@@ -318,6 +318,16 @@ impl<'a> Reader<'a> {
             );
         }
         found
+    }
+
+    fn say_unknown(&mut self, limit: &str) {
+        let names = self.policy.limits.iter().map(|own| own.name.as_str());
+        let hint = did_you_mean(limit, names);
+        let version = self.policy.version;
+        self.say(
+            "limit",
+            format!("version {version} of the policy has no limit `{limit}`{hint}"),
+        );
     }
 
     fn hard(&mut self, limit: Option<&Limit>) -> Option<i128> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use schemas::orders::{Change, Numbers, Order, OrderKey, Orders, Paid};
+use schemas::orders::{About, Change, Numbers, Order, OrderKey, Orders, Paid};
 use schemas::policy::{Meter, Mode, Window};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
@@ -45,6 +45,10 @@ impl Decider {
                 let (limit, numbers) = (limit.clone(), numbers.clone());
                 self.order(order(Change::Numbers { limit, numbers }), now, out)
             }
+            Action::Clear { limit } => {
+                let (limit, reason) = (limit.clone(), command.reason.clone());
+                self.order(order(Change::Cleared { limit, reason }), now, out)
+            }
             Action::TopUp { limit, amount } => {
                 self.pay(command, (origin.offset, limit, *amount), now, out)
             }
@@ -62,20 +66,20 @@ impl Decider {
                 what,
                 back,
             } => {
-                let limit = match what {
-                    Undone::Raise { limit } => Some(limit.clone()),
+                let about = match what {
+                    Undone::Raise { limit } => About::Numbers(limit.clone()),
                     Undone::TopUp { limit, amount } => {
                         let back = amount.saturating_neg();
                         return self.pay(command, (origin.offset, limit, back), now, out);
                     }
-                    Undone::SetTier => None,
+                    Undone::SetTier => About::Tier,
                     Undone::Block if self.is_blocked_by(&command.subject, id) => {
                         return self.unblock(command, origin, now, out);
                     }
                     Undone::Block => return Outcome::Stale,
                 };
                 let subject = command.subject.clone();
-                let key = OrderKey { subject, limit };
+                let key = OrderKey { subject, about };
                 let again = back.as_deref().map(|back| Order {
                     command: back.command.clone(),
                     until: back.until,
@@ -112,7 +116,7 @@ impl Decider {
     ) -> Outcome {
         let key = OrderKey {
             subject: command.subject.clone(),
-            limit: Some(limit.to_owned()),
+            about: About::Numbers(limit.to_owned()),
         };
         let held = self.rules.orders.get(&key);
         let before = held.and_then(paid).cloned().unwrap_or_default();
@@ -318,7 +322,7 @@ impl Decider {
 fn paid(order: &Order) -> Option<&Paid> {
     match &order.change {
         Change::Numbers { numbers, .. } => Some(&numbers.paid).filter(|paid| !paid.is_none()),
-        Change::Tier(_) => None,
+        Change::Tier(_) | Change::Cleared { .. } => None,
     }
 }
 

@@ -1,6 +1,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 
+use schemas::orders::Order;
 use schemas::subject::Dimension;
 use schemas::time::Timestamp;
 
@@ -19,6 +20,14 @@ pub(crate) struct Happened {
     pub(crate) offset: i64,
 }
 
+/// A record among events, as far as it makes a difference to a sum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Happened(Happened),
+    /// What came before it counts no more.
+    Cleared(Box<Order>),
+}
+
 /// The events that a sum was made of, in the log's order: how many, what they come to, and the newest of them.
 #[derive(Debug)]
 pub(crate) struct Evidence {
@@ -29,6 +38,8 @@ pub(crate) struct Evidence {
     pub(crate) newest: VecDeque<Happened>,
     pub(crate) events: u64,
     pub(crate) sum: i128,
+    /// The order that cleared the limit last: what came before it is not counted.
+    pub(crate) cleared: Option<Order>,
     /// Sources and ids, hashed: an event that comes again counts once.
     seen: HashSet<u64>,
     hasher: RandomState,
@@ -43,6 +54,7 @@ impl Evidence {
             newest: VecDeque::new(),
             events: 0,
             sum: 0,
+            cleared: None,
             seen: HashSet::new(),
             hasher: RandomState::new(),
         }
@@ -61,6 +73,20 @@ impl Evidence {
         if self.shown_max != 0 {
             self.newest.push_back(happened);
         }
+    }
+
+    /// Nothing that was taken counts any more. An order that comes again changes nothing.
+    pub(crate) fn clear(&mut self, order: Order) {
+        if self
+            .cleared
+            .as_ref()
+            .is_some_and(|known| order.seq <= known.seq)
+        {
+            return;
+        }
+        self.newest.clear();
+        (self.events, self.sum) = (0, 0);
+        self.cleared = Some(order);
     }
 
     /// Events that are not among the newest.

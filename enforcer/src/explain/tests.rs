@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use schemas::orders::Numbers;
+use schemas::orders::{Change, Numbers};
 use schemas::policy::Meter;
 
 use super::*;
@@ -234,6 +234,53 @@ fn a_window_begins_where_the_first_event_counts() {
     check_from("bucket 10/s burst 50", second, 50, "2026-11-22T04:05:01Z");
     check_from("wallet", second, 1, "1970-01-01T00:00:00Z");
     check_from("calendar day", second, 1, "2026-11-21T23:00:00Z");
+}
+
+#[test]
+fn what_was_cleared_is_no_evidence() {
+    let mut evidence = Evidence::new(at(10), 2);
+    let clear = |seq: i64| Order {
+        command: format!("c{seq}"),
+        seq,
+        subject: acme(),
+        at: at(12),
+        until: Some(at(100)),
+        change: Change::Cleared {
+            limit: "tpm".to_owned(),
+            reason: "test".to_owned(),
+        },
+    };
+    evidence.take(happened("a", 11, 1));
+    evidence.clear(clear(2));
+    assert_eq!((evidence.events, evidence.sum, evidence.more()), (0, 0, 0));
+    // Late, but behind it in the log; and what was counted before comes again.
+    evidence.take(happened("b", 10, 2));
+    evidence.take(happened("a", 11, 1));
+    evidence.clear(clear(2));
+    evidence.clear(clear(1));
+    assert_eq!((evidence.events, evidence.sum), (1, 2));
+    let newest: Vec<&str> = evidence.newest.iter().map(|h| &*h.id).collect();
+    assert_eq!(newest, ["b"]);
+
+    let policy = version(1, 0, "100").policy;
+    let cause = &decided().causes[0];
+    let check = |order: &Order, subject: &Subject, expected: bool| {
+        assert_eq!(clears(order, cause, (&policy, subject)), expected);
+    };
+    check(&clear(1), &acme(), true);
+    check(&clear(1), &Subject::tenant("other"), false);
+    let rpm = Change::Cleared {
+        limit: "rpm".to_owned(),
+        reason: String::new(),
+    };
+    check(
+        &Order {
+            change: rpm,
+            ..clear(1)
+        },
+        &acme(),
+        false,
+    );
 }
 
 fn happened(id: &str, second: i64, amount: i128) -> Happened {

@@ -1,6 +1,7 @@
 //! Commands: given by operators, written to the log before they are answered, listed for all who may see them.
 
 mod back;
+mod clear;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -92,6 +93,7 @@ impl Shared {
             let board = self.board.read();
             read(&body, &board.in_force.policy, now).map_err(unprocessable)?
         };
+        self.check_clearing(&draft, now).await?;
         let id = own_id(&draft, headers)?;
         // Held until the log has the command: a repetition of it waits for the first.
         let mut recent = self.recent.lock().await;
@@ -177,9 +179,12 @@ impl Shared {
         let found = found.ok_or_else(|| wrong(format!("no command has the id `{command}`")))?;
         let kind = &found.kind;
         let what = found.undone().ok_or_else(|| {
-            wrong(format!(
-                "`{kind}` cannot be undone; give the opposite command instead"
-            ))
+            wrong(match kind.as_str() {
+                "clear" => "`clear` cannot be undone: what was counted before is gone; to refuse again, order `block`, or \
+                            `raise` with a lower number"
+                    .to_owned(),
+                kind => format!("`{kind}` cannot be undone; give the opposite command instead"),
+            })
         })?;
         let subject = Subject::parse(&found.subject).map_err(|error| wrong(error.to_string()))?;
         let trail = self.trail(recent, &subject).await?;

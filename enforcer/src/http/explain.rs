@@ -272,8 +272,12 @@ fn number_shown(number: &Number) -> Value {
 fn evidence(meter: &Meter, rests: &Rests) -> Value {
     let evidence = &rests.evidence;
     let newest = evidence.newest.iter().rev();
+    let cleared = evidence.cleared.as_ref();
+    let cleared =
+        cleared.map(|order| json!({ "at": order.at.to_string(), "command": order.command }));
     json!({
         "from": evidence.from.to_string(),
+        "cleared": cleared,
         "to": rests.at.to_string(),
         "events": newest.map(|happened| event(meter, happened)).collect::<Vec<_>>(),
         "more": evidence.more(),

@@ -92,6 +92,7 @@ pub const OPERATIONS: &[Operation] = &[
         Some(Body {
             media_types: JSON,
             what: "`{\"kind\": \"raise\", \"subject\": \"tenant/acme\", \"limit\": \"tokens-a-minute\", \"hard\": 120000, \"for\": \"2h\", \"reason\": \"…\"}`, \
+                   `{\"kind\": \"clear\", \"subject\": \"tenant/acme\", \"limit\": \"tokens-a-minute\", \"reason\": \"…\"}`, \
                    `{\"kind\": \"top_up\", \"subject\": \"tenant/acme/user/u_9\", \"amount\": \"5 USD\", \"id\": \"invoice-7\", \"reason\": \"…\"}`",
         }),
     )

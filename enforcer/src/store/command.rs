@@ -67,7 +67,7 @@ impl Given {
                 body.command = Some(command.clone());
                 body.back = back.as_ref().map(|back| back.command.clone());
             }
-            Action::Block | Action::Unblock => {}
+            Action::Clear { .. } | Action::Block | Action::Unblock => {}
         }
         Self {
             id: command.id.clone(),

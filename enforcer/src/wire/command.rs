@@ -59,6 +59,15 @@ fn action(wire: &record::Command) -> Result<Action, String> {
                 ..Numbers::default()
             },
         },
+        "clear" => {
+            // Without an end it would be kept for ever.
+            wire.until.ok_or("it has no end")?;
+            let is_tenants = wire.subject.tenant_id().is_some();
+            match is_tenants {
+                true => Action::Clear { limit: limit()? },
+                false => return Err(format!("`{}` is wider than a tenant", wire.subject)),
+            }
+        }
         "top_up" => Action::TopUp {
             limit: limit()?,
             amount: amount()?,
@@ -168,7 +177,7 @@ fn command_record(command: &Command) -> record::Command {
         }
         Action::TopUp { amount: paid, .. } => amount = Some(Amount(*paid)),
         Action::SetTier { tier } => argue(TIER, tier),
-        Action::Block | Action::Unblock => {}
+        Action::Clear { .. } | Action::Block | Action::Unblock => {}
         Action::Ask { numbers, .. } => amount = numbers.hard.map(Amount),
         Action::Approve {
             request, numbers, ..
@@ -196,6 +205,7 @@ fn command_record(command: &Command) -> record::Command {
                         }
                     }
                     Change::Tier(tier) => argue(TIER, tier),
+                    Change::Cleared { .. } => {}
                 }
             }
             if let Undone::TopUp { amount: paid, .. } = what {
@@ -275,6 +285,7 @@ mod tests {
         check(Action::SetTier {
             tier: "pro".to_owned(),
         });
+        check(Action::Clear { limit: limit() });
         check(Action::Block);
         check(Action::Ask {
             limit: limit(),

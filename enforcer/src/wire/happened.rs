@@ -3,13 +3,14 @@
 use bus::Record;
 use schemas::cloudevents::{self, Event, Rules};
 use schemas::codec::{Wire as _, decode_usage};
+use schemas::orders::Order;
 use schemas::policy::{Meter, Stream};
 use schemas::record::{AuthRecord, CspRecord, Outcome, Recorded};
 use schemas::subject::{Dimension, Identity, Pattern, Sets, Subject, SubjectError};
 use schemas::time::Timestamp;
 use schemas::topic::{self, TopicSpec};
 
-use crate::explain::Happened;
+use crate::explain::{Happened, Seen};
 
 /// How Avro's single-object encoding begins.
 const AVRO: [u8; 2] = [0xc3, 0x01];
@@ -46,11 +47,27 @@ impl Sought {
         })
     }
 
-    /// What happened by a record of the meter's topic, if it is one of those. Markers, and what nobody can read, add
-    /// nothing to any sum.
-    pub(crate) fn read(&self, partition: i32, record: &Record) -> Option<Happened> {
-        let event = event(&self.meter, record)?;
-        let (identity, amount) = match &event {
+    /// What a record of the meter's topic is to the sum. What nobody can read, and markers but those that clear something
+    /// of the subject, make no difference to it.
+    pub(crate) fn read(&self, partition: i32, record: &Record) -> Option<Seen> {
+        match recorded(&self.meter, record)? {
+            Recorded::Event(event) => {
+                let happened = self.happened(&event, partition, record.offset);
+                happened.map(Seen::Happened)
+            }
+            Recorded::Marker(marker) => {
+                let wire = marker.order.filter(|order| !order.ended)?;
+                let order = Order::try_from(&*wire).ok()?;
+                let is_about = order.clears().is_some() && order.subject == self.subject;
+                // One that comes again when it has ended clears nothing more.
+                let stands = is_about && !order.has_ended(record.appended_at);
+                stands.then(|| Seen::Cleared(Box::new(order)))
+            }
+        }
+    }
+
+    fn happened(&self, event: &Event, partition: i32, offset: i64) -> Option<Happened> {
+        let (identity, amount) = match event {
             Event::Usage(usage) => (usage.identity(), usage.amount(&self.meter)),
             Event::Auth(auth) => {
                 let failed = auth.outcome == Outcome::Failure;
@@ -80,35 +97,38 @@ impl Sought {
                 .filter_map(|dimension| Some((dimension, identity.get(dimension)?.to_owned())))
                 .collect(),
             partition,
-            offset: record.offset,
+            offset,
         })
     }
 }
 
 /// When what a record of the meter's topic tells of happened; `None` for a marker.
 pub(crate) fn happened_at(meter: &Meter, record: &Record) -> Option<Timestamp> {
-    event(meter, record).map(|event| event.at())
+    match recorded(meter, record)? {
+        Recorded::Event(event) => Some(event.at()),
+        Recorded::Marker(_) => None,
+    }
 }
 
-fn event(meter: &Meter, record: &Record) -> Option<Event> {
+fn recorded(meter: &Meter, record: &Record) -> Option<Recorded<Event>> {
     let value = record.value.as_deref()?;
     if !value.starts_with(&AVRO) {
-        return event_of_json(record, value);
+        return event_of_json(record, value).map(Recorded::Event);
     }
-    match meter.stream() {
+    Some(match meter.stream() {
         Stream::Usage => match decode_usage(value).ok()? {
-            Recorded::Event(usage) => Some(Event::Usage(usage.into_owned())),
-            Recorded::Marker(_) => None,
+            Recorded::Event(usage) => Recorded::Event(Event::Usage(usage.into_owned())),
+            Recorded::Marker(marker) => Recorded::Marker(marker),
         },
         Stream::Auth => match AuthRecord::decode(value).ok()? {
-            Recorded::Event(auth) => Some(Event::Auth(auth)),
-            Recorded::Marker(_) => None,
+            Recorded::Event(auth) => Recorded::Event(Event::Auth(auth)),
+            Recorded::Marker(marker) => Recorded::Marker(marker),
         },
         Stream::Csp => match CspRecord::decode(value).ok()? {
-            Recorded::Event(csp) => Some(Event::Csp(csp)),
-            Recorded::Marker(_) => None,
+            Recorded::Event(csp) => Recorded::Event(Event::Csp(csp)),
+            Recorded::Marker(marker) => Recorded::Marker(marker),
         },
-    }
+    })
 }
 
 /// An event that a foreign producer wrote, in either form of CloudEvents' Kafka binding.
@@ -131,7 +151,8 @@ fn event_of_json(record: &Record, value: &[u8]) -> Option<Event> {
 
 #[cfg(test)]
 mod tests {
-    use schemas::record::Usage;
+    use schemas::orders::Change;
+    use schemas::record::{self, Marker, Usage};
     use schemas::subject::IdSet;
 
     use super::*;
@@ -162,20 +183,70 @@ mod tests {
         }
     }
 
-    #[track_caller]
-    fn check(subject: &str, meter: Meter, record: &Record, amount: Option<i128>) {
+    /// Under a policy with a set of users.
+    fn sought(subject: &str, meter: &Meter) -> Sought {
         let mut set = IdSet::new(Dimension::User);
         set.add("u *").unwrap();
         let mut sets = Sets::default();
         sets.add("us".to_owned(), set);
-        let subject = Subject::parse(subject).unwrap();
-        let sought = Sought::new(&subject, &meter, &sets).unwrap();
-        let read = sought.read(3, record);
-        assert_eq!(read.as_ref().map(|happened| happened.amount), amount);
-        if let Some(happened) = read {
-            assert_eq!((happened.partition, happened.offset), (3, 7));
-            assert_eq!((&*happened.source, &*happened.id), ("app", "e1"));
-        }
+        Sought::new(&Subject::parse(subject).unwrap(), meter, &sets).unwrap()
+    }
+
+    #[track_caller]
+    fn check(subject: &str, meter: Meter, record: &Record, amount: Option<i128>) {
+        let sought = sought(subject, &meter);
+        let Some(Seen::Happened(happened)) = sought.read(3, record) else {
+            assert_eq!(amount, None);
+            return;
+        };
+        assert_eq!(Some(happened.amount), amount);
+        assert_eq!((happened.partition, happened.offset), (3, 7));
+        assert_eq!((&*happened.source, &*happened.id), ("app", "e1"));
+    }
+
+    /// A marker of an order on `tenant/acme` that ends at second `until`.
+    fn marker(change: Change, until: i64, ended: bool) -> Record {
+        let order = Order {
+            command: "c1".to_owned(),
+            seq: 1,
+            subject: Subject::tenant("acme"),
+            at: Timestamp::from_seconds(60),
+            until: Some(Timestamp::from_seconds(until)),
+            change,
+        };
+        let order = record::Order {
+            ended,
+            ..record::Order::from(&order)
+        };
+        let marker = Marker {
+            policy: None,
+            tick: None,
+            order: Some(Box::new(order)),
+        };
+        let mut value = Vec::new();
+        let marker: Recorded<Usage> = Recorded::Marker(marker);
+        marker.encode(&mut value).unwrap();
+        record(value)
+    }
+
+    #[test]
+    fn a_marker_that_clears_is_seen_where_it_is_about_the_subject() {
+        let check = |subject: &str, record: &Record, is_seen: bool| {
+            let sought = sought(subject, &Meter::Tokens);
+            let seen = sought.read(3, record);
+            assert_eq!(matches!(seen, Some(Seen::Cleared(_))), is_seen, "{seen:?}");
+        };
+        let cleared = || Change::Cleared {
+            limit: "tpm".to_owned(),
+            reason: "test".to_owned(),
+        };
+        check("tenant/acme", &marker(cleared(), 100, false), true);
+        check("tenant/other", &marker(cleared(), 100, false), false);
+        check("tenant/acme/user/u", &marker(cleared(), 100, false), false);
+        check("tenant/acme", &marker(cleared(), 100, true), false);
+        check("tenant/acme", &marker(cleared(), 61, false), false);
+        let tier = Change::Tier("pro".to_owned());
+        check("tenant/acme", &marker(tier, 100, false), false);
     }
 
     #[test]

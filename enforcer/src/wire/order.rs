@@ -40,11 +40,20 @@ pub(crate) async fn orders(bus: &Bus) -> Result<Orders, BusError> {
 /// An order holds from here on.
 pub(super) fn enqueue_order(bus: &Bus, order: &Order) -> Result<Vec<Delivery>, SendError> {
     let record = record::Order::from(order);
-    let key = order.key().to_string();
-    let value = PolicyRecord::Order(record.clone());
-    let mut deliveries = vec![bus.producer().enqueue(&topic::POLICIES, &key, &value)?];
+    // Gateways hear of one that clears when those who count know where it lies: [`put_order`] is for after that.
+    let mut deliveries = match order.judges() {
+        true => vec![put_order(bus, order)?],
+        false => Vec::new(),
+    };
     deliveries.extend(enqueue_markers(bus, order, record)?);
     Ok(deliveries)
+}
+
+/// Puts an order into `weir.policies.v1`.
+pub(crate) fn put_order(bus: &Bus, order: &Order) -> Result<Delivery, SendError> {
+    let key = order.key().to_string();
+    let value = PolicyRecord::Order(record::Order::from(order));
+    bus.producer().enqueue(&topic::POLICIES, &key, &value)
 }
 
 /// Tells those who count that an order holds no more. It stays in `weir.policies.v1` until they know, so that a crash in

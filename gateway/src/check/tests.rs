@@ -1,3 +1,4 @@
+mod cleared;
 mod edits;
 mod sets;
 

@@ -51,6 +51,11 @@ impl Account {
         self.counter.take(&line.rule, charging(line), now).tally
     }
 
+    /// Forgets what was spent.
+    pub(super) fn clear(&mut self, line: &Line, now: Timestamp) {
+        self.counter = Counter::new(line.key as u64, &line.rule, now, line.zone);
+    }
+
     pub(super) fn is_idle(&self, second: i64) -> bool {
         self.outstanding == 0 && i64::from(self.counter.idle_at()) <= second
     }

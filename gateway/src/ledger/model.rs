@@ -7,7 +7,7 @@ use schemas::policy::{Period, Window};
 use schemas::time::Timestamp;
 
 use super::restore::Restoring;
-use super::{Bounds, Commit, Ending, Id, Late, Ledger, Line, Outcome};
+use super::{Bounds, Commit, Ending, Id, Late, Ledger, Line, Mark, Outcome};
 use crate::window::model::{Model as Spent, SECOND, START, ZONE};
 use crate::window::{Rule, Tally};
 
@@ -31,6 +31,8 @@ enum Step {
     Release(usize),
     /// A commit of a reservation that was never made here.
     Foreign([Option<u64>; ACCOUNTS]),
+    /// An account is cleared; or what cleared it last comes once more.
+    Clear(usize, bool),
     /// The process ends; the next one reads what was spent from the log.
     Restart,
 }
@@ -113,6 +115,8 @@ struct Run {
     /// What the log would hold: who spent what, when.
     log: Vec<(Id, i64, [Option<u64>; ACCOUNTS])>,
     next: Id,
+    /// What has cleared each account last.
+    marks: [Option<Mark>; ACCOUNTS],
 }
 
 impl Run {
@@ -138,6 +142,7 @@ impl Run {
                 self.model.spend(amounts);
                 self.log.push((id, self.model.now, *amounts));
             }
+            Step::Clear(account, again) => self.clear(*account, *again),
             Step::Restart => self.restart(),
         }
         self.model.expire();
@@ -311,11 +316,39 @@ impl Run {
         Ok(())
     }
 
+    fn clear(&mut self, account: usize, again: bool) {
+        // What comes after it in the log is spent later.
+        self.model.now += 1;
+        let at = self.model.at();
+        let mark = match self.marks[account].filter(|_| again) {
+            Some(mark) => mark,
+            None => {
+                self.model.spent[account].0.clear();
+                Mark {
+                    seq: self.marks[account].map_or(0, |mark| mark.seq + 1),
+                    at,
+                    until: at.plus(Duration::from_secs(1_000_000_000)),
+                }
+            }
+        };
+        self.marks[account] = Some(mark);
+        let mut amounts = [None; ACCOUNTS];
+        amounts[account] = Some(0);
+        for line in self.model.lines(&amounts) {
+            self.ledger.clear(&line, mark, at);
+        }
+    }
+
     /// Only what was spent is left: it is in the log, perhaps twice, and in any order.
     fn restart(&mut self) {
         let at = self.model.at();
         self.ledger = Ledger::new(BOUNDS);
         self.model.reserved.clear();
+        for (key, mark) in (0..).zip(self.marks) {
+            if let Some(mark) = mark {
+                self.ledger.note_cleared(key, mark);
+            }
+        }
         let mut restoring = Restoring::new(at);
         for (id, spent_at, amounts) in self.log.iter().rev().chain(self.log.iter().take(3)) {
             let spent_at = Timestamp::from_micros(*spent_at);
@@ -338,6 +371,7 @@ fn run(windows: [(Window, u64); ACCOUNTS], steps: &[Step]) -> Result<(), TestCas
         ledger: Ledger::new(BOUNDS),
         log: Vec::new(),
         next: 0,
+        marks: [None; ACCOUNTS],
     };
     for step in steps {
         run.step(step)?;
@@ -369,6 +403,7 @@ fn steps(restarts: bool) -> impl Strategy<Value = Vec<Step>> {
         4 => (any::<usize>(), amounts()).prop_map(|(n, amounts)| Step::Commit(n, amounts)),
         2 => any::<usize>().prop_map(Step::Release),
         1 => amounts().prop_map(Step::Foreign),
+        1 => (0..ACCOUNTS, any::<bool>()).prop_map(|(account, again)| Step::Clear(account, again)),
         u32::from(restarts) => Just(Step::Restart),
     ];
     prop::collection::vec(step, 0..100)

@@ -12,7 +12,15 @@ use super::{Id, Ledger, Line};
 #[derive(Debug)]
 pub struct Restoring {
     now: Timestamp,
-    sums: BTreeMap<(Timestamp, u128), Line>,
+    sums: BTreeMap<(Timestamp, u128), Sum>,
+}
+
+#[derive(Debug)]
+struct Sum {
+    /// With all of it.
+    line: Line,
+    /// When the first of it was spent.
+    first: Timestamp,
 }
 
 impl Restoring {
@@ -24,7 +32,7 @@ impl Restoring {
     }
 
     /// Takes in what `id` spent at `at`, unless `ledger` has counted that already: by a commit that came meanwhile, or
-    /// since the log tells of it twice.
+    /// since the log tells of it twice. What was cleared since is left out.
     pub fn add(
         &mut self,
         ledger: &mut Ledger,
@@ -36,23 +44,29 @@ impl Restoring {
             return;
         }
         for line in lines {
-            if !line.rule.reaches(at, line.zone, self.now) {
+            if !line.rule.reaches(at, line.zone, self.now) || ledger.is_cleared(line.key, at) {
                 continue;
             }
             let grain = line.rule.grain(at);
             let sum = self.sums.entry((grain, line.key));
-            let sum = sum.or_insert_with(|| Line {
-                amount: 0,
-                ..line.clone()
+            let sum = sum.or_insert_with(|| Sum {
+                line: Line {
+                    amount: 0,
+                    ..line.clone()
+                },
+                first: at,
             });
-            sum.amount = sum.amount.saturating_add(line.amount);
+            sum.line.amount = sum.line.amount.saturating_add(line.amount);
+            sum.first = sum.first.min(at);
         }
     }
 
-    /// Counts all of it.
+    /// Counts all of it, but for what was cleared meanwhile.
     pub fn finish(self, ledger: &mut Ledger) {
-        for ((at, _), line) in self.sums {
-            ledger.restore(&line, at);
+        for ((at, key), sum) in self.sums {
+            if !ledger.is_cleared(key, sum.first) {
+                ledger.restore(&sum.line, at);
+            }
         }
     }
 }

@@ -35,6 +35,48 @@ fn place(key: u128, amount: u64) -> Line {
     }
 }
 
+#[test]
+fn what_is_cleared_keeps_what_is_outstanding() {
+    let mut ledger = Ledger::new(BOUNDS);
+    ledger.spend(None, &mut [line(1, 4)], at(0));
+    ledger.spend(None, &mut [line(2, 4)], at(0));
+    assert_eq!(ledger.reserve(1, &mut [line(1, 5)], TTL, at(0)), held(30));
+    let mark = |seq: i64, second: i64| Mark {
+        seq,
+        at: at(second),
+        until: at(second + 100),
+    };
+    ledger.clear(&line(1, 0), mark(7, 1), at(2));
+    assert_eq!(ledger.balance(&line(1, 0), at(2)), (0, 5));
+    assert_eq!(ledger.balance(&line(2, 0), at(2)), (4, 0));
+    ledger.commit(1, &mut [line(1, 5)], at(3));
+    for again in [mark(7, 1), mark(6, 0)] {
+        ledger.clear(&line(1, 0), again, at(4));
+        assert_eq!(ledger.balance(&line(1, 0), at(4)), (5, 0));
+    }
+}
+
+/// What is read back while an order comes: what was spent before it is left out, however it lies with others in a slice.
+#[test]
+fn what_is_cleared_while_it_is_read_back_is_left_out() {
+    let mut ledger = Ledger::new(BOUNDS);
+    let mark = |seq: i64, micros: i64| Mark {
+        seq,
+        at: Timestamp::from_micros(at(5).as_micros() + micros),
+        until: at(100),
+    };
+    ledger.note_cleared(1, mark(1, 10));
+    let mut restoring = restore::Restoring::new(at(10));
+    for (id, micros, key) in [(1, 9, 1), (2, 10, 1), (3, 11, 2), (4, 9, 2)] {
+        let spent_at = Timestamp::from_micros(at(5).as_micros() + micros);
+        restoring.add(&mut ledger, id, spent_at, [line(key, 1)]);
+    }
+    ledger.clear(&line(2, 0), mark(2, 10), at(10));
+    restoring.finish(&mut ledger);
+    assert_eq!(ledger.balance(&line(1, 0), at(10)), (1, 0));
+    assert_eq!(ledger.balance(&line(2, 0), at(10)), (0, 0));
+}
+
 fn held(seconds: i64) -> Outcome {
     Outcome::Admitted {
         expires_at: at(seconds),

@@ -79,7 +79,7 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     let subject = || select(SUBJECTS.to_vec());
-    let what = || select(vec!["all", "rate", "each", "tier"]);
+    let what = || select(vec!["all", "rate", "each", "tier", "clear rate"]);
     prop_oneof![
         3 => (subject(), what(), 1..9_i128, proptest::option::of(0..9_i64))
             .prop_map(|(subject, what, number, until)| Op::Put(subject, what, number, until)),
@@ -88,17 +88,24 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn key(subject: &str, what: &str) -> OrderKey {
-    OrderKey {
-        subject: Subject::parse(subject).unwrap(),
-        limit: (what != "tier").then(|| what.to_owned()),
-    }
+    let about = match what.split_once(' ') {
+        Some((_, limit)) => About::Cleared(limit.to_owned()),
+        None if what == "tier" => About::Tier,
+        None => About::Numbers(what.to_owned()),
+    };
+    let subject = Subject::parse(subject).unwrap();
+    OrderKey { subject, about }
 }
 
 fn order(seq: usize, key: OrderKey, number: i128, until: Option<i64>) -> Order {
-    let change = match &key.limit {
-        None if number % 2 == 0 => Change::Tier("pro".to_owned()),
-        None => Change::Tier("free".to_owned()),
-        Some(limit) => Change::Numbers {
+    let change = match &key.about {
+        About::Tier if number % 2 == 0 => Change::Tier("pro".to_owned()),
+        About::Tier => Change::Tier("free".to_owned()),
+        About::Cleared(limit) => Change::Cleared {
+            limit: limit.clone(),
+            reason: String::new(),
+        },
+        About::Numbers(limit) => Change::Numbers {
             limit: limit.clone(),
             // Some say nothing of the number.
             numbers: Numbers {
@@ -211,4 +218,46 @@ fn an_order_leaves_what_checks_hold_as_it_was() {
     };
     let rate = |ordered| by_hashes(&plan, ordered, &identity, Timestamp::from_seconds(0))[1].2;
     assert_eq!((rate(&before), rate(&after)), (100, 6));
+}
+
+/// What a clearing of `name` for `subject` empties, as name and window, where the tenant `paying` is in tier `pro`.
+#[track_caller]
+fn check_cleared(subject: &str, name: &str, expected: &[&str]) {
+    let mut limits = limits();
+    let alike = |text: &str, tier: Option<String>| Limit {
+        tier,
+        ..limit(text)
+    };
+    limits.push(alike("hourly tenant/* requests 9 sliding 1h", None));
+    limits.push(alike(
+        "rate tenant/* requests 9 sliding 1h",
+        Some("pro".to_owned()),
+    ));
+    limits.push(alike("same tenant/* requests 9 sliding 60s", None));
+    limits.push(alike("tokens tenant/* tokens 9 sliding 60s", None));
+    let (plan, hasher) = (plan(limits), Hasher::new([1, 2]));
+    let order = order(0, key(subject, &format!("clear {name}")), 1, None);
+    let cleared = Book::default().cleared(&order, &plan, &hasher);
+    let (_, hash) = hasher.subject(&order.subject);
+    let mut names: Vec<String> = Vec::new();
+    for (planned, key) in cleared {
+        assert_eq!(key, hash.wrapping_add(planned.hash));
+        names.push(format!("{} {}", planned.limit.name, planned.limit.window));
+    }
+    names.dedup();
+    assert_eq!(names, expected, "{subject} {name}");
+}
+
+#[test]
+fn what_is_cleared_is_one_subjects_and_one_series() {
+    let acme = "tenant/acme";
+    // Of its own name whatever its tier has; of others what looks at the same sums.
+    let rate = ["rate sliding 60s", "rate sliding 1h", "same sliding 60s"];
+    check_cleared(acme, "rate", &rate);
+    check_cleared(acme, "same", &["rate sliding 60s", "same sliding 60s"]);
+    check_cleared(acme, "hourly", &["hourly sliding 1h", "rate sliding 1h"]);
+    check_cleared(acme, "tokens", &["tokens sliding 60s"]);
+    check_cleared(acme, "each", &[]);
+    check_cleared("tenant/acme/user/u", "each", &["each sliding 60s"]);
+    check_cleared("tenant/acme/user/u", "rate", &[]);
 }

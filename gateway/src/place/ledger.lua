@@ -6,8 +6,11 @@
 -- live; how long its end is remembered; then five for each account: amount, hard, kind of window (s: sliding, b: bucket,
 -- c: calendar, f: what is in flight, of which nothing that was spent counts), its two numbers.
 --
+-- Of `clear` two more follow, the order's number and time, and the time to live is that of the mark it leaves.
+--
 -- An account is a hash (spent in the window, its newest slice, what is outstanding), a list of its older slices, and a
--- sorted set of what is outstanding by the time it ends. All numbers are whole and below 2^53, so that they are exact.
+-- sorted set of what is outstanding by the time it ends; and where it was cleared, by which order and when. All numbers are
+-- whole and below 2^53, so that they are exact.
 
 local op, now, ttl, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 if now == 0 then
@@ -216,6 +219,23 @@ end
 local admits = op == 'reserve' or op == 'spend' or op == 'look'
 if admits and redis.call('EXISTS', KEYS[1]) == 0 then return {0, now, 0, 0, 0} end
 
+-- Once for all who say so: what was spent counts no more, what is outstanding stays.
+if op == 'clear' then
+  local seq, at = tonumber(ARGV[#ARGV - 1]), tonumber(ARGV[#ARGV])
+  for _, line in ipairs(lines) do
+    local mark = line.key .. ':c'
+    local known = redis.call('HGET', mark, 'seq')
+    if not known or tonumber(known) < seq then
+      redis.call('HSET', mark, 'seq', text(seq), 'at', text(at))
+      redis.call('PEXPIRE', mark, text(math.ceil(ttl / 1000)))
+      redis.call('DEL', line.key .. ':s')
+      line.spent, line.newest, line.used, line.first = 0, 0, 0, nil
+      store(line)
+    end
+  end
+  return answer(1)
+end
+
 if op == 'look' then return answer(fits() and 1 or 3) end
 
 if op == 'reserve' or op == 'spend' then
@@ -259,7 +279,10 @@ if state == 'held' then
 elseif op == 'commit' then
   late = state == 'released' and 1 or state == 'expired' and 2 or 3
 end
-for _, line in ipairs(lines) do spend(line) end
+for _, line in ipairs(lines) do
+  local cleared_at = op == 'restore' and number(redis.call('HGET', line.key .. ':c', 'at')) or 0
+  if cleared_at <= now then spend(line) end
+end
 if expires == 0 then expires = now end
 remember('committed', late, over)
 return answer(1, expires, late, over)

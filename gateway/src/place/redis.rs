@@ -26,11 +26,11 @@ use schemas::policy::{Meter, Period};
 use schemas::time::Timestamp;
 use tokio::sync::Notify;
 
-use super::{Accounts, Name};
-use crate::ledger::{Commit, Ending, Id, Late, Line, OUTSTANDING_RETRY, Outcome};
+use super::{Accounts, Clearing, Name};
+use crate::ledger::{Commit, Ending, Id, Late, Line, Mark, OUTSTANDING_RETRY, Outcome};
 use crate::window::Tally;
 use crate::window::rule::Parts;
-pub(crate) use keep::Past;
+pub(crate) use keep::{Known, Past};
 
 /// The largest number that is told to Redis.
 const NUMBER_MAX: u64 = 1 << 52;
@@ -55,6 +55,10 @@ pub(crate) struct RedisLedger {
     untold: Mutex<VecDeque<(Id, Accounts)>>,
     untold_max: usize,
     remembered: Duration,
+    /// Orders that clear and that this run of the server may not know yet, the oldest first.
+    clearing: Mutex<VecDeque<Clearing>>,
+    /// There is one.
+    clears: Notify,
 }
 
 /// A connection to one run of the server.
@@ -73,6 +77,8 @@ struct Step {
     ttl: Duration,
     /// `None`: the server's own time.
     now: Option<Timestamp>,
+    /// Of a step that clears.
+    mark: Option<Mark>,
 }
 
 // === impl Name ===
@@ -108,6 +114,8 @@ impl RedisLedger {
             untold: Mutex::default(),
             untold_max,
             remembered,
+            clearing: Mutex::default(),
+            clears: Notify::new(),
         })
     }
 
@@ -161,6 +169,12 @@ impl RedisLedger {
         }
     }
 
+    /// Leaves an order that clears to be told.
+    pub(super) fn clear(&self, clearing: Clearing) {
+        self.clearing.lock().push_back(clearing);
+        self.clears.notify_one();
+    }
+
     /// Takes a step where the ledger can be relied on.
     async fn ask(&self, step: Step, accounts: &mut Accounts) -> Option<Vec<i64>> {
         let live = self.live.load_full()?;
@@ -198,6 +212,9 @@ impl RedisLedger {
             let (kind, a, b) = window(line, step.now.unwrap_or(accounts.at));
             script.arg(amount).arg(hard.to_string());
             script.arg(kind).arg(a).arg(b);
+        }
+        if let Some(mark) = step.mark {
+            script.arg(mark.seq).arg(mark.at.as_micros());
         }
         let told: Vec<i64> = script.invoke_async(&mut live.connection.clone()).await?;
         if told.len() < HEAD {
@@ -248,6 +265,7 @@ const fn step(named: &'static str, id: Id) -> Step {
         id,
         ttl: Duration::ZERO,
         now: None,
+        mark: None,
     }
 }
 

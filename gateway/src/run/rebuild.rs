@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::handle::Handle;
 use crate::ledger::Line;
 use crate::ledger::restore::Restoring;
-use crate::place::redis::Past;
+use crate::place::redis::{Known, Past};
 use crate::place::{Accounts, Place, ProcessLedger};
 use crate::wire::{self, Spent};
 
@@ -36,12 +36,21 @@ pub(super) async fn rebuild(handle: &Handle, bus: &Bus) {
                 sleep(PAUSE).await;
             }
         }
-        Place::Redis(ledger) => match ledger.keep(&|| past(handle, bus).boxed()).await {},
+        Place::Redis(ledger) => {
+            let known = Known {
+                past: &|| past(handle, bus).boxed(),
+                clearing: &|| handle.cleared(),
+            };
+            match ledger.keep(&known).await {}
+        }
     }
 }
 
 async fn recount(handle: &Handle, ledger: &ProcessLedger, bus: &Bus) -> Result<(), BusError> {
     let now = handle.shared().clock.now();
+    for clearing in handle.cleared() {
+        ledger.note_cleared(&clearing);
+    }
     let mut restoring = Restoring::new(now);
     read_back(handle, bus, now, |spent, accounts| {
         ledger.restore(&mut restoring, spent.id, spent.at, accounts.lines);

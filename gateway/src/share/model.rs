@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
+use schemas::orders::{Change, Order};
 use schemas::policy::Policy;
 use schemas::subject::{Dimension, Subject};
 use schemas::time::Timestamp;
@@ -39,8 +40,10 @@ struct World {
     now: i64,
     log: Vec<Told>,
     nodes: Vec<Node>,
-    /// Tenant and when.
-    admitted: Vec<(usize, i64)>,
+    /// Tenant, when, and by whom.
+    admitted: Vec<(usize, i64, usize)>,
+    /// Orders that cleared something somewhere.
+    cleared: i64,
     /// Whether a gateway that runs was taken for gone.
     cut_off: bool,
 }
@@ -56,6 +59,8 @@ enum Step {
     Twice(usize),
     Read(usize, usize),
     Request(usize, usize, usize),
+    /// One gateway hears, before or after others, that a tenant is cleared.
+    Clear(usize, usize),
     Kill(usize),
     Leave(usize),
     Join,
@@ -79,6 +84,7 @@ impl World {
             log: Vec::new(),
             nodes: Vec::new(),
             admitted: Vec::new(),
+            cleared: 0,
             cut_off: false,
         };
         for _ in 0..nodes {
@@ -142,6 +148,7 @@ impl World {
             | Step::Twice(n)
             | Step::Read(n, _)
             | Step::Request(n, ..)
+            | Step::Clear(n, _)
             | Step::Kill(n)
             | Step::Leave(n) => {
                 if let Some(n) = self.running(n) {
@@ -165,6 +172,7 @@ impl World {
             Step::Request(_, tenant, count) => {
                 self.request(n, tenant, count);
             }
+            Step::Clear(_, tenant) => self.clear(n, tenant),
             Step::Kill(_) => self.nodes[n].runs = false,
             Step::Leave(_) => {
                 let left = self.nodes[n].party.leave();
@@ -245,10 +253,29 @@ impl World {
             let answer = node.gate.check(&view, &ask.request(), now);
             if answer.is_charged() {
                 admitted += 1;
-                self.admitted.push((tenant, self.now));
+                self.admitted.push((tenant, self.now, n));
             }
         }
         admitted
+    }
+
+    /// What the gateway has admitted of a tenant counts no more; what it has lent and borrowed stays.
+    fn clear(&mut self, n: usize, tenant: usize) {
+        self.cleared += 1;
+        let is_news = self.nodes[n].gate.put_order(Order {
+            command: format!("c{}", self.cleared),
+            seq: self.cleared,
+            subject: Subject::tenant(TENANTS[tenant]),
+            at: Timestamp::from_micros(self.now),
+            until: None,
+            change: Change::Cleared {
+                limit: "rate".to_owned(),
+                reason: String::new(),
+            },
+        });
+        assert!(is_news);
+        self.admitted
+            .retain(|(of, _, by)| (*of, *by) != (tenant, n));
     }
 
     /// The most that was admitted of one tenant in the window that ends now.
@@ -258,7 +285,7 @@ impl World {
             let counted = self
                 .admitted
                 .iter()
-                .filter(|(t, at)| *t == tenant && from < *at);
+                .filter(|(t, at, _)| *t == tenant && from < *at);
             counted.count() as u64
         });
         counts.max().unwrap_or(0)
@@ -292,6 +319,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => node().prop_map(Step::Twice),
         15 => (node(), 1..5_usize).prop_map(|(n, count)| Step::Read(n, count)),
         50 => (node(), 0..2_usize, 1..9_usize).prop_map(|(n, tenant, count)| Step::Request(n, tenant, count)),
+        2 => (node(), 0..2_usize).prop_map(|(n, tenant)| Step::Clear(n, tenant)),
         1 => node().prop_map(Step::Kill),
         1 => node().prop_map(Step::Leave),
     ]

@@ -16,6 +16,8 @@ pub(crate) const ZONE: Tz = Tz::Europe__Berlin;
 struct Step {
     wait_micros: i64,
     amount: u64,
+    /// What was admitted before counts no more.
+    clears: bool,
 }
 
 /// Every admission ever, in order.
@@ -54,6 +56,14 @@ impl Model {
         level.unsigned_abs().div_ceil(unit.unsigned_abs())
     }
 
+    /// No span of a sliding window's length holds more than its limit, but for what came last in it.
+    fn check_busiest(&self, window: Window, hard: u64) -> Result<(), TestCaseError> {
+        if let Window::Sliding { seconds } = window {
+            prop_assert!(self.busiest_before_last(seconds) < u128::from(hard));
+        }
+        Ok(())
+    }
+
     /// The most that was admitted in any span of `seconds`, without what came last in it: that one may be whole.
     pub(crate) fn busiest_before_last(&self, seconds: u32) -> u128 {
         let length = i64::from(seconds) * SECOND;
@@ -66,6 +76,8 @@ impl Model {
         sums.max().unwrap_or(0)
     }
 }
+
+const KEY: u128 = 42;
 
 struct Real {
     windows: Windows,
@@ -94,7 +106,7 @@ impl Real {
 
     fn take(&self, now: i64, amount: u64, intent: Intent) -> (bool, Tally) {
         let mut items = [Item {
-            key: 42,
+            key: KEY,
             limit: &self.rule,
             amount,
             refuses: true,
@@ -115,6 +127,11 @@ fn run(window: Window, hard: u64, steps: &[Step]) -> Result<(), TestCaseError> {
     let mut now = START;
     for step in steps {
         now += step.wait_micros;
+        if step.clears {
+            model.check_busiest(window, hard)?;
+            model.0.clear();
+            real.windows.clear(KEY);
+        }
         let before = model.used(window, now);
         let (admitted, tally) = real.take(now, step.amount, Intent::Charge);
         prop_assert_eq!(admitted, before < u128::from(hard), "at {}", now);
@@ -132,10 +149,7 @@ fn run(window: Window, hard: u64, steps: &[Step]) -> Result<(), TestCaseError> {
         prop_assert!(u128::from(hard) <= model.used(window, frees_at - 1));
         prop_assert!(model.used(window, frees_at) < u128::from(hard));
     }
-    if let Window::Sliding { seconds } = window {
-        prop_assert!(model.busiest_before_last(seconds) < u128::from(hard));
-    }
-    Ok(())
+    model.check_busiest(window, hard)
 }
 
 /// Waits of all sizes, many of them none or at the edge of a slice.
@@ -148,9 +162,11 @@ fn steps(longest: i64) -> impl Strategy<Value = Vec<Step>> {
         0..=longest,
     ];
     let amount = prop_oneof![4 => Just(1_u64), 1 => 0..20_u64];
-    let step = (wait, amount).prop_map(|(wait_micros, amount)| Step {
+    let clears = prop::bool::weighted(0.05);
+    let step = (wait, amount, clears).prop_map(|(wait_micros, amount, clears)| Step {
         wait_micros,
         amount,
+        clears,
     });
     prop::collection::vec(step, 0..120)
 }

@@ -58,6 +58,12 @@ impl<T: Keyed> Table<T> {
         self.len += 1;
     }
 
+    /// Removes the entry of this key.
+    pub(super) fn take(&mut self, key: u64) -> Option<T> {
+        let slot = self.slot_of(key)?;
+        self.remove(slot)
+    }
+
     /// Removes what lies in `slot`.
     pub(super) fn remove(&mut self, slot: usize) -> Option<T> {
         let removed = self.slots.get_mut(slot)?.take()?;
@@ -205,8 +211,7 @@ mod tests {
                 match step {
                     Step::Insert(key) => if set.insert(key) { table.insert(key) },
                     Step::Remove(key) => {
-                        let slot = table.slot_of(key);
-                        prop_assert_eq!(slot.and_then(|slot| table.remove(slot)).is_some(), set.remove(&key));
+                        prop_assert_eq!(table.take(key).is_some(), set.remove(&key));
                     }
                     Step::RetainOdd => {
                         table.retain(|key| key % 2 == 1);

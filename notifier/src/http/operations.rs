@@ -12,7 +12,15 @@ pub const OPERATIONS: &[Operation] = &[Operation::get(
     SUBJECT,
     Parameter::query(
         "kind",
-        Kind::OneOf(&["soft", "hard", "lifted", "csp_group", "asked", "answered"]),
+        Kind::OneOf(&[
+            "soft",
+            "hard",
+            "lifted",
+            "csp_group",
+            "asked",
+            "answered",
+            "cleared",
+        ]),
         "Of one kind only",
         "hard",
     ),

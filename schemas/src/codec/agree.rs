@@ -86,6 +86,8 @@ proptest! {
     #[test]
     fn csp_group(record in any_of::csp_group()) { check(&record)?; }
     #[test]
+    fn cleared(record in any_of::cleared()) { check(&record)?; }
+    #[test]
     fn rollup(record in any_of::rollup()) { check(&record)?; }
     #[test]
     fn spread(record in any_of::spread()) { check(&record)?; }

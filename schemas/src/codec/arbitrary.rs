@@ -207,12 +207,15 @@ prop_compose! {
         subject in subject(),
         (at, until) in (time(), of(time())),
         (limit, mode, tier) in (maybe(), maybe(), maybe()),
+        (cleared, reason) in (maybe(), maybe()),
         hard in of(amount()),
         (paid_in, paid_by) in (of(amount()), vec(text(), 0..3)),
         soft in vec(soft(), 0..3),
         ended: bool,
     ) -> Order {
-        Order { command, seq, subject, at, until, limit, hard, soft, mode, paid_in, paid_by, tier, ended }
+        Order {
+            command, seq, subject, at, until, limit, hard, soft, mode, paid_in, paid_by, tier, cleared, reason, ended,
+        }
     }
 }
 
@@ -284,6 +287,20 @@ prop_compose! {
         origin in origin(),
     ) -> CspGroup {
         CspGroup { id, tenant, directive, blocked_host, document_uri, at, count, new, origin }
+    }
+}
+
+prop_compose! {
+    pub(super) fn cleared()(
+        (id, limit, command, reason) in (text(), text(), text(), text()),
+        subject in subject(),
+        policy_version: i64,
+        (meter, window) in (meter(), window()),
+        at in time(),
+        (before, after, max) in (amount(), amount(), amount()),
+        origin in origin(),
+    ) -> Cleared {
+        Cleared { id, subject, limit, policy_version, meter, window, at, before, after, max, command, reason, origin }
     }
 }
 
@@ -414,7 +431,7 @@ prop_compose! {
 prop_compose! {
     pub(super) fn alert()(
         (id, title, body) in (text(), text(), text()),
-        kind in select(vec![AlertKind::Soft, AlertKind::Hard, AlertKind::Lifted, AlertKind::CspGroup, AlertKind::Asked, AlertKind::Answered]),
+        kind in select(vec![AlertKind::Soft, AlertKind::Hard, AlertKind::Lifted, AlertKind::CspGroup, AlertKind::Asked, AlertKind::Answered, AlertKind::Cleared]),
         tenant in maybe(),
         subject in subject(),
         at in time(),

@@ -8,8 +8,8 @@ use super::DecodeError;
 use super::format::{Format, split, unknown};
 use super::records::Record;
 use crate::record::{
-    Alert, Auth, Command, Crossing, Csp, CspGroup, Dead, Decision, Key, Layout, Marker, Order,
-    Partial, PolicyVersion, Ranking, Refusal, Rollup, Share, Spread, Usage,
+    Alert, Auth, Cleared, Command, Crossing, Csp, CspGroup, Dead, Decision, Key, Layout, Marker,
+    Order, Partial, PolicyVersion, Ranking, Refusal, Rollup, Share, Spread, Usage,
 };
 use crate::time::Timestamp;
 use crate::topic;
@@ -54,7 +54,7 @@ fn formats(topic: &str) -> Option<Vec<&'static Format>> {
         AUTH => vec![Auth::format(), Marker::format()],
         CSP => vec![Csp::format(), Marker::format()],
         PARTIALS => vec![Partial::format(), Marker::format()],
-        SIGNALS => vec![Crossing::format(), CspGroup::format()],
+        SIGNALS => vec![Crossing::format(), CspGroup::format(), Cleared::format()],
         ROLLUPS => vec![Rollup::format()],
         SKETCHES => vec![Spread::format(), Ranking::format()],
         DECISIONS => vec![Decision::format()],

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use super::format::{Format, split, unknown};
 use super::{DecodeError, EncodeError, Wire};
 use crate::record::{
-    Alert, Auth, Command, Crossing, Csp, CspGroup, Dead, Decision, Key, Layout, Marker, Order,
-    Partial, PolicyRecord, PolicyVersion, Ranking, Recorded, Refusal, Rollup, Share, Signal,
+    Alert, Auth, Cleared, Command, Crossing, Csp, CspGroup, Dead, Decision, Key, Layout, Marker,
+    Order, Partial, PolicyRecord, PolicyVersion, Ranking, Recorded, Refusal, Rollup, Share, Signal,
     Sketch, Spread, Usage,
 };
 
@@ -50,18 +50,19 @@ records! {
     Marker => "marker", former ["marker_1", "marker_2", "marker_3", "marker_4"];
     PolicyVersion => "policy_version", former ["policy_version_1", "policy_version_2", "policy_version_3", "policy_version_4"];
     Layout => "layout", former [];
-    Order => "order", former ["order_1"];
+    Order => "order", former ["order_1", "order_2"];
     Key => "key", former [];
     Command => "command", former [];
     Crossing => "crossing", former ["crossing_1"];
     CspGroup => "csp_group", former [];
+    Cleared => "cleared", former [];
     Rollup => "rollup", former [];
     Spread => "spread", former [];
     Ranking => "ranking", former [];
     Decision => "decision", former ["decision_1"];
     Refusal => "refusal", former [];
     Share => "share", former [];
-    Alert => "alert", former ["alert_1"];
+    Alert => "alert", former ["alert_1", "alert_2"];
     Dead => "dead", former [];
 }
 
@@ -115,10 +116,15 @@ impl Wire for Signal {
         match self {
             Signal::Crossing(crossing) => crossing.encode(out),
             Signal::CspGroup(group) => group.encode(out),
+            Signal::Cleared(cleared) => cleared.encode(out),
         }
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (fingerprint, _) = split(bytes)?;
+        if Cleared::format().version(fingerprint).is_some() {
+            return Cleared::decode(bytes).map(Signal::Cleared);
+        }
         either(bytes, Signal::Crossing, Signal::CspGroup)
     }
 }

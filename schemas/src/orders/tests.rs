@@ -65,7 +65,7 @@ fn policy() -> Policy {
     }
 }
 
-/// `SUBJECT LIMIT hard`, or `SUBJECT tier NAME`; with `@N` it ends at second N. Each is newer than those before it.
+/// `SUBJECT LIMIT hard`, `SUBJECT clear LIMIT`, or `SUBJECT tier NAME`; with `@N` it ends at second N. Each is newer than those before it.
 fn orders(lines: &[&str]) -> Orders {
     let order = |(seq, line): (usize, &&str)| {
         let (line, until) = match line.split_once(" @") {
@@ -75,6 +75,10 @@ fn orders(lines: &[&str]) -> Orders {
         let words: Vec<&str> = line.split(' ').collect();
         let change = match words[1] {
             "tier" => Change::Tier(words[2].to_owned()),
+            "clear" => Change::Cleared {
+                limit: words[2].to_owned(),
+                reason: "test".to_owned(),
+            },
             limit => Change::Numbers {
                 limit: limit.to_owned(),
                 numbers: Numbers {
@@ -180,12 +184,14 @@ fn keys_are_read_as_they_are_written() {
     check("override/tenant/acme#tokens-a-minute");
     check("override/tenant/acme/route/GET /a#b#rpm");
     check("tier/tenant/acme/user/u");
+    check("cleared/tenant/acme/route/GET /a#b#rpm");
     for key in [
         "policy",
         "layout",
         "version/3",
         "override/tenant/acme",
         "tier/nobody",
+        "cleared/tenant/acme",
     ] {
         assert_eq!(OrderKey::parse(key), None, "{key}");
     }
@@ -379,4 +385,87 @@ fn a_wallet_is_not_filled_from_above() {
         let tenants = in_force.held(&policy.limits[0], &Subject::tenant("acme"));
         assert_eq!(tenants.paid_in(), 100, "{on}");
     }
+}
+
+/// What stands of `lines` has cleared the limit of this name, as `subject` has it, by the order of this place.
+#[track_caller]
+fn check_cleared(lines: &[&str], second: i64, (subject, limit): (&str, &str), by: Option<i64>) {
+    let mut policy = policy();
+    policy.limits.push(Limit {
+        name: "same".to_owned(),
+        ..limit_of("rpm", Some("pro"))
+    });
+    let orders = orders(lines);
+    let in_force = InForce {
+        policy: &policy,
+        orders: &orders,
+        now: Timestamp::from_seconds(second),
+    };
+    let subject = Subject::parse(subject).unwrap();
+    let mut held = in_force.limits_on(&subject);
+    let held = held.find(|held| held.limit.name == limit).unwrap();
+    let order = in_force.cleared(&held.limit, &subject);
+    assert_eq!(order.map(|order| order.seq), by, "{subject} {limit}");
+    // It changes no number.
+    assert_eq!(held.order, None);
+}
+
+fn limit_of(name: &str, tier: Option<&str>) -> Limit {
+    let mut limits = policy().limits.into_iter();
+    let named = limits.find(|limit| limit.name == name && limit.tier.as_deref() == tier);
+    named.unwrap()
+}
+
+#[test]
+fn what_is_cleared_is_one_subjects() {
+    let acme = ("tenant/acme", "rpm");
+    check_cleared(&["tenant/acme clear rpm"], 0, acme, Some(0));
+    check_cleared(
+        &["tenant/acme clear rpm @9", "tenant/acme clear rpm @10"],
+        9,
+        acme,
+        Some(1),
+    );
+    check_cleared(&["tenant/acme clear rpm @9"], 9, acme, None);
+    check_cleared(&["tenant/other clear rpm"], 0, acme, None);
+    check_cleared(&["tenant/acme clear user"], 0, acme, None);
+    let user = ("tenant/acme/user/u", "user");
+    check_cleared(&["tenant/acme clear user"], 0, user, None);
+    // Both limits look at the same sums; where the tier has another limit of the name, that is cleared.
+    let paying = |limit| ("tenant/paying", limit);
+    check_cleared(&["tenant/paying clear same"], 0, paying("rpm"), Some(0));
+    check_cleared(&["tenant/paying clear rpm"], 0, paying("same"), Some(0));
+    check_cleared(&["tenant/acme clear same"], 0, acme, None);
+}
+
+#[test]
+fn what_is_cleared_changes_no_number_and_stands_in_no_ones_way() {
+    let lines = ["tenant/acme rpm 7", "tenant/acme clear rpm"];
+    check(&lines, 0, "tenant/acme", &[("rpm", 7)]);
+    let all = orders(&lines);
+    assert_eq!(all.len(), 2);
+    assert!(!orders(&lines[1..]).judge(&Subject::tenant("acme")));
+    assert!(all.judge(&Subject::tenant("acme")));
+}
+
+#[test]
+fn what_was_counted_ends_with_its_window() {
+    let at = Timestamp::parse("2026-11-22T10:00:30Z").unwrap();
+    let check = |window: &str, expected: Option<&str>| {
+        let limit = Limit {
+            window: window.parse().unwrap(),
+            ..limit_of("rpm", None)
+        };
+        let until = counts_until(&limit, chrono_tz::Europe::Berlin, at);
+        assert_eq!(
+            until.map(|at| at.to_string()).as_deref(),
+            expected,
+            "{window}"
+        );
+    };
+    check("sliding 60s", Some("2026-11-22T11:01:31Z"));
+    check("sliding 1h", Some("2026-11-22T12:01:30Z"));
+    check("bucket 1/s burst 50", Some("2026-11-22T11:02:10Z"));
+    check("calendar day", Some("2026-11-23T00:00:00Z"));
+    check("wallet", None);
 }

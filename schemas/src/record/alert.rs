@@ -19,6 +19,8 @@ pub enum AlertKind {
     Asked,
     /// A tenant's request is answered.
     Answered,
+    /// What was counted of a limit was cleared.
+    Cleared,
 }
 
 /// Something that a person is to be told, once.

@@ -34,6 +34,12 @@ pub struct Order {
     pub paid_by: Vec<String>,
     /// The tier that the subject is in.
     pub tier: Option<String>,
+    /// The limit that is counted anew from the marker on.
+    #[serde(default)]
+    pub cleared: Option<String>,
+    /// Why it is.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// It holds no more: only in a marker, since a tombstone says so elsewhere.
     #[serde(default)]
     pub ended: bool,
@@ -43,7 +49,7 @@ pub struct Order {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OrderError {
     #[error(
-        "the order of command `{0}` names neither a limit with other numbers nor a tier, or both"
+        "the order of command `{0}` names not one of a limit with other numbers, a tier and a limit that is cleared"
     )]
     Change(String),
     #[error("the order of command `{0}`: its levels are not above zero and rising")]
@@ -57,12 +63,16 @@ impl TryFrom<&Order> for orders::Order {
 
     fn try_from(record: &Order) -> Result<Self, OrderError> {
         let command = || record.command.clone();
-        let change = match (&record.limit, &record.tier) {
-            (Some(limit), None) => Change::Numbers {
+        let change = match (&record.limit, &record.tier, &record.cleared) {
+            (Some(limit), None, None) => Change::Numbers {
                 limit: limit.clone(),
                 numbers: changed(record)?,
             },
-            (None, Some(tier)) => Change::Tier(tier.clone()),
+            (None, Some(tier), None) => Change::Tier(tier.clone()),
+            (None, None, Some(limit)) => Change::Cleared {
+                limit: limit.clone(),
+                reason: record.reason.clone().unwrap_or_default(),
+            },
             _ => return Err(OrderError::Change(command())),
         };
         Ok(Self {
@@ -134,9 +144,17 @@ pub(super) fn mode_name(mode: Mode) -> Option<String> {
 impl From<&orders::Order> for Order {
     /// As it holds. One that has ended says so by `at` and `ended`.
     fn from(order: &orders::Order) -> Self {
-        let (limit, numbers, tier) = match &order.change {
-            Change::Numbers { limit, numbers } => (Some(limit.clone()), Some(numbers), None),
-            Change::Tier(tier) => (None, None, Some(tier.clone())),
+        let (limit, numbers) = match &order.change {
+            Change::Numbers { limit, numbers } => (Some(limit.clone()), Some(numbers)),
+            Change::Tier(_) | Change::Cleared { .. } => (None, None),
+        };
+        let tier = match &order.change {
+            Change::Tier(tier) => Some(tier.clone()),
+            _ => None,
+        };
+        let (cleared, reason) = match &order.change {
+            Change::Cleared { limit, reason } => (Some(limit.clone()), Some(reason.clone())),
+            _ => (None, None),
         };
         let paid = numbers.map(|numbers| &numbers.paid);
         let paid = paid.filter(|paid| !paid.is_none());
@@ -153,6 +171,8 @@ impl From<&orders::Order> for Order {
             paid_in: paid.map(|paid| Amount(paid.sum)),
             paid_by: paid.map_or_else(Vec::new, |paid| paid.by.clone()),
             tier,
+            cleared,
+            reason,
             ended: false,
         }
     }

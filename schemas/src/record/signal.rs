@@ -20,6 +20,7 @@ pub struct Origin {
 pub enum Signal {
     Crossing(Crossing),
     CspGroup(CspGroup),
+    Cleared(Cleared),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -80,6 +81,32 @@ impl Crossing {
             "event": event.map(|id| json!({ "source": self.event_source, "id": id })),
         })
     }
+}
+
+/// A command has cleared what was counted of a limit: it counts no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cleared {
+    /// The same in every run of one log.
+    pub id: String,
+    pub subject: Subject,
+    pub limit: String,
+    pub policy_version: i64,
+    pub meter: Meter,
+    pub window: Window,
+    /// When it was ordered.
+    pub at: Timestamp,
+    /// What was counted until then.
+    pub before: Amount,
+    /// What of it counts from here on.
+    pub after: Amount,
+    /// The limit's hard number.
+    pub max: Amount,
+    /// The id of the command that ordered it.
+    pub command: String,
+    /// Why, in the words of who ordered it.
+    pub reason: String,
+    /// The marker from which on it is counted anew.
+    pub origin: Origin,
 }
 
 /// A kind of violation that a tenant's browsers had not reported before.

@@ -29,6 +29,16 @@ pub(super) enum CommandCommand {
         #[command(flatten)]
         given: Given,
     },
+    /// Count a limit anew for one subject: what was counted before counts no more
+    Clear {
+        /// Whom the limit is counted for, exactly: such as tenant/acme or tenant/acme/user/u_9
+        subject: String,
+        /// The limit, by its name in the policy
+        #[arg(long, value_name = "NAME")]
+        limit: String,
+        #[command(flatten)]
+        given: Given,
+    },
     /// Pay into a wallet; what was refused for want of money is admitted again
     TopUp {
         /// Whose wallet, such as tenant/acme/user/u_9
@@ -166,6 +176,14 @@ impl CommandCommand {
                 ];
                 ("raise", fields, end, given)
             }
+            Self::Clear {
+                subject,
+                limit,
+                given,
+            } => {
+                let fields = vec![("subject", text(subject)), ("limit", text(limit))];
+                ("clear", fields, End::default(), given)
+            }
             Self::TopUp {
                 subject,
                 amount,
@@ -204,17 +222,20 @@ impl CommandCommand {
                 kind,
                 limit,
                 server,
-            } => {
-                return Call::List {
-                    path: "/v1/commands",
-                    limit,
-                    query: [("subject", subject), ("kind", kind)],
-                    server,
-                };
-            }
+            } => return list_of([("subject", subject), ("kind", kind)], limit, server),
             Self::Request(request) => return request.call(),
         };
         Call::Give(kind, fields, end, given)
+    }
+}
+
+/// The commands that fit.
+fn list_of(query: [(&'static str, Option<String>); 2], limit: usize, server: Server) -> Call {
+    Call::List {
+        path: "/v1/commands",
+        limit,
+        query,
+        server,
     }
 }
 

@@ -124,6 +124,11 @@ fn evidence(evidence: &Value) -> Vec<String> {
     let mut lines = vec![format!(
         "  events that count from {from} on: {total}, together {sum}"
     )];
+    let cleared = text(&evidence["cleared"]["command"]);
+    lines.extend(cleared.map(|command| {
+        let at = word(&evidence["cleared"]["at"]);
+        format!("    without what came before {at}, when {command} cleared it")
+    }));
     for event in list(&evidence["events"]) {
         let by = event["by"].as_object().into_iter().flatten();
         let by: Vec<String> = by
@@ -219,7 +224,7 @@ mod tests {
                 "policy": { "version": 1, "author": "ops", "reason": "first" },
                 "then": { "hard": 100, "mode": "block", "tier": null, "ordered_by": null },
                 "now": { "hard": 500, "mode": "block", "tier": "pro", "ordered_by": "c1" },
-                "evidence": { "from": "T0", "total": 3, "sum": 120, "more": 2, "missing": null, "events": [
+                "evidence": { "from": "T0", "cleared": { "at": "T0.5", "command": "c0" }, "total": 3, "sum": 120, "more": 2, "missing": null, "events": [
                     { "at": "T1", "amount": 20, "source": "app", "id": "e3", "by": { "user": "u" } },
                 ] },
             }],
@@ -237,6 +242,7 @@ mod tests {
             "    by version 1 of the policy, by ops: first: hard 100, mode block",
             "    now: hard 500, mode block of tier pro, ordered by c1",
             "    events that count from T0 on: 3, together 120",
+            "      without what came before T0.5, when c0 cleared it",
             "      T1  20  app e3  user u",
             "      and 2 more before",
             "requests refused for it: 7, the last at T3",

@@ -1,5 +1,7 @@
 //! What may happen to an engine.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use proptest::sample::select;
 use schemas::orders::{Change, Numbers, Order, Paid};
@@ -117,6 +119,12 @@ pub(super) enum Op {
         limit: Option<&'static str>,
         number: Option<u8>,
     },
+    /// A limit of one subject is cleared; or the order that did so last comes once more.
+    Clear {
+        subject: &'static str,
+        limit: &'static str,
+        again: bool,
+    },
     Tick,
     /// So much append time passes.
     Silence {
@@ -169,27 +177,68 @@ impl Op {
         }
     }
 
+    /// The order that clears, given at `at`: the next one, or the last one again.
+    pub(super) fn clearing(&self, seq: &mut i64, last: &mut Option<Order>, at: Timestamp) -> Order {
+        let Op::Clear {
+            subject,
+            limit,
+            again,
+        } = *self
+        else {
+            panic!("{self:?} clears nothing");
+        };
+        if let Some(last) = last.clone().filter(|_| again) {
+            return last;
+        }
+        *seq += 1;
+        let order = Order {
+            command: format!("c{seq}"),
+            seq: *seq,
+            subject: Subject::parse(subject).unwrap(),
+            at,
+            until: Some(at.plus(Duration::from_secs(1_000))),
+            change: Change::Cleared {
+                limit: limit.to_owned(),
+                reason: String::new(),
+            },
+        };
+        *last = Some(order.clone());
+        order
+    }
+
     /// Whether it is an order's end.
     pub(super) fn ends(&self) -> bool {
         matches!(self, Op::Order { number: None, .. })
     }
 }
 
+const SUBJECTS: [&str; 6] = [
+    "tenant/t1",
+    "tenant/t2",
+    "tenant/t1/user/u1",
+    "tenant/t1/user/u2",
+    "tenant/t2/user/u1",
+    "tenant/t1/user/{us}",
+];
+const LIMITS: [&str; 13] = [
+    "a", "b", "c", "d", "e", "g", "i", "j", "k", "m", "w", "v", "s",
+];
+
+fn clear() -> impl Strategy<Value = Op> {
+    let again = prop::bool::weighted(0.1);
+    (select(&SUBJECTS[..]), select(&LIMITS[..]), again).prop_map(|(subject, limit, again)| {
+        Op::Clear {
+            subject,
+            limit,
+            again,
+        }
+    })
+}
+
 fn order() -> impl Strategy<Value = Op> {
-    let subjects = vec![
-        "tenant/t1",
-        "tenant/t2",
-        "tenant/t1/user/u1",
-        "tenant/t1/user/u2",
-        "tenant/t2/user/u1",
-        "tenant/t1/user/{us}",
-    ];
-    let limits = vec![
-        "a", "b", "c", "d", "e", "g", "i", "j", "k", "m", "w", "v", "s",
-    ];
-    let limit = prop::option::weighted(0.75, select(limits));
+    let limit = prop::option::weighted(0.75, select(&LIMITS[..]));
     let number = prop::option::weighted(0.8, 1..40_u8);
-    (select(subjects), limit, number).prop_map(|(subject, limit, number)| Op::Order {
+    (select(&SUBJECTS[..]), limit, number).prop_map(|(subject, limit, number)| Op::Order {
         subject,
         limit,
         number,
@@ -228,6 +277,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         20 => call,
         1 => (0..POLICIES.len()).prop_map(Op::Policy),
         2 => order(),
+        2 => clear(),
         2 => Just(Op::Tick),
         4 => (0..5_u64).prop_map(|seconds| Op::Silence { seconds }),
         1 => (0..2_000_u64).prop_map(|seconds| Op::Silence { seconds }),

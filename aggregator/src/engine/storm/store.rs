@@ -16,6 +16,8 @@ pub(super) struct Store {
     pub(super) seconds: BTreeMap<(String, String, i64), (i64, i128)>,
     /// When each hard level that stands falls, by subject and limit, as was told last.
     pub(super) until: BTreeMap<(Subject, String), Timestamp>,
+    /// What counted before each clearing since this was looked at.
+    pub(super) cleared: Vec<i128>,
     /// Requests of users by tenant and hour.
     pub(super) requests: BTreeMap<(String, i64), BTreeMap<String, u128>>,
 }
@@ -53,6 +55,7 @@ impl Store {
                     let key = (ranking.tenant, hour(ranking.hour));
                     self.requests.insert(key, users);
                 }
+                Output::Cleared(cleared) => self.cleared.push(cleared.before),
                 Output::Prolonged(prolonged) => self.note(&prolonged.crossing),
                 other => panic!("{other:?} was not asked for"),
             }

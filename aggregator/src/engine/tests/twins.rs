@@ -227,6 +227,7 @@ impl Said {
                         format!("group {} {} {}", g.tenant, g.directive, g.blocked_host),
                         &g.origin,
                     ),
+                    Signal::Cleared(c) => (format!("cleared {}", c.id), &c.origin),
                 };
                 (about, origin.offset, encoded(&**signal))
             }
@@ -247,9 +248,8 @@ impl Said {
                 let Recorded::Event(sum) = &**partial else {
                     panic!("an engine writes no markers");
                 };
-                let meter = sum.meter.name();
                 let slice = (sum.slice, sum.slice_seconds);
-                let about = format!("partial {} {meter} {slice:?}", sum.scope);
+                let about = format!("partial {} {} {slice:?}", sum.scope, sum.meter.name());
                 (about, sum.origin.offset, encoded(&**partial))
             }
         };

@@ -422,3 +422,74 @@ fn a_command_names_a_set_of_the_policy() {
         )],
     );
 }
+
+#[test]
+fn reads_what_is_cleared() {
+    let clear = |limit: &str| Action::Clear {
+        limit: limit.to_owned(),
+    };
+    let body = |subject: &str, limit: &str| json!({"kind": "clear", "subject": subject, "limit": limit, "reason": "r"});
+    // Known until nothing from before counts, and an hour more.
+    let user = "tenant/acme/user/u";
+    check(
+        body(user, "tokens-a-minute"),
+        Some(100 + 61 + 3_600),
+        user,
+        clear("tokens-a-minute"),
+    );
+    let acme = "tenant/acme";
+    check(
+        body(acme, "spend"),
+        Some(86_400 + 3_600),
+        acme,
+        clear("spend"),
+    );
+    check(
+        body(acme, "burst"),
+        Some(100 + 10 + 3_600),
+        acme,
+        clear("burst"),
+    );
+    check(
+        body(acme, "rpm"),
+        Some(100 + 61 + 3_600),
+        acme,
+        clear("rpm"),
+    );
+
+    check_wrong(
+        body(user, "tokens-a-minut"),
+        &[("/limit", "did you mean `tokens-a-minute`?")],
+    );
+    check_wrong(
+        body("platform", "spend"),
+        &[("/subject", "`platform` is wider than a tenant")],
+    );
+    check_wrong(
+        body(acme, "tokens-a-minute"),
+        &[(
+            "/subject",
+            "is counted for each `tenant/*/user/*`, and not for `tenant/acme` itself",
+        )],
+    );
+    check_wrong(
+        body(user, "spend"),
+        &[("/subject", "not for `tenant/acme/user/u` itself")],
+    );
+    check_wrong(body(acme, "credit"), &[("/limit", "order `top_up`")]);
+    check_wrong(
+        body(user, "places"),
+        &[("/limit", "counts what is in flight")],
+    );
+    check_wrong(
+        json!({"kind": "clear", "subject": acme, "reason": "r"}),
+        &[("/limit", "is missing")],
+    );
+    let with = |field: &str, value: &str| {
+        let mut body = body(acme, "spend");
+        body[field] = value.into();
+        body
+    };
+    check_wrong(with("for", "2h"), &[("/for", "`clear` has no such field")]);
+    check_wrong(with("kind", "claer"), &[("/kind", "did you mean `clear`?")]);
+}

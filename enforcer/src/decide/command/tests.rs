@@ -116,6 +116,7 @@ fn action(text: &str) -> Action {
             limit: rpm(),
             numbers: numbers(),
         },
+        "clear" => Action::Clear { limit: rpm() },
         "raise-wallet" => Action::Raise {
             limit: wallet(),
             numbers: Numbers::default(),
@@ -291,6 +292,28 @@ fn a_block_outlasts_a_takeover() {
     let mut next = Scene::new();
     next.decider.take_over(standing, at(5), &mut Vec::new());
     assert_eq!(next.again(2, "unblock tenant/acme"), "lift tenant/acme");
+}
+
+// === Clearing ===
+
+const CLEARED: &str = "order cleared/tenant/acme#rpm";
+
+#[test]
+fn what_is_cleared_is_lifted_when_those_who_count_say_so() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.hear("rpm+1..60"), "429 rpm1");
+    assert_eq!(scene.command("clear tenant/acme until 30"), CLEARED);
+    // Said again after a crash: told again, and nothing else.
+    assert_eq!(scene.again(1, "clear tenant/acme until 30"), CLEARED);
+    assert_eq!(scene.hear("rpm-9@5"), "lift tenant/acme");
+    // It stands in no other order's way, nor that in its.
+    assert_eq!(scene.command("raise tenant/acme 200"), ORDER);
+    assert_eq!(scene.command("clear tenant/acme until 40"), CLEARED);
+    assert_eq!(scene.again(1, "clear tenant/acme until 30"), "");
+    assert_eq!(scene.command("undo-raise tenant/acme c2"), "end c2@1");
+    assert_eq!(scene.tick(39, true), "");
+    assert_eq!(scene.tick(40, true), "end c3@40");
+    assert_eq!(scene.again(3, "clear tenant/acme until 40"), "");
 }
 
 // === Wallets ===

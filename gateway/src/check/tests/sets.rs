@@ -1,6 +1,6 @@
 //! Limits, decisions and orders on sets: several ids are one subject.
 
-use schemas::orders::{Change, Numbers};
+use schemas::orders::{About, Change, Numbers};
 
 use super::*;
 use crate::plan::tests::{limit_with, sets};
@@ -178,7 +178,7 @@ fn an_order_on_a_set_gives_it_other_numbers() {
     check(&gate, &model("slow-9"), 0, "block 429 61");
     gate.end_order(&OrderKey {
         subject: Subject::parse("tenant/acme/model/{slow}").unwrap(),
-        limit: Some("rate".to_owned()),
+        about: About::Numbers("rate".to_owned()),
     });
     check(&gate, &model("slow-9"), 0, ADMITTED);
 }

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Live, RedisLedger, Step, step};
 use crate::ledger::Id;
-use crate::place::Accounts;
+use crate::place::{Accounts, Clearing};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// A request waits no longer for its ledger.
@@ -21,6 +21,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// What gateways were admitted is in the log after so long.
 const LOGGED_WITHIN: Duration = Duration::from_secs(2);
+/// Longer than any clock differs from another.
+const MARKED_FOR: Duration = Duration::from_secs(3_600);
 /// One gateway counts the past at a time; when it dies at that, another does after so long.
 const LOCK_MS: u64 = 30_000;
 
@@ -34,6 +36,13 @@ pub(crate) struct Past {
 /// Reads back what was spent, in the order of time.
 pub(crate) type ReadBack<'a> =
     dyn Fn() -> BoxFuture<'a, Result<Vec<Past>, bus::BusError>> + Send + Sync + 'a;
+
+/// What is known of the past.
+pub(crate) struct Known<'a> {
+    pub(crate) past: &'a ReadBack<'a>,
+    /// The orders that clear, and stand.
+    pub(crate) clearing: &'a (dyn Fn() -> Vec<Clearing> + Send + Sync + 'a),
+}
 
 #[derive(Debug, Error)]
 enum KeepError {
@@ -49,29 +58,41 @@ enum KeepError {
 
 impl RedisLedger {
     /// Never returns: what fails is tried again.
-    pub(crate) async fn keep(&self, past: &ReadBack<'_>) -> Infallible {
+    pub(crate) async fn keep(&self, known: &Known<'_>) -> Infallible {
         loop {
-            let Err(error) = self.keep_up(past).await;
+            let Err(error) = self.keep_up(known).await;
             self.live.store(None);
             tracing::warn!(%error, "the ledger in redis cannot be relied on; trying again");
             sleep(PAUSE).await;
         }
     }
 
-    async fn keep_up(&self, past: &ReadBack<'_>) -> Result<Infallible, KeepError> {
+    async fn keep_up(&self, known: &Known<'_>) -> Result<Infallible, KeepError> {
         let live = self.connect().await?;
         loop {
-            if !exists(&live).await? {
+            let is_complete = exists(&live).await?;
+            if !is_complete {
                 self.live.store(None);
-                self.recount(&live, past).await?;
+            }
+            if self.live.load().is_none() {
+                *self.clearing.lock() = (known.clearing)().into();
+            }
+            // Before the past is counted: what was cleared is left out of it.
+            self.tell_clearing(&live).await?;
+            if !is_complete {
+                self.recount(&live, known.past).await?;
             }
             self.tell_untold(&live).await?;
             if self.live.load().is_none() {
                 tracing::info!("the ledger in redis can be relied on");
                 self.live.store(Some(live.clone().into()));
             }
-            if timeout(LOOK_EVERY, self.failed.notified()).await.is_ok() {
-                return Err(KeepError::Failed);
+            let looks = async {
+                let _ = timeout(LOOK_EVERY, self.clears.notified()).await;
+            };
+            tokio::select! {
+                () = self.failed.notified() => return Err(KeepError::Failed),
+                () = looks => {}
             }
         }
     }
@@ -131,6 +152,22 @@ impl RedisLedger {
             ..step("restore", past.id)
         };
         self.take(live, step, &mut past.accounts).await.map(drop)
+    }
+
+    async fn tell_clearing(&self, live: &Live) -> Result<(), RedisError> {
+        loop {
+            let next = self.clearing.lock().front().cloned();
+            let Some(Clearing { mark, mut accounts }) = next else {
+                return Ok(());
+            };
+            let step = Step {
+                ttl: mark.until.since(accounts.at).saturating_add(MARKED_FOR),
+                mark: Some(mark),
+                ..step("clear", 0)
+            };
+            self.take(live, step, &mut accounts).await?;
+            self.clearing.lock().pop_front();
+        }
     }
 
     async fn tell_untold(&self, live: &Live) -> Result<(), RedisError> {

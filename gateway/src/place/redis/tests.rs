@@ -22,6 +22,8 @@ const BOUNDS: Bounds = Bounds {
     remembered: Duration::from_secs(1_000),
 };
 
+const MARKED: Duration = Duration::from_secs(10_000);
+
 /// Ends with its test.
 struct Server {
     port: u16,
@@ -77,6 +79,8 @@ enum What {
     /// Of which reservation before.
     Commit(usize),
     Release(usize),
+    /// By the order of this number.
+    Clear(i64),
 }
 
 type Asked = (i64, What, [Option<u64>; 3]);
@@ -119,16 +123,11 @@ impl Both {
         let (now, fresh) = (here.at, n as Id);
         let of = |n: usize| n.checked_rem(self.reserved.len()).map(|n| self.reserved[n]);
         let (named, id) = match what {
-            What::Reserve(_) => ("reserve", fresh),
-            What::Spend => ("spend", fresh),
-            What::Look => ("look", 0),
-            What::Commit(n) => ("commit", of(n).unwrap_or(fresh)),
-            What::Release(n) => ("release", of(n).unwrap_or(fresh)),
+            What::Commit(n) | What::Release(n) => (what.named(), of(n).unwrap_or(fresh)),
+            What::Look | What::Clear(_) => (what.named(), 0),
+            What::Reserve(_) | What::Spend => (what.named(), fresh),
         };
-        let ttl = match what {
-            What::Reserve(seconds) => Duration::from_secs(seconds),
-            _ => Duration::ZERO,
-        };
+        let ttl = what.ttl();
         if what.is_release() {
             there = Accounts::default();
         }
@@ -137,6 +136,7 @@ impl Both {
             id,
             ttl,
             now: Some(now),
+            mark: what.mark(now),
         };
         let told = self.redis.take(&self.live, step, &mut there).await.unwrap();
         let lines = &mut here.lines;
@@ -152,6 +152,13 @@ impl Both {
                 outcome(&told) != Some(Outcome::Refused),
                 self.here.look(lines, now)
             ),
+            What::Clear(_) => {
+                let mark = what.mark(now).unwrap();
+                for line in lines.iter_mut() {
+                    self.here.clear(line, mark, now);
+                }
+                self.here.look(lines, now);
+            }
             What::Commit(_) => {
                 let (commit, first) = self.here.commit(id, lines, now);
                 prop_assert_eq!(committed(&told), (commit, first));
@@ -182,8 +189,35 @@ impl Both {
 }
 
 impl What {
+    const fn named(self) -> &'static str {
+        match self {
+            What::Reserve(_) => "reserve",
+            What::Spend => "spend",
+            What::Look => "look",
+            What::Commit(_) => "commit",
+            What::Release(_) => "release",
+            What::Clear(_) => "clear",
+        }
+    }
+
+    const fn ttl(self) -> Duration {
+        match self {
+            What::Reserve(seconds) => Duration::from_secs(seconds),
+            What::Clear(_) => MARKED,
+            _ => Duration::ZERO,
+        }
+    }
+
     const fn is_release(self) -> bool {
         matches!(self, What::Release(_))
+    }
+
+    fn mark(self, at: Timestamp) -> Option<Mark> {
+        let What::Clear(seq) = self else {
+            return None;
+        };
+        let until = at.plus(MARKED);
+        Some(Mark { seq, at, until })
     }
 }
 
@@ -200,6 +234,7 @@ fn steps() -> impl Strategy<Value = Vec<Asked>> {
         1 => Just(What::Look),
         3 => any::<usize>().prop_map(What::Commit),
         1 => any::<usize>().prop_map(What::Release),
+        1 => (0..4_i64).prop_map(What::Clear),
     ];
     let amount = || prop_oneof![3 => (0..12_u64).prop_map(Some), 1 => Just(None)];
     let amounts = (amount(), amount(), amount()).prop_map(|(a, b, c)| [a, b, c]);
@@ -337,4 +372,48 @@ async fn gateways_take_places_in_flight_from_one_number() {
         let told = redis.spend(id, &mut places(0)).await;
         assert!(matches!(told, Some(Outcome::Admitted { .. })), "{told:?}");
     }
+}
+
+/// What gateways say of one order clears once, and what is read back from before it is left out.
+#[tokio::test]
+async fn an_order_clears_once_for_all_gateways() {
+    let server = start();
+    let (redis, live) = ledger(&server).await;
+    redis.live.store(Some(live.clone().into()));
+    let window = Window::Sliding { seconds: 86_400 };
+    let at = |seconds: i64| Timestamp::from_micros(START + seconds * SECOND);
+    let of = |amount: u64, second: i64| {
+        accounts([window; 3], 100, [Some(amount), None, None], at(second))
+    };
+    let used = async |second: i64| {
+        let mut looked = of(0, second);
+        let step = Step {
+            now: Some(at(second)),
+            ..step("look", 0)
+        };
+        redis.take(&live, step, &mut looked).await.unwrap();
+        looked.lines[0].tally.used
+    };
+    let tell = async |named: &'static str, id: Id, mark: Option<Mark>, second: i64| {
+        let step = Step {
+            ttl: MARKED,
+            now: Some(at(second)),
+            mark,
+            ..step(named, id)
+        };
+        redis.take(&live, step, &mut of(7, second)).await.unwrap();
+    };
+    let mark = What::Clear(5).mark(at(20));
+    tell("spend", 1, None, 10).await;
+    assert_eq!(used(19).await, 7);
+    tell("clear", 0, mark, 21).await;
+    assert_eq!(used(21).await, 0);
+    tell("spend", 2, None, 22).await;
+    tell("clear", 0, mark, 23).await;
+    tell("clear", 0, What::Clear(4).mark(at(24)), 24).await;
+    assert_eq!(used(25).await, 7);
+    tell("restore", 3, None, 19).await;
+    assert_eq!(used(26).await, 7);
+    tell("restore", 4, None, 20).await;
+    assert_eq!(used(27).await, 14);
 }

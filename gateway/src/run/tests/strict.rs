@@ -91,3 +91,48 @@ async fn a_restart_forgets_nothing_that_was_spent() {
     assert_eq!(names.iter().map(|(_, requests)| requests).sum::<i64>(), 13);
     scene.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_cleared_stays_cleared_over_a_restart() {
+    let (mut scene, service) = Scene::new().await;
+    scene.put_policy_in(Mode::Strict, 1, 20).await;
+    scene.run(service).await;
+    let held = scene.reserve(5).await.unwrap();
+    let spent = scene.reserve(9).await.unwrap();
+    scene.commit(&spent, 9).await;
+    assert_eq!(scene.left().await, 6);
+    let order = schemas::orders::Order {
+        command: "c1".to_owned(),
+        seq: 3,
+        subject: Subject::tenant("acme"),
+        at: SystemClock.now(),
+        until: Some(SystemClock.now().plus(Duration::from_secs(4_000))),
+        change: schemas::orders::Change::Cleared {
+            limit: "rate".to_owned(),
+            reason: "test".to_owned(),
+        },
+    };
+    let key = order.key().to_string();
+    let record = PolicyRecord::Order((&order).into());
+    let producer = scene.bus.producer();
+    let sent = producer.send(&topic::POLICIES, &key, &record);
+    sent.await.unwrap();
+    for _ in 0..2_000 {
+        if scene.left().await == 15 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(scene.left().await, 15);
+    // What was held is spent after it.
+    scene.commit(&held, 4).await;
+    assert_eq!(scene.left().await, 16);
+    // The same again says nothing new.
+    let again = producer.send(&topic::POLICIES, &key, &record);
+    again.await.unwrap();
+    drop(producer);
+
+    scene.restart().await;
+    assert_eq!(scene.left().await, 16);
+    scene.end().await;
+}

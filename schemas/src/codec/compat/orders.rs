@@ -17,6 +17,8 @@ pub(super) fn order() -> Order {
         paid_in: Some(Amount(-5)),
         paid_by: vec!["c_1".to_owned()],
         tier: text("pro"),
+        cleared: text("tokens-a-minute"),
+        reason: text("false alarm"),
         ended: true,
         ..bare_order()
     }
@@ -36,6 +38,8 @@ pub(super) fn bare_order() -> Order {
         paid_in: None,
         paid_by: Vec::new(),
         tier: None,
+        cleared: None,
+        reason: None,
         ended: false,
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 fn what_is_told_and_set_aside() {
     let alert = Alert {
         id: "a_1".to_owned(),
-        kind: AlertKind::Answered,
+        kind: AlertKind::Cleared,
         tenant: None,
         subject: tenant(),
         title: "acme".to_owned(),
@@ -44,4 +44,24 @@ fn what_is_told_and_set_aside() {
         headers: vec![header(bytes)],
     };
     check(dead(Some(vec![0xff, 0x00])), dead(None));
+}
+
+#[test]
+fn what_was_cleared() {
+    let cleared = |before, reason: &str| Cleared {
+        id: "x_2".to_owned(),
+        subject: tenant(),
+        limit: "tokens-a-minute".to_owned(),
+        policy_version: 3,
+        meter: Meter::Tokens,
+        window: Window::Sliding { seconds: 60 },
+        at: at(0),
+        before: Amount(before),
+        after: Amount(0),
+        max: Amount(60_000),
+        command: "c_1".to_owned(),
+        reason: reason.to_owned(),
+        origin: origin(),
+    };
+    check(cleared(61_200, "false alarm"), cleared(0, ""));
 }

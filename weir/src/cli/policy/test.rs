@@ -241,6 +241,7 @@ fn name(alert: &Alert) -> String {
         AlertKind::CspGroup => "csp group".to_owned(),
         AlertKind::Asked => format!("{limit} asked"),
         AlertKind::Answered => format!("{limit} answered"),
+        AlertKind::Cleared => format!("{limit} cleared"),
     }
 }
 
