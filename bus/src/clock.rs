@@ -32,7 +32,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told otherwise: for tests.
+/// A clock that stands still until it is told otherwise: for tests, and for cases that have times of their own.
 #[derive(Debug)]
 pub struct ManualClock(AtomicI64);
 

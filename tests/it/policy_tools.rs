@@ -49,7 +49,7 @@ fn the_cases_that_this_project_began_with() {
     assert!(told.ends_with("0 failed\n"), "{told}");
     assert_eq!(
         told.lines().filter(|line| line.starts_with("ok")).count(),
-        15
+        22
     );
     let told = run(tool(&["test", "--json"]).arg(seeds()), 0);
     let lines = told.lines().map(serde_json::from_str::<Value>);
@@ -91,6 +91,19 @@ fn a_case_that_does_not_hold_is_told() {
         "{ check = { tenant = 'a' }, limit = 'rpm' }",
         "the policy has no limit `rpm`",
     );
+    let reserve = "{ reserve = { id = 'r', tenant = 'a' }, status = 201 },\n";
+    fails(
+        &format!("{reserve}{{ commit = {{ id = 'r' }}, late = true, over = true }}"),
+        "c.test.toml:5: at 2026-01-05T00:00:00Z: late true expected, not false; over true expected, not false",
+    );
+    fails(
+        &format!("{reserve}{{ release = {{ id = 's' }} }}"),
+        "c.test.toml:5: at 2026-01-05T00:00:00Z: no step before this one holds a reservation `s`",
+    );
+    fails(
+        "{ reserve = { tenant = 'a' }, times = 2, status = 429 }",
+        "call 1 of 2 at 2026-01-05T00:00:00Z: status 429 expected, not allow 201",
+    );
 }
 
 #[test]
@@ -113,7 +126,27 @@ fn a_case_that_cannot_be_played_is_told() {
     );
     fails(
         "{ usage = { tenant = 'a' }, verdict = 'allow' }",
-        "only a `check` is answered",
+        "only a `check` or a `reserve` is answered",
+    );
+    fails(
+        "{ check = { tenant = 'a' }, late = true }",
+        "only a `commit` comes late",
+    );
+    fails(
+        "{ reserve = { tenant = 'a', estimat = 'all' } }",
+        "c.test.toml:4: reserve/estimat is no field",
+    );
+    fails(
+        "{ commit = { actual = { tokens = 1 } } }",
+        "c.test.toml:4: `commit` names a reservation: write `id = \"a\"`",
+    );
+    fails(
+        "{ commit = { id = 'a', tokens = 1 } }",
+        "c.test.toml:4: commit/tokens is no field of a commit",
+    );
+    fails(
+        "{ release = { id = 'a', actual = {} } }",
+        "c.test.toml:4: release/actual is no field of a release",
     );
     fails(
         "{ check = { tenant = 'a' }, at = 'soon' }",

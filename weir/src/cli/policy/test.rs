@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use gateway::cache;
+use gateway::ledger::Commit;
 use gateway::reply::Reply;
 use schemas::cloudevents::{Rules, read_event};
 use schemas::policy::Policy;
@@ -176,10 +177,23 @@ impl<'c> Run<'c> {
         match &self.step.act {
             Act::Check(ask) => {
                 let reply = stage.check(ask, at)?;
-                self.admitted += u32::from(!reply.is_refused());
-                if self.wrong.is_none() {
-                    let wrong = differs(&self.step.expected, &reply);
-                    self.wrong = wrong.map(|wrong| self.place(nth, at) + &wrong);
+                self.answered(&reply, (nth, at));
+            }
+            Act::Reserve(reserve) => match stage.reserve(reserve, at) {
+                Ok(reply) => self.answered(&reply, (nth, at)),
+                Err(error) => self.fail(error, (nth, at)),
+            },
+            Act::Commit(name, actual) => match stage.commit(name, actual, at)? {
+                Ok(commit) => {
+                    if let Some(wrong) = settles_otherwise(&self.step.expected, commit) {
+                        self.fail(wrong, (nth, at));
+                    }
+                }
+                Err(error) => self.fail(error, (nth, at)),
+            },
+            Act::Release(name) => {
+                if let Err(error) = stage.release(name, at) {
+                    self.fail(error, (nth, at));
                 }
             }
             Act::Report(kind, tenant, data) => {
@@ -201,6 +215,21 @@ impl<'c> Run<'c> {
         }
         self.alerts.extend(stage.take_alerts().iter().map(name));
         Ok(())
+    }
+
+    /// The gateway has answered the `nth` call.
+    fn answered(&mut self, reply: &Reply, moment: (u32, Timestamp)) {
+        self.admitted += u32::from(!reply.is_refused());
+        if let Some(wrong) = differs(&self.step.expected, reply) {
+            self.fail(wrong, moment);
+        }
+    }
+
+    /// Something is wrong; of a step the first is told.
+    fn fail(&mut self, wrong: String, (nth, at): (u32, Timestamp)) {
+        if self.wrong.is_none() {
+            self.wrong = Some(self.place(nth, at) + &wrong);
+        }
     }
 
     fn place(&self, nth: u32, at: Timestamp) -> String {
@@ -243,6 +272,22 @@ fn name(alert: &Alert) -> String {
         AlertKind::Answered => format!("{limit} answered"),
         AlertKind::Cleared => format!("{limit} cleared"),
     }
+}
+
+/// How a commit is answered otherwise than is expected.
+fn settles_otherwise(expected: &Expected, commit: Commit) -> Option<String> {
+    let said = [
+        ("late", expected.late, commit.late.is_some()),
+        ("over", expected.over, commit.over),
+    ];
+    let wrong = said
+        .into_iter()
+        .filter_map(|(what, expected, is)| Some((what, expected?, is)))
+        .filter(|(_, expected, is)| expected != is);
+    let wrong: Vec<String> = wrong
+        .map(|(what, expected, is)| format!("{what} {expected} expected, not {is}"))
+        .collect();
+    (!wrong.is_empty()).then(|| wrong.join("; "))
 }
 
 /// How an answer differs from what is expected.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use gateway::ask;
-use gateway::request::Ask;
+use gateway::request::{Ask, Consume};
 use schemas::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -43,11 +43,16 @@ struct RawStep {
     usage: Option<toml::Table>,
     auth: Option<toml::Table>,
     top_up: Option<toml::Table>,
+    reserve: Option<toml::Table>,
+    commit: Option<toml::Table>,
+    release: Option<toml::Table>,
     verdict: Option<Verdict>,
     status: Option<u16>,
     limit: Option<String>,
     retry_after_s: Option<u64>,
     admitted: Option<u32>,
+    late: Option<bool>,
+    over: Option<bool>,
     alerts: Option<Vec<String>>,
 }
 
@@ -85,12 +90,23 @@ pub(super) struct Step {
 
 pub(super) enum Act {
     Check(Box<Ask>),
+    Reserve(Box<Reserve>),
+    /// By the name of the reservation, and what was spent under it.
+    Commit(String, Box<Consume>),
+    Release(String),
     /// A CloudEvent's `type`, its `subject`, and its `data`.
     Report(&'static str, String, Value),
     /// A command, as `POST /v1/commands` takes it.
     Order(Value),
     /// Nothing but the passing of time.
     Wait,
+}
+
+pub(super) struct Reserve {
+    /// What later steps call it by.
+    pub(super) name: Option<String>,
+    pub(super) ask: Ask,
+    pub(super) ttl: Duration,
 }
 
 /// What must come of a step; what is absent may be anything.
@@ -103,6 +119,10 @@ pub(super) struct Expected {
     pub(super) retry_after_s: Option<u64>,
     /// Of the step's calls.
     pub(super) admitted: Option<u32>,
+    /// Whether a commit came after its reservation had ended.
+    pub(super) late: Option<bool>,
+    /// Whether it spent more than was reserved.
+    pub(super) over: Option<bool>,
     /// Limit and level of each, in order: `rpm hard`.
     pub(super) alerts: Option<Vec<String>>,
 }
@@ -179,7 +199,7 @@ const NO_TIME: &str =
 
 /// `start` is the case's, `before` when the step before this one happened last.
 fn read_step(
-    raw: RawStep,
+    mut raw: RawStep,
     (start, before): (Timestamp, Timestamp),
     line: usize,
 ) -> Result<Step, String> {
@@ -197,23 +217,18 @@ fn read_step(
     if times == 0 {
         return Err("`times` must be at least 1".to_owned());
     }
-    let act = act([raw.check, raw.usage, raw.auth, raw.top_up])?;
+    let act = act(&mut raw)?;
     let expected = Expected {
         verdict: raw.verdict,
         status: raw.status,
         limit: raw.limit,
         retry_after_s: raw.retry_after_s,
         admitted: raw.admitted,
+        late: raw.late,
+        over: raw.over,
         alerts: raw.alerts,
     };
-    let asks = expected.verdict.is_some()
-        || expected.status.is_some()
-        || expected.limit.is_some()
-        || expected.retry_after_s.is_some()
-        || expected.admitted.is_some();
-    if asks && !matches!(act, Act::Check(_)) {
-        return Err("only a `check` is answered: an event has no verdict".to_owned());
-    }
+    refuse_what_never_comes(&expected, &act)?;
     Ok(Step {
         line,
         first,
@@ -224,29 +239,103 @@ fn read_step(
     })
 }
 
-/// What a step does, of the four that it may do.
-fn act(acts: [Option<toml::Table>; 4]) -> Result<Act, String> {
-    match acts {
-        [Some(table), None, None, None] => check(&table),
-        [None, Some(data), None, None] => report("usage", data),
-        [None, None, Some(data), None] => report("auth", data),
-        [None, None, None, Some(entry)] => top_up(entry),
-        [None, None, None, None] => Ok(Act::Wait),
-        _ => Err("a step is one of `check`, `usage`, `auth` and `top_up`".to_owned()),
+/// What no step of this kind is answered.
+fn refuse_what_never_comes(expected: &Expected, act: &Act) -> Result<(), String> {
+    let asks = expected.verdict.is_some()
+        || expected.status.is_some()
+        || expected.limit.is_some()
+        || expected.retry_after_s.is_some()
+        || expected.admitted.is_some();
+    if asks && !matches!(act, Act::Check(_) | Act::Reserve(_)) {
+        return Err("only a `check` or a `reserve` is answered: others have no verdict".to_owned());
+    }
+    let settles = expected.late.is_some() || expected.over.is_some();
+    if settles && !matches!(act, Act::Commit(..)) {
+        return Err("only a `commit` comes late, or spends more than was reserved".to_owned());
+    }
+    Ok(())
+}
+
+/// What a step does, of what it may do.
+fn act(raw: &mut RawStep) -> Result<Act, String> {
+    let acts = [
+        ("check", raw.check.take()),
+        ("reserve", raw.reserve.take()),
+        ("commit", raw.commit.take()),
+        ("release", raw.release.take()),
+        ("usage", raw.usage.take()),
+        ("auth", raw.auth.take()),
+        ("top_up", raw.top_up.take()),
+    ];
+    let names = acts.each_ref().map(|(name, _)| *name);
+    let mut said = acts
+        .into_iter()
+        .filter_map(|(name, table)| Some((name, table?)));
+    match (said.next(), said.next()) {
+        (None, _) => Ok(Act::Wait),
+        (Some((name, table)), None) => match name {
+            "check" => check(&table),
+            "reserve" => reserve(table),
+            "commit" => commit(table),
+            "release" => release(table),
+            "top_up" => top_up(table),
+            kind => report(kind, table),
+        },
+        _ => Err(format!("a step is one of `{}`", names.join("`, `"))),
     }
 }
 
 fn check(table: &toml::Table) -> Result<Act, String> {
-    let body = serde_json::to_vec(table).map_err(|error| error.to_string())?;
-    let asked = ask::from_json(&body).map_err(|error| match error {
+    let asked = ask::from_json(&body(table)?).map_err(|error| told("check", &error));
+    Ok(Act::Check(Box::new(asked?)))
+}
+
+fn reserve(mut table: toml::Table) -> Result<Act, String> {
+    let name = match table.contains_key("id") {
+        true => Some(name("reserve", &mut table)?),
+        false => None,
+    };
+    let asked = ask::reservation_from_json(&body(&table)?);
+    let (ask, ttl) = asked.map_err(|error| told("reserve", &error))?;
+    Ok(Act::Reserve(Box::new(Reserve { name, ask, ttl })))
+}
+
+fn commit(mut table: toml::Table) -> Result<Act, String> {
+    let name = name("commit", &mut table)?;
+    let actual = ask::actual_from_json(&body(&table)?).map_err(|error| told("commit", &error));
+    Ok(Act::Commit(name, Box::new(actual?)))
+}
+
+fn release(mut table: toml::Table) -> Result<Act, String> {
+    let name = name("release", &mut table)?;
+    match table.keys().next() {
+        Some(field) => Err(format!("release/{field} is no field of a release: use id")),
+        None => Ok(Act::Release(name)),
+    }
+}
+
+/// What a step calls its reservation by.
+fn name(act: &str, table: &mut toml::Table) -> Result<String, String> {
+    let id = table.remove("id");
+    let name = id.as_ref().and_then(toml::Value::as_str);
+    let name = name.filter(|name| !name.is_empty()).map(str::to_owned);
+    name.ok_or_else(|| format!("`{act}` names a reservation: write `id = \"a\"`"))
+}
+
+fn body(table: &toml::Table) -> Result<Vec<u8>, String> {
+    serde_json::to_vec(table).map_err(|error| error.to_string())
+}
+
+/// All that is wrong with what is asked.
+fn told(act: &str, error: &ask::BadAsk) -> String {
+    match error {
         ask::BadAsk::Fields(fields) => {
             let fields = fields.iter();
-            let lines = fields.map(|field| format!("check{} {}", field.pointer, field.detail));
+            let lines = fields.map(|field| format!("{act}{} {}", field.pointer, field.detail));
             lines.collect::<Vec<_>>().join("; ")
         }
         error @ ask::BadAsk::NotJson(_) => error.to_string(),
-    });
-    Ok(Act::Check(Box::new(asked?)))
+    }
 }
 
 /// What it lacks, or has too much, is told by whoever reads commands.
