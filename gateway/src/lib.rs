@@ -12,7 +12,7 @@
 //! - `share`: how limits are shared with the other gateways on the log.
 //! - `run`: follows decisions and policy from the log into memory, and reports. `redis`: mirrors decisions.
 //!
-//! [`DryRun`] is that core alone, for those who try a policy out.
+//! [`DryRun`] is all of that without a log, on a clock that is told, for those who try a policy out.
 //!
 //! No check ever waits for the log, or fails because it is away: the answer says how old the view is instead.
 
