@@ -11,7 +11,7 @@
 //! An order on a subject holds for it and for all that lies in it: on `tenant/acme` it holds for `tenant/acme/user/u_9`
 //! too, where the limit is counted there. One on `platform` holds for `platform` only.
 //!
-//! An order that clears a limit gives it no numbers: it says from where on the subject is counted anew ([`cleared`]).
+//! An order that clears a limit gives it no numbers: it says from where on the subject is counted anew (`cleared`).
 
 mod cleared;
 

@@ -77,6 +77,20 @@ fn what_is_cleared_while_it_is_read_back_is_left_out() {
     assert_eq!(ledger.balance(&line(2, 0), at(10)), (0, 0));
 }
 
+/// Reading back is tried again from its beginning when the log goes away in between.
+#[test]
+fn what_is_read_back_by_several_tries_counts_once() {
+    let mut ledger = Ledger::new(BOUNDS);
+    let mut restoring = restore::Restoring::new(at(10));
+    for read in [1, 3, 0, 3] {
+        for id in 0..read {
+            restoring.add(&mut ledger, id, at(5), [line(1, 2)]);
+        }
+    }
+    restoring.finish(&mut ledger);
+    assert_eq!(ledger.balance(&line(1, 0), at(10)), (6, 0));
+}
+
 fn held(seconds: i64) -> Outcome {
     Outcome::Admitted {
         expires_at: at(seconds),

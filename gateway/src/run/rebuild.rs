@@ -31,10 +31,12 @@ pub(super) async fn rebuild(handle: &Handle, bus: &Bus) {
     }
     match &handle.shared().ledger {
         Place::Process(ledger) => {
-            while let Err(error) = recount(handle, ledger, bus).await {
+            let mut restoring = Restoring::new(handle.shared().clock.now());
+            while let Err(error) = recount(handle, ledger, bus, &mut restoring).await {
                 tracing::warn!(%error, "what was spent under strict limits cannot be read back; trying again");
                 sleep(PAUSE).await;
             }
+            ledger.finish(restoring);
         }
         Place::Redis(ledger) => {
             let known = Known {
@@ -46,18 +48,22 @@ pub(super) async fn rebuild(handle: &Handle, bus: &Bus) {
     }
 }
 
-async fn recount(handle: &Handle, ledger: &ProcessLedger, bus: &Bus) -> Result<(), BusError> {
+/// Takes in to `restoring`, which is one for all tries: the ledger knows what came in by a try that failed, and leaves it
+/// out of the next.
+async fn recount(
+    handle: &Handle,
+    ledger: &ProcessLedger,
+    bus: &Bus,
+    restoring: &mut Restoring,
+) -> Result<(), BusError> {
     let now = handle.shared().clock.now();
     for clearing in handle.cleared() {
         ledger.note_cleared(&clearing);
     }
-    let mut restoring = Restoring::new(now);
     read_back(handle, bus, now, |spent, accounts| {
-        ledger.restore(&mut restoring, spent.id, spent.at, accounts.lines);
+        ledger.restore(restoring, spent.id, spent.at, accounts.lines);
     })
-    .await?;
-    ledger.finish(restoring);
-    Ok(())
+    .await
 }
 
 /// All that was spent and may count still, in the order of time.
