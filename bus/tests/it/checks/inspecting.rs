@@ -51,13 +51,16 @@ async fn only(inspector: &Inspector, topic: &str) -> TopicState {
     found.remove(0)
 }
 
+/// Settings of a topic whose records have times of their own, and are not dropped for being as old as these say.
+const OF_THE_PAST: [(&str, &str); 2] = [
+    ("message.timestamp.type", "CreateTime"),
+    ("retention.ms", "-1"),
+];
+
 pub(crate) async fn a_copy_keeps_offsets_and_times(fresh: &Fresh) {
     let log = inspector(fresh).await;
     let topic = fresh.name("copy");
-    let own = texts(&[
-        ("message.timestamp.type", "CreateTime"),
-        ("retention.ms", "-1"),
-    ]);
+    let own = texts(&OF_THE_PAST);
     log.create(&topic, 2, &own).await.unwrap();
     let copier = log.copier().unwrap();
     let original = [
@@ -196,7 +199,7 @@ pub(crate) async fn nobody_is_handed_a_filler(fresh: &Fresh) {
 pub(crate) async fn many_partitions_are_read_as_one(fresh: &Fresh) {
     let log = inspector(fresh).await;
     let topics = ["merge-a", "merge-b"].map(|name| &*fresh.name(name).leak());
-    let own = texts(&[("message.timestamp.type", "CreateTime")]);
+    let own = texts(&OF_THE_PAST);
     let copier = log.copier().unwrap();
     // When the records of each partition were appended; the last of them has none.
     let times = [
