@@ -1,21 +1,20 @@
 //! A connection over which the same request goes again and again, many ahead of their answers, as a busy proxy's would:
 //! the client costs little, so that it is the server that is loaded.
 
-use std::io::{BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
 use serde_json::Value;
 
 /// Requests that are under way.
 pub const AHEAD: usize = 64;
-/// Heads of answers are shorter.
-const HEAD_BYTES_MAX: usize = 8 << 10;
 
 /// An HTTP/1.1 connection and the requests that go over it at once.
 pub struct Pipeline {
     requests: Vec<u8>,
     to: TcpStream,
     from: BufReader<TcpStream>,
+    line: String,
     body: Vec<u8>,
 }
 
@@ -38,6 +37,7 @@ impl Pipeline {
             requests: request.repeat(AHEAD).into_bytes(),
             to,
             from: BufReader::new(from),
+            line: String::new(),
             body: Vec::new(),
         }
     }
@@ -58,19 +58,23 @@ impl Pipeline {
 
     /// Reads an answer's head; the length of its body.
     fn head(&mut self) -> usize {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            self.from.read_exact(&mut byte).expect("a head");
-            head.push(byte[0]);
-            assert!(head.len() < HEAD_BYTES_MAX, "the head does not end");
+        self.read_line();
+        assert!(self.line.starts_with("HTTP/1.1 200 "), "{}", self.line);
+        let mut length = None;
+        loop {
+            self.read_line();
+            match self.line.trim_end().split_once(": ") {
+                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                    length = value.parse().ok();
+                }
+                Some(_) => {}
+                None => return length.expect("a length"),
+            }
         }
-        let head = String::from_utf8(head).expect("a head in ASCII");
-        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-        let mut fields = head.lines().filter_map(|line| line.split_once(": "));
-        let length = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-        length
-            .and_then(|(_, text)| text.parse().ok())
-            .expect("a length")
+    }
+
+    fn read_line(&mut self) {
+        self.line.clear();
+        self.from.read_line(&mut self.line).expect("a head");
     }
 }
