@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemas::calendar;
-use schemas::orders::{InForce, Order, Orders};
+use schemas::orders::{InForce, Order, Orders, Series};
 use schemas::policy::{Limit, Policy, Window};
 use schemas::subject::{Named, Subject};
 use schemas::time::Timestamp;
@@ -124,21 +124,17 @@ fn orders_at(commands: &[Placed], at: Timestamp) -> Orders {
 /// Whether an order has cleared what a cause was counted of, where `policy` held: its limit, or one that looks at the same
 /// sums.
 pub(crate) fn clears(order: &Order, cause: &Cause, (policy, subject): (&Policy, &Subject)) -> bool {
-    let counted = |name: &str| {
+    let counted = |name: &str| -> Vec<Series<'_>> {
         let limits = policy.limits.iter().filter(|limit| {
-            (limit.window, &limit.meter) == (cause.window, &cause.meter)
+            limit.name == name
+                && (limit.window, &limit.meter) == (cause.window, &cause.meter)
                 && limit.pattern.accepts(subject)
         });
-        let named = limits.filter(|limit| limit.name == name);
-        named.map(|limit| &limit.pattern).collect::<Vec<_>>()
+        limits.map(Series::of).collect()
     };
     let of_cause = counted(&cause.limit);
     let cleared = order.clears().filter(|_| order.subject == *subject);
-    cleared.is_some_and(|limit| {
-        counted(limit)
-            .iter()
-            .any(|pattern| of_cause.contains(pattern))
-    })
+    cleared.is_some_and(|limit| counted(limit).iter().any(|own| of_cause.contains(own)))
 }
 
 /// The commands after `at` that may have changed what a decision rests on, oldest first.

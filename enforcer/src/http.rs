@@ -204,7 +204,15 @@ fn bad(parameter: &str, detail: impl Into<String>) -> Refused {
 
 fn away(error: &StoreError) -> Refused {
     tracing::error!(%error, "decisions cannot be read");
-    let detail = "the history of decisions does not answer; try again later";
+    unavailable("the history of decisions does not answer; try again later")
+}
+
+fn log_away() -> Refused {
+    unavailable("the log does not answer; try again later")
+}
+
+/// It may help to ask again in a while.
+fn unavailable(detail: &str) -> Refused {
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
     problem.with_retry_after(5).into()
 }

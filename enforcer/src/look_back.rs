@@ -175,16 +175,24 @@ impl LookBack {
         let subject = &decision.subject;
         let from = counts_from(cause.window, (&version.policy, subject), (at, cause.used));
         let mut evidence = Evidence::new(from, shown_max);
+        let at = appended_at;
+        if cause.limit == BLOCKED {
+            let missing = None;
+            return Ok(Rests {
+                at,
+                evidence,
+                missing,
+            });
+        }
         // By the ids that its sets had then.
-        let is_counted = cause.limit != BLOCKED;
         let sought = match Sought::new(subject, &cause.meter, &version.policy.sets) {
-            Ok(sought) if is_counted => sought,
-            none => {
-                let unknown = none.err().filter(|_| is_counted);
+            Ok(sought) => sought,
+            Err(error) => {
+                let missing = Some(error.to_string());
                 return Ok(Rests {
-                    at: appended_at,
+                    at,
                     evidence,
-                    missing: unknown.map(|error| error.to_string()),
+                    missing,
                 });
             }
         };

@@ -298,18 +298,12 @@ impl<'a> Reader<'a> {
     /// The limit by its name, as it is counted for the subject or for what lies in it.
     fn limit(&mut self, subject: Option<&Subject>) -> Option<&'a Limit> {
         let name = self.needed("limit")?;
-        let policy = self.policy;
-        let named = || policy.limits.iter().filter(|limit| limit.name == name);
-        if named().next().is_none() {
-            self.say_unknown(name);
-            return None;
-        }
+        let named = self.named(name)?;
         let subject = subject?;
-        let found = named().find(|limit| limit.pattern.is_in(subject));
+        let mut all = named.iter().copied();
+        let found = all.find(|limit| limit.pattern.is_in(subject));
         if found.is_none() {
-            let patterns: BTreeSet<&str> = named().map(|limit| limit.pattern.as_str()).collect();
-            let patterns: Vec<&str> = patterns.into_iter().collect();
-            let patterns = patterns.join("`, `");
+            let patterns = patterns_of(&named);
             self.say(
                 "subject",
                 format!(
@@ -320,14 +314,20 @@ impl<'a> Reader<'a> {
         found
     }
 
-    fn say_unknown(&mut self, limit: &str) {
-        let names = self.policy.limits.iter().map(|own| own.name.as_str());
-        let hint = did_you_mean(limit, names);
-        let version = self.policy.version;
-        self.say(
-            "limit",
-            format!("version {version} of the policy has no limit `{limit}`{hint}"),
-        );
+    /// The limits of this name, general and of tiers.
+    fn named(&mut self, name: &str) -> Option<Vec<&'a Limit>> {
+        let limits = self.policy.limits.iter();
+        let named: Vec<&Limit> = limits.clone().filter(|own| own.name == name).collect();
+        if named.is_empty() {
+            let hint = did_you_mean(name, limits.map(|own| own.name.as_str()));
+            let version = self.policy.version;
+            self.say(
+                "limit",
+                format!("version {version} of the policy has no limit `{name}`{hint}"),
+            );
+            return None;
+        }
+        Some(named)
     }
 
     fn hard(&mut self, limit: Option<&Limit>) -> Option<i128> {
@@ -431,6 +431,13 @@ fn tiers(policy: &Policy) -> BTreeSet<&str> {
 pub(crate) fn is_id(id: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
     (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(plain)
+}
+
+/// What limits are on, each pattern once.
+fn patterns_of(limits: &[&Limit]) -> String {
+    let patterns: BTreeSet<&str> = limits.iter().map(|own| own.pattern.as_str()).collect();
+    let patterns: Vec<&str> = patterns.into_iter().collect();
+    patterns.join("`, `")
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::trail::{self, Params};
-use super::{Refused, away, bad, problem, requests};
+use super::{Refused, away, bad, problem, requests, unavailable};
 use crate::command::{Action, Command, Draft, Drafted, Undone, answer_id, is_id, read};
 use crate::service::Board;
 use crate::store::{Given, GivenFilter, Store};
@@ -117,9 +117,7 @@ impl Shared {
         };
         sent.map_err(|error| {
             tracing::warn!(%error, "a command is not in the log");
-            let detail =
-                "the log does not answer; the command may be sent again with the same `id`";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_retry_after(5)
+            unavailable("the log does not answer; the command may be sent again with the same `id`")
         })?;
         if RECENT_MAX <= recent.len() {
             recent.clear();

@@ -10,14 +10,13 @@ use axum::{Extension, Json, Router};
 use http::StatusCode;
 use schemas::access::Caller;
 use schemas::policy::{Meter, Policy};
-use schemas::problem::Problem;
 use schemas::record::Amount;
 use schemas::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use super::{Refused, Shared, away, bad, commands, show};
+use super::{Refused, Shared, away, bad, commands, log_away, show, unavailable};
 use crate::decide::Reason;
 use crate::decision::{BLOCKED, Cause, Decision};
 use crate::explain::{
@@ -59,7 +58,7 @@ async fn explain(
         Ok(answer) => answer.map(Json),
         Err(_) => {
             let detail = format!("reading the log back takes longer than {WITHIN:?}");
-            Err(log_away(&detail))
+            Err(unavailable(&detail))
         }
     }
 }
@@ -74,7 +73,7 @@ impl Shared {
         let now = self.clock.now();
         let unread = |error: bus::BusError| {
             tracing::warn!(%error, "the log cannot be read back");
-            log_away("the log does not answer; try again later")
+            log_away()
         };
         let versions = wire::versions(&self.bus).await.map_err(unread)?.kept;
         let mut look = LookBack::start(&self.bus).await.map_err(unread)?;
@@ -138,11 +137,6 @@ impl Shared {
             }
         }
     }
-}
-
-fn log_away(detail: &str) -> Refused {
-    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail.to_owned());
-    problem.with_retry_after(5).into()
 }
 
 /// What an explanation is told from, and to whom.

@@ -12,12 +12,11 @@ use axum::{Json, Router};
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use schemas::page::with_next;
-use schemas::problem::Problem;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Refused, Shared, bad, problem, show};
+use super::{Refused, Shared, bad, log_away, problem, show};
 use crate::policy::{self, POLICY_BYTES_MAX, Version};
 use crate::wire;
 use change::{put_policy, roll_back};
@@ -178,10 +177,4 @@ fn etag(version: &Version) -> HeaderValue {
 fn missing() -> Refused {
     let detail = "there is no version of the policy with this number";
     problem(StatusCode::NOT_FOUND, detail)
-}
-
-fn log_away() -> Refused {
-    let detail = "the log does not answer; try again later";
-    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-    problem.with_retry_after(5).into()
 }

@@ -47,6 +47,17 @@ pub enum Kind {
     Changed,
 }
 
+impl Kind {
+    /// What became of something that was there before, or is there after.
+    const fn of<T>(before: Option<&T>, after: Option<&T>) -> Self {
+        match (before, after) {
+            (None, _) => Self::Added,
+            (_, None) => Self::Removed,
+            _ => Self::Changed,
+        }
+    }
+}
+
 /// A limit that is new, gone, or has other values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LimitChange {
@@ -202,13 +213,8 @@ fn limit_change(from: Option<&Limit>, to: Option<&Limit>) -> Option<LimitChange>
     let after = to.map(fields).unwrap_or_default();
     let both = FIELDS.into_iter().zip(before).zip(after);
     let fields = changed(both.map(|((field, from), to)| (field, from, to)).collect());
-    let change = match (from, to) {
-        (None, _) => Kind::Added,
-        (_, None) => Kind::Removed,
-        _ => Kind::Changed,
-    };
     (!fields.is_empty()).then(|| LimitChange {
-        change,
+        change: Kind::of(from, to),
         name: limit.name.clone(),
         tier: limit.tier.clone(),
         fields,

@@ -7,7 +7,7 @@ use schemas::policy::{Limit, Window};
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
 
-use super::{Drafted, Reader};
+use super::{Drafted, Reader, patterns_of};
 use crate::command::Action;
 use crate::policy::did_you_mean;
 
@@ -18,22 +18,17 @@ impl<'a> Reader<'a> {
         let limit = self.needed("limit")?.to_owned();
         let limits = self.counted(&limit, subject.as_ref())?;
         let subject = subject?;
-        if limits.iter().any(|limit| limit.window == Window::Wallet) {
-            let text = format!(
-                "`{limit}` is a wallet: what was paid in and spent is not cleared; to admit again, order `top_up`"
-            );
-            self.say("limit", text);
-            return None;
-        }
-        if limits
-            .iter()
-            .any(|limit| limit.window == Window::Concurrent)
-        {
-            let text = format!(
-                "`{limit}` counts what is in flight, and nothing that was: each place comes back with the end of its \
-                 reservation"
-            );
-            self.say("limit", text);
+        let never_cleared = limits.iter().find_map(|own| match own.window {
+            Window::Wallet => {
+                Some("is a wallet: what was paid in and spent is not cleared; to admit again, order `top_up`")
+            }
+            Window::Concurrent => Some(
+                "counts what is in flight, and nothing that was: each place comes back with the end of its reservation",
+            ),
+            _ => None,
+        });
+        if let Some(why) = never_cleared {
+            self.say("limit", format!("`{limit}` {why}"));
             return None;
         }
         let zone = self.policy.zone(subject.tenant_id().as_deref());
@@ -46,12 +41,7 @@ impl<'a> Reader<'a> {
 
     /// The limits of the name that are counted for the subject itself, in whatever tier.
     fn counted(&mut self, name: &str, subject: Option<&Subject>) -> Option<Vec<&'a Limit>> {
-        let policy = self.policy;
-        let named = || policy.limits.iter().filter(|limit| limit.name == name);
-        if named().next().is_none() {
-            self.say_unknown(name);
-            return None;
-        }
+        let named = self.named(name)?;
         let subject = subject?;
         if subject.tenant_id().is_none() {
             let text = format!(
@@ -61,14 +51,13 @@ impl<'a> Reader<'a> {
             self.say("subject", text);
             return None;
         }
-        let counted: Vec<&Limit> = named().filter(|l| l.pattern.accepts(subject)).collect();
+        let all = named.iter().copied();
+        let counted: Vec<&Limit> = all.filter(|l| l.pattern.accepts(subject)).collect();
         if !counted.is_empty() {
             return Some(counted);
         }
-        let patterns: BTreeSet<&str> = named().map(|limit| limit.pattern.as_str()).collect();
-        let patterns: Vec<&str> = patterns.into_iter().collect();
-        let patterns = patterns.join("`, `");
-        let own = policy.limits_on(subject);
+        let patterns = patterns_of(&named);
+        let own = self.policy.limits_on(subject);
         let own: BTreeSet<&str> = own.map(|limit| limit.name.as_str()).collect();
         let hint = did_you_mean(name, own.into_iter());
         self.say(

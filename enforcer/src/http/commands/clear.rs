@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use schemas::orders::InForce;
-use schemas::problem::{FieldError, Problem};
+use schemas::problem::FieldError;
 use schemas::time::Timestamp;
 
-use super::{Refused, Shared, StatusCode, unprocessable};
+use super::{Refused, Shared, unprocessable};
 use crate::command::{Action, Draft, Drafted};
+use crate::http::log_away;
 use crate::wire;
 
 impl Shared {
@@ -31,8 +32,7 @@ impl Shared {
         }
         let orders = wire::orders(&self.bus).await.map_err(|error| {
             tracing::warn!(%error, "orders cannot be read");
-            let detail = "the log does not answer; try again later";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_retry_after(5)
+            log_away()
         })?;
         let in_force = InForce {
             policy: &policy,

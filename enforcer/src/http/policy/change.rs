@@ -14,8 +14,8 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{LOG_WITHIN, TOML, etag, log_away, version};
-use crate::http::{Refused, Shared, bad, problem, show};
+use super::{LOG_WITHIN, TOML, etag, version};
+use crate::http::{Refused, Shared, bad, log_away, problem, show, unavailable};
 use crate::policy;
 use crate::proposal::{Answer, Proposal};
 
@@ -113,8 +113,7 @@ async fn propose(shared: &Shared, caller: &Caller, wanted: Wanted) -> Result<Res
         Ok(Err(_)) | Err(_) => {
             let detail = "the log has not acknowledged it in time and may still: look at `GET /v1/policy` before \
                           trying again";
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-            Err(problem.with_retry_after(5).into())
+            Err(unavailable(detail))
         }
     }
 }

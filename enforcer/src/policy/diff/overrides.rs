@@ -31,13 +31,8 @@ pub(super) fn changes(from: &Policy, to: &Policy) -> Vec<OverrideChange> {
             let before = from.overrides.get(&subject, &limit);
             let after = to.overrides.get(&subject, &limit);
             let fields = field_changes((from, before), (to, after), (&subject, &limit));
-            let change = match (before, after) {
-                (None, _) => Kind::Added,
-                (_, None) => Kind::Removed,
-                _ => Kind::Changed,
-            };
             (!fields.is_empty()).then_some(OverrideChange {
-                change,
+                change: Kind::of(before, after),
                 subject,
                 limit,
                 fields,

@@ -30,13 +30,8 @@ pub(super) fn changes(from: &Sets, to: &Sets) -> Vec<SetChange> {
             values(after.map(AsRef::as_ref)),
         );
         let fields = changed(vec![("dimension", was.0, is.0), ("ids", was.1, is.1)]);
-        let change = match (before, after) {
-            (None, _) => Kind::Added,
-            (_, None) => Kind::Removed,
-            _ => Kind::Changed,
-        };
         (!fields.is_empty()).then(|| SetChange {
-            change,
+            change: Kind::of(before, after),
             name: name.to_owned(),
             fields,
         })
