@@ -104,7 +104,7 @@ mod tests {
         let mut rules = Rules::default();
         for (number, limits) in (1..).zip(versions) {
             let policy = policy(number, limits);
-            let mut record = crate::wire::policy_to_record(&policy);
+            let mut record = PolicyVersion::from(&policy);
             record.at = Timestamp::from_seconds(number * 10);
             for key in [PolicyVersion::KEY.to_owned(), record.version_key()] {
                 rules.follow(Followed::Put {

@@ -8,10 +8,7 @@ mod write;
 use bus::{Bus, BusError};
 use schemas::orders::Order;
 use schemas::policy::{Policy, Stream};
-use schemas::record::{
-    LimitRecord, OverrideRecord, PolicyRecord, PolicyVersion, SetRecord, TenantRecord, WeightRecord,
-};
-use schemas::time::Timestamp;
+use schemas::record::{PolicyRecord, PolicyVersion};
 use schemas::topic::{AUTH, CSP, PARTIALS, POLICIES, TopicSpec, USAGE};
 
 use crate::past::Past;
@@ -61,29 +58,6 @@ pub(crate) async fn past(bus: &Bus) -> Result<Past, BusError> {
         }
     }
     Ok(past)
-}
-
-/// A policy as a snapshot keeps it: what counting needs, without who wrote it and why.
-pub(crate) fn policy_to_record(policy: &Policy) -> PolicyVersion {
-    let tenants = policy.tenants.iter().map(|(id, settings)| {
-        let zone = settings.zone.map(|zone| zone.name().to_owned());
-        let tier = settings.tier.clone();
-        (id.clone(), TenantRecord { tier, zone })
-    });
-    PolicyVersion {
-        version: i64::try_from(policy.version).unwrap_or(i64::MAX),
-        at: Timestamp::default(),
-        author: String::new(),
-        reason: String::new(),
-        source: String::new(),
-        limits: policy.limits.iter().map(LimitRecord::from).collect(),
-        overrides: OverrideRecord::all(&policy.overrides),
-        tenants: tenants.collect(),
-        default_tier: policy.default_tier.clone(),
-        default_zone: policy.default_zone.map(|zone| zone.name().to_owned()),
-        weights: policy.weights.iter().map(WeightRecord::from).collect(),
-        sets: SetRecord::all(&policy.sets),
-    }
 }
 
 #[cfg(test)]

@@ -10,8 +10,7 @@ use schemas::codec::Wire as _;
 use schemas::orders::{Order, OrderKey};
 use schemas::policy::{HARD, Policy};
 use schemas::record::{
-    self, Amount, Direction, LimitRecord, Marker, OverrideRecord, PolicyError, PolicyRecord,
-    PolicyVersion, Recorded, SetRecord, TenantRecord, WeightRecord,
+    self, Amount, Direction, Marker, PolicyError, PolicyRecord, PolicyVersion, Recorded,
 };
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
@@ -419,25 +418,12 @@ where
 }
 
 fn version_record(version: &Version) -> PolicyVersion {
-    let policy = &version.policy;
-    let tenants = policy.tenants.iter().map(|(id, settings)| {
-        let zone = settings.zone.map(|zone| zone.name().to_owned());
-        let tier = settings.tier.clone();
-        (id.clone(), TenantRecord { tier, zone })
-    });
     PolicyVersion {
-        version: number_record(policy.version),
         at: version.at,
         author: version.author.clone(),
         reason: version.reason.clone(),
         source: version.source.clone(),
-        limits: policy.limits.iter().map(LimitRecord::from).collect(),
-        overrides: OverrideRecord::all(&policy.overrides),
-        tenants: tenants.collect(),
-        default_tier: policy.default_tier.clone(),
-        default_zone: policy.default_zone.map(|zone| zone.name().to_owned()),
-        weights: policy.weights.iter().map(WeightRecord::from).collect(),
-        sets: SetRecord::all(&policy.sets),
+        ..PolicyVersion::from(&version.policy)
     }
 }
 

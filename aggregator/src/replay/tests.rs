@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use schemas::codec::Wire as _;
 use schemas::partition::partition_of;
-use schemas::record::{Direction, Marker, Recorded, UsageRecord};
+use schemas::record::{Direction, Marker, PolicyVersion, Recorded, UsageRecord};
 use schemas::subject::Subject;
 use schemas::topic::USAGE;
 
@@ -172,7 +172,7 @@ fn the_logs_own_policies_change_nothing() {
     let mut past = Past::new("draft tenant/* requests hard=2 : sliding 60s");
     let strict = policy(9, "strict tenant/* requests hard=1 : sliding 60s");
     let marker = UsageRecord::Marker(Marker {
-        policy: Some(wire::policy_to_record(&strict)),
+        policy: Some(PolicyVersion::from(&strict)),
         tick: None,
         order: None,
     });

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::engine::{Engine, Settings, ShardId, State};
-use crate::wire;
 
 const MAGIC: [u8; 8] = *b"WEIRSNAP";
 /// Of the layout: any change of what is encoded makes it another one.
@@ -67,7 +66,7 @@ pub(crate) fn encode(partition: Partition, engine: &Engine) -> Result<Vec<u8>, p
         topic: partition.topic,
         partition: partition.index,
         partitions: engine.shard().partitions,
-        policy: (policy.version != 0).then(|| wire::policy_to_record(policy)),
+        policy: (policy.version != 0).then(|| PolicyVersion::from(policy)),
         orders: engine
             .orders()
             .into_iter()

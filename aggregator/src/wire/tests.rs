@@ -6,6 +6,7 @@ use schemas::record::{
     Signal, Usage, UsageRecord,
 };
 use schemas::subject::Subject;
+use schemas::time::Timestamp;
 
 use bus::Partition;
 
@@ -180,7 +181,7 @@ fn reads_markers_on_every_topic() {
         order: None,
     };
     let policy = Marker {
-        policy: Some(policy_to_record(&policy(
+        policy: Some(PolicyVersion::from(&policy(
             4,
             "l tenant/* tokens hard=5 : sliding 60s",
         ))),
@@ -350,7 +351,7 @@ fn a_policy_survives_a_snapshot() {
          override platform b hard=6",
     );
     before.default_zone = Some(chrono_tz::Tz::Europe__Berlin);
-    let after = Policy::try_from(&policy_to_record(&before)).unwrap();
+    let after = Policy::try_from(&PolicyVersion::from(&before)).unwrap();
     assert_eq!(before, after);
 }
 

@@ -193,6 +193,31 @@ impl TryFrom<&PolicyVersion> for Policy {
     }
 }
 
+impl From<&Policy> for PolicyVersion {
+    /// As it holds, without who made it, when and why.
+    fn from(policy: &Policy) -> Self {
+        let tenants = policy.tenants.iter().map(|(id, settings)| {
+            let zone = settings.zone.map(|zone| zone.name().to_owned());
+            let tier = settings.tier.clone();
+            (id.clone(), TenantRecord { tier, zone })
+        });
+        Self {
+            version: i64::try_from(policy.version).unwrap_or(i64::MAX),
+            at: Timestamp::default(),
+            author: String::new(),
+            reason: String::new(),
+            source: String::new(),
+            limits: policy.limits.iter().map(LimitRecord::from).collect(),
+            overrides: OverrideRecord::all(&policy.overrides),
+            sets: SetRecord::all(&policy.sets),
+            tenants: tenants.collect(),
+            default_tier: policy.default_tier.clone(),
+            default_zone: policy.default_zone.map(|zone| zone.name().to_owned()),
+            weights: policy.weights.iter().map(WeightRecord::from).collect(),
+        }
+    }
+}
+
 fn zone(name: &str) -> Result<chrono_tz::Tz, PolicyError> {
     name.parse().map_err(|_| PolicyError::Zone(name.to_owned()))
 }

@@ -8,7 +8,9 @@ use bus::{Partition, Record};
 use bytes::Bytes;
 use proptest::prelude::*;
 use schemas::codec::Wire;
-use schemas::record::{Csp, CspRecord, Marker, Recorded, Signal, Sketch, Usage, UsageRecord};
+use schemas::record::{
+    Csp, CspRecord, Marker, PolicyVersion, Recorded, Signal, Sketch, Usage, UsageRecord,
+};
 use schemas::topic::{CSP, PARTIALS, USAGE};
 
 use super::*;
@@ -122,11 +124,10 @@ where
 
 fn marker(what: &What, version: i64, now: Timestamp) -> Marker {
     let policy = match what {
-        What::Policy(which) => {
-            let mut record = wire::policy_to_record(&policy(version, POLICIES[*which]));
-            record.at = now;
-            Some(record)
-        }
+        What::Policy(which) => Some(PolicyVersion {
+            at: now,
+            ..PolicyVersion::from(&policy(version, POLICIES[*which]))
+        }),
         _ => None,
     };
     Marker {
@@ -404,10 +405,8 @@ fn agree(
     let one = Reader::new(topic, log).run(turns[0])?;
     let other = Reader::new(topic, log).run(turns[1])?;
     let prompt = |said: &[Said]| -> Vec<Said> {
-        said.iter()
-            .filter(|said| said.is_prompt())
-            .cloned()
-            .collect()
+        let prompt = said.iter().filter(|said| said.is_prompt());
+        prompt.cloned().collect()
     };
     prop_assert_eq!(prompt(&one), prompt(&other));
     prop_assert_eq!(newest(&one), newest(&other));
