@@ -1,6 +1,7 @@
 //! The gateway as a service holds it: asks the gate, remembers, counts and reports.
 
 mod cleared;
+mod flight;
 mod strict;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::recent::Recent;
 use crate::reply::Reply;
 use crate::reports::{Kind, Refused, Report, Reports};
 use crate::request::{Ask, Consume};
+pub use flight::{Entered, Flight};
 pub use strict::{Committed, Held, NotHeld};
 
 /// Answers requests. A clone is the same gateway.

@@ -47,5 +47,5 @@ pub use config::{Config, ConfigError};
 pub use dry_run::DryRun;
 pub use handle::Handle;
 pub use http::OPERATIONS;
-pub use layer::{RequestId, WeirLayer};
+pub use layer::{CallBody, RequestId, WeirLayer};
 pub use run::{BuildError, Deps, RunError, Service};

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::metrics::Metrics;
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// A query over hours of rows reads gigabytes from a cold disk.
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// Page size of lists: as much as the plane gives at once.
 const PAGE: &str = "1000";
 

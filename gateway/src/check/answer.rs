@@ -1,5 +1,6 @@
 //! What a gateway says to a request, and why.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,6 +132,14 @@ impl<'v> Answer<'v> {
     pub(crate) fn goes_on(&self) -> bool {
         let fits = |item: &Item<'_, Planned>| !(item.full && item.refuses);
         !self.is_refused() && self.counted.iter().all(fits)
+    }
+
+    /// Takes out the limits on what is in flight.
+    pub(crate) fn set_in_flight_aside(&mut self) -> SmallVec<[Item<'v, Planned>; 1]> {
+        let strict = mem::take(&mut self.strict).into_iter();
+        let (counting, in_flight) = strict.partition(|item| item.limit.rule.counts());
+        self.strict = counting;
+        in_flight
     }
 
     /// Whether no strict limit refuses.

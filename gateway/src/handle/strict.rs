@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use schemas::subject::Subject;
 use schemas::time::Timestamp;
+use smallvec::SmallVec;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -58,14 +59,37 @@ impl Handle {
         if strict.is_empty() {
             return None;
         }
-        if strict.iter().all(|item| !item.limit.rule.counts()) {
-            return Some(self.pass((&view, now), ask).await);
+        let keeps = strict.iter().any(counts);
+        Some(self.spend_under((&view, now), ask, keeps, None).await)
+    }
+
+    /// Judges a request that has its weight and falls under strict limits, of which some keep what is spent, or all are
+    /// on what is in flight. `places`: what it holds of these already.
+    pub(super) async fn spend_under(
+        &self,
+        moment: (&View, Timestamp),
+        ask: Ask,
+        keeps: bool,
+        places: Option<&Accounts>,
+    ) -> Arc<Reply> {
+        if keeps {
+            self.spend_now(moment, ask, places).await
+        } else {
+            self.pass(moment, ask, places).await
         }
+    }
+
+    async fn spend_now(
+        &self,
+        (view, now): (&View, Timestamp),
+        mut ask: Ask,
+        places: Option<&Accounts>,
+    ) -> Arc<Reply> {
+        let shared = self.shared();
         let request_id = ask.request_id.take();
-        let mut answer = shared
-            .gate
-            .judge(&view, &ask.request(), now, Purpose::Check);
+        let mut answer = shared.gate.judge(view, &ask.request(), now, Purpose::Check);
         let id = Reservation::id_of(&ask.identity(), request_id.as_deref());
+        let mut in_flight = places.map_or_else(SmallVec::new, |_| answer.set_in_flight_aside());
         let mut repeated = false;
         let mut accounts = self.accounts(&answer, &ask, now);
         let told = if ask.consume.is_empty() || !answer.goes_on() {
@@ -78,7 +102,11 @@ impl Handle {
             repeated = matches!(outcome, Some(Outcome::Admitted { repeated: true, .. }));
             told(outcome)
         };
-        take_over(&mut answer, &accounts);
+        take_over(&mut answer.strict, &accounts);
+        if let Some(places) = places {
+            take_over(&mut in_flight, places);
+            answer.strict.append(&mut in_flight);
+        }
         let told = if repeated { Told::Fits } else { told };
         if repeated {
             answer.strict_fit();
@@ -86,7 +114,7 @@ impl Handle {
         }
         shared.gate.conclude(&mut answer, told, now);
         let request_id = request_id.unwrap_or_else(|| Uuid::from_u128(id).to_string());
-        let reply = Reply::new(&answer, &view, &ask, request_id, now);
+        let reply = Reply::new(&answer, view, &ask, request_id, now);
         shared.metrics.checked(&reply);
         if !repeated {
             let report = Report {
@@ -97,17 +125,28 @@ impl Handle {
             };
             self.report_strict(&answer, &reply, report, format!("{id:032x}"));
         }
-        Some(Arc::new(reply))
+        Arc::new(reply)
     }
 
-    /// Judges a request of whose limits the strict ones are all on what is in flight. Nobody says when it ends, so it
-    /// takes no place: these only look, and all others count it as ever.
-    async fn pass(&self, (view, now): (&View, Timestamp), ask: Ask) -> Arc<Reply> {
+    /// Judges a request of whose limits the strict ones are all on what is in flight. Where it holds no `places` there,
+    /// nobody says when it ends, so that it takes none: these only look, and all others count it as ever.
+    async fn pass(
+        &self,
+        (view, now): (&View, Timestamp),
+        ask: Ask,
+        places: Option<&Accounts>,
+    ) -> Arc<Reply> {
         let shared = self.shared();
-        let mut accounts = self.accounts_of(view, &ask, now);
-        let answers = shared.ledger.look(&mut accounts, now).await.is_some();
+        let (seen, answers) = match places {
+            Some(places) => (places.clone(), true),
+            None => {
+                let mut seen = self.accounts_of(view, &ask, now);
+                let answers = shared.ledger.look(&mut seen, now).await.is_some();
+                (seen, answers)
+            }
+        };
         let tell = |answer: &mut Answer<'_>| {
-            take_over(answer, &accounts);
+            take_over(&mut answer.strict, &seen);
             if !answers {
                 answer.close_strict();
             }
@@ -154,7 +193,7 @@ impl Handle {
         if answer.goes_on() {
             let mut accounts = self.accounts(&answer, &reservation.ask, now);
             let reserved = shared.ledger.reserve(id, &mut accounts, ttl, now).await;
-            take_over(&mut answer, &accounts);
+            take_over(&mut answer.strict, &accounts);
             match reserved {
                 Some(Outcome::Admitted {
                     expires_at,
@@ -243,7 +282,7 @@ impl Handle {
         self.accounts(&answer, ask, now)
     }
 
-    fn accounts(&self, answer: &Answer<'_>, ask: &Ask, now: Timestamp) -> Accounts {
+    pub(super) fn accounts(&self, answer: &Answer<'_>, ask: &Ask, now: Timestamp) -> Accounts {
         let strict = answer.strict.iter();
         let lines = strict.clone().map(|item| Line {
             key: item.key,
@@ -277,9 +316,14 @@ fn told(outcome: Option<Outcome>) -> Told {
     }
 }
 
-/// Takes over what the ledger says of the strict items.
-fn take_over(answer: &mut Answer<'_>, accounts: &Accounts) {
-    for (item, line) in answer.strict.iter_mut().zip(&accounts.lines) {
+/// Whether something stays in an item's account when it is spent.
+pub(super) fn counts(item: &Item<'_, Planned>) -> bool {
+    item.limit.rule.counts()
+}
+
+/// Takes over what the ledger says of `items`.
+pub(super) fn take_over(items: &mut [Item<'_, Planned>], accounts: &Accounts) {
+    for (item, line) in items.iter_mut().zip(&accounts.lines) {
         (item.tally, item.full) = (line.tally, line.full);
     }
 }

@@ -1,4 +1,5 @@
 mod concurrent;
+mod layer;
 mod strict;
 mod weights;
 
@@ -13,12 +14,11 @@ use schemas::policy::{Limit, Policy};
 use schemas::record::Key;
 use schemas::time::Timestamp;
 use serde_json::{Value, json};
-use tower::{Layer, ServiceExt, service_fn};
+use tower::ServiceExt;
 
 use super::*;
 use crate::check::{Feed, Freshness, Gate};
 use crate::handle::Shared;
-use crate::layer::{RequestId, WeirLayer};
 use crate::ledger::Bounds;
 use crate::metrics::Metrics;
 use crate::place::Place;
@@ -53,6 +53,12 @@ fn scene_under(limits: Vec<Limit>) -> Scene {
 }
 
 fn scene_of(policy: Policy) -> Scene {
+    let scene = scene_with(policy, Place::in_process(BOUNDS));
+    know_the_past(&scene.handle, true);
+    scene
+}
+
+fn scene_with(policy: Policy, ledger: Place) -> Scene {
     let clock = Arc::new(ManualClock::new(START));
     let freshness = Freshness::new(START, Duration::from_secs(30));
     freshness.caught_up(Feed::Decisions);
@@ -65,10 +71,9 @@ fn scene_of(policy: Policy) -> Scene {
         recent: Recent::new(100, Duration::from_secs(300)),
         reports: Reports::new(100),
         metrics: Metrics::register(&mut Registry::default()),
-        ledger: Place::in_process(BOUNDS),
+        ledger,
         has_share: true.into(),
     });
-    know_the_past(&handle, true);
     let mut keys = KeyRing::default();
     for (id, role, tenant) in [
         ("ingest", Role::Ingest, None),
@@ -377,45 +382,4 @@ async fn a_key_can_ask_what_it_is() {
     assert_eq!(acme.body, expected);
     assert_eq!(about("operator").await.body["role"], "operator");
     assert_eq!(about("nobody").await.status, 401);
-}
-
-#[tokio::test]
-async fn the_layer_stands_before_a_service() {
-    let scene = scene();
-    let extractor = |request: &Request<Body>| {
-        let tenant = request.headers().get("tenant")?.to_str().ok()?;
-        Some(Ask::default().with(Dimension::Tenant, tenant))
-    };
-    let inner = service_fn(async |request: Request<Body>| {
-        let id = request.extensions().get::<RequestId>();
-        let seen = id.map_or("none".to_owned(), |id| id.0.to_string());
-        Ok::<_, std::convert::Infallible>(Response::new(Body::from(seen)))
-    });
-    let service = WeirLayer::new(scene.handle.clone(), extractor).layer(inner);
-    let call = async |tenant: Option<&str>| {
-        let mut request = Request::get("/");
-        if let Some(tenant) = tenant {
-            request = request.header("tenant", tenant);
-        }
-        let request = request.body(Body::empty()).unwrap();
-        let response = service.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        (parts, String::from_utf8(body.to_vec()).unwrap())
-    };
-    for left in ["1", "0"] {
-        let (parts, seen) = call(Some("acme")).await;
-        assert_eq!(parts.status, 200);
-        assert_eq!(parts.headers["x-weir-request-id"], seen.as_str());
-        let told = format!("\"rate\";r={left};t=61");
-        assert_eq!(parts.headers["ratelimit"], told.as_str());
-    }
-    let (parts, problem) = call(Some("acme")).await;
-    assert_eq!(parts.status, 429);
-    assert_eq!(parts.headers["retry-after"], "61");
-    assert!(problem.contains("quota-exceeded"), "{problem}");
-    // What the extractor has nothing to say of passes.
-    let (parts, seen) = call(None).await;
-    assert_eq!((parts.status.as_u16(), seen.as_str()), (200, "none"));
-    assert!(!parts.headers.contains_key("ratelimit"));
 }

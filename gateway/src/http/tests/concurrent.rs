@@ -10,7 +10,7 @@ use super::*;
 const BULK: &str = "POST /v1/bulk/users";
 
 /// Two for each user.
-fn places() -> Limit {
+pub(super) fn places() -> Limit {
     Limit {
         mode: Mode::Strict,
         ..limit("places tenant/*/user/* requests 2 concurrent")

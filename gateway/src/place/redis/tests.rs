@@ -25,7 +25,7 @@ const BOUNDS: Bounds = Bounds {
 const MARKED: Duration = Duration::from_secs(10_000);
 
 /// Ends with its test.
-struct Server {
+pub(crate) struct Server {
     port: u16,
     child: Child,
 }
@@ -37,7 +37,7 @@ impl Drop for Server {
     }
 }
 
-fn start() -> Server {
+pub(crate) fn start() -> Server {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
@@ -69,6 +69,13 @@ async fn ledger(server: &Server) -> (RedisLedger, Live) {
         .await
         .unwrap();
     (ledger, Live { connection, prefix })
+}
+
+/// One that can be relied on.
+pub(crate) async fn relied_on(server: &Server) -> RedisLedger {
+    let (redis, live) = ledger(server).await;
+    redis.live.store(Some(live.into()));
+    redis
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -294,8 +301,7 @@ fn says_what_the_ledger_in_the_process_says() {
 #[tokio::test]
 async fn gateways_with_wrong_clocks_admit_no_more_together() {
     let server = start();
-    let (redis, live) = ledger(&server).await;
-    redis.live.store(Some(live.into()));
+    let redis = relied_on(&server).await;
     let windows = [Window::Sliding { seconds: 60 }; 3];
     let mut admitted = 0;
     for n in 0..400_u32 {
@@ -312,8 +318,7 @@ async fn gateways_with_wrong_clocks_admit_no_more_together() {
 #[tokio::test]
 async fn money_is_exact_up_to_millions() {
     let server = start();
-    let (redis, live) = ledger(&server).await;
-    redis.live.store(Some(live.into()));
+    let redis = relied_on(&server).await;
     let usd = 1_000_000_000_000_u64;
     let mut one = accounts(
         [Window::Sliding { seconds: 60 }; 3],
@@ -340,8 +345,7 @@ async fn money_is_exact_up_to_millions() {
 #[tokio::test]
 async fn gateways_take_places_in_flight_from_one_number() {
     let server = start();
-    let (redis, live) = ledger(&server).await;
-    redis.live.store(Some(live.into()));
+    let redis = relied_on(&server).await;
     let ttl = Duration::from_secs(60);
     let places = |clock: i64| {
         let at = Timestamp::from_micros(START + clock * SECOND);
