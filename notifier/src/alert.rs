@@ -26,6 +26,17 @@ impl Kind {
         Kind::Cleared,
     ];
 
+    /// What they are called.
+    pub(crate) const NAMES: [&'static str; Kind::ALL.len()] = {
+        let mut names = [""; Kind::ALL.len()];
+        let mut n = 0;
+        while n < names.len() {
+            names[n] = Kind::ALL[n].name();
+            n += 1;
+        }
+        names
+    };
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Kind::Soft => "soft",
@@ -36,6 +47,12 @@ impl Kind {
             Kind::Answered => "answered",
             Kind::Cleared => "cleared",
         }
+    }
+
+    /// All names in a sentence, for who asked for another.
+    pub(crate) fn any_of_them() -> String {
+        let [others @ .., last] = Self::NAMES;
+        format!("{} or {last}", others.join(", "))
     }
 
     pub(crate) fn named(name: &str) -> Option<Self> {

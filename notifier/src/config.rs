@@ -203,9 +203,7 @@ impl ChannelConfig {
         let mut kinds = Vec::new();
         for name in &self.kinds {
             let unknown = || {
-                let reason = format!(
-                    "`{name}` is no kind; use soft, hard, lifted, csp_group, asked, answered or cleared"
-                );
+                let reason = format!("`{name}` is no kind; use {}", Kind::any_of_them());
                 ConfigError::channel(&self.name, reason)
             };
             kinds.push(Kind::named(name).ok_or_else(unknown)?);

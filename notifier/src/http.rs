@@ -89,7 +89,7 @@ fn filter(params: &Params, caller: &Caller) -> Result<Option<Filter>, Box<Proble
     let (subject, after) = (params.subject.as_deref(), params.after.as_deref());
     let asked = Asked::read(caller, subject, after, (params.limit, PAGE_MAX))?;
     let unknown = || {
-        let names = "use soft, hard, lifted, csp_group, asked, answered or cleared";
+        let names = format!("use {}", Kind::any_of_them());
         Box::new(Problem::parameter("kind", names))
     };
     let kind = params.kind.as_deref();

@@ -2,6 +2,8 @@
 
 use schemas::api::{AFTER, Kind, LIMIT, LISTED, Operation, Parameter, READERS, ROWS_AWAY, SUBJECT};
 
+use crate::alert;
+
 /// All of them.
 pub const OPERATIONS: &[Operation] = &[Operation::get(
     "/v1/alerts",
@@ -12,15 +14,7 @@ pub const OPERATIONS: &[Operation] = &[Operation::get(
     SUBJECT,
     Parameter::query(
         "kind",
-        Kind::OneOf(&[
-            "soft",
-            "hard",
-            "lifted",
-            "csp_group",
-            "asked",
-            "answered",
-            "cleared",
-        ]),
+        Kind::OneOf(&alert::Kind::NAMES),
         "Of one kind only",
         "hard",
     ),
