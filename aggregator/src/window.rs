@@ -376,3 +376,6 @@ impl Other {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,10 +80,10 @@ impl Case {
         counter: &mut Counter,
         (at, amount): (Timestamp, i128),
         changes: &mut Vec<Change<'p>>,
-    ) {
+    ) -> Resized {
         let floor = Timestamp::MIN;
         let amount = Amount { amount, at, floor };
-        counter.add(|number, _| self.rules_of(number), amount, changes);
+        counter.add(|number, _| self.rules_of(number), amount, changes)
     }
 }
 
@@ -104,8 +104,7 @@ fn check_in(zone: &str, window: &str, levels: &str, script: &str, expected: &[&s
             case.add(counter, (at, amount), &mut changes);
         }
     }
-    let changes: Vec<String> = changes.iter().map(|c| shown(&told(c))).collect();
-    assert_eq!(changes, expected);
+    assert_eq!(all_shown(&changes), expected);
 }
 
 #[track_caller]
@@ -271,8 +270,7 @@ fn check_reform(script: &str, from: &str, to: &str, expected: &[&str]) {
         passed: Timestamp::from_seconds(0),
     };
     counter.reform(reform, &mut changes);
-    let told: Vec<String> = changes.iter().map(|c| shown(&told(c))).collect();
-    assert_eq!(told, expected);
+    assert_eq!(all_shown(&changes), expected);
 }
 
 #[test]
@@ -298,15 +296,51 @@ fn a_new_policy_is_obeyed_at_once() {
     check_reform("5@0", "hard=10", "80%=8 hard=10", &[]);
 }
 
-#[test]
-fn a_retired_counter_tells_that_nothing_stands() {
+/// What is told of a counter on which two levels stand when it ends as `end` says.
+#[track_caller]
+fn check_end(end: impl Fn(&Counter, &Case) -> Vec<String>, expected: [&str; 2]) {
     let case = Case::new("80%=8 hard=10", "sliding 10s", "UTC");
     let start = Timestamp::from_seconds(0);
     let mut counter = case.counter(start);
     case.add(&mut counter, (start, 10), &mut Vec::new());
-    let mut changes = Vec::new();
-    let (at, passed) = (Timestamp::from_seconds(9), Timestamp::from_seconds(0));
-    counter.retire(case.rules(), (at, passed), &mut changes);
-    let told: Vec<String> = changes.iter().map(|c| shown(&told(c))).collect();
-    assert_eq!(told, ["down hard@9 10", "down 80%@9 10"]);
+    assert_eq!(end(&counter, &case), expected);
+}
+
+fn all_shown(changes: &[Change<'_>]) -> Vec<String> {
+    changes.iter().map(|c| shown(&told(c))).collect()
+}
+
+#[test]
+fn a_retired_counter_tells_that_nothing_stands() {
+    let retire = |counter: &Counter, case: &Case| {
+        let mut changes = Vec::new();
+        let (at, passed) = (Timestamp::from_seconds(9), Timestamp::from_seconds(0));
+        counter.retire(case.rules(), (at, passed), &mut changes);
+        all_shown(&changes)
+    };
+    check_end(retire, ["down hard@9 10", "down 80%@9 10"]);
+}
+
+#[test]
+fn a_cleared_counter_tells_that_nothing_is_left() {
+    let clear = |counter: &Counter, case: &Case| {
+        let mut changes = Vec::new();
+        counter.clear(case.rules(), Timestamp::from_seconds(9), &mut changes);
+        all_shown(&changes)
+    };
+    check_end(clear, ["down hard@9 0", "down 80%@9 0"]);
+}
+
+#[test]
+fn what_stands_takes_memory_while_it_does() {
+    let case = Case::of_all("80%=8 hard=10", &["sliding 10s", "wallet"], "UTC");
+    let start = Timestamp::from_seconds(0);
+    let mut counter = case.counter(start);
+    let nothing_stands = counter.heap_bytes();
+    case.add(&mut counter, (start, 8), &mut Vec::new());
+    let all = size_of::<Standings>() + 2 * size_of::<Standing>();
+    assert_eq!(counter.heap_bytes(), nothing_stands + all);
+    counter.fall(case.rules(), Timestamp::from_seconds(20), &mut Vec::new());
+    let left = size_of::<Standings>() + size_of::<Standing>();
+    assert_eq!(counter.heap_bytes(), nothing_stands + left);
 }

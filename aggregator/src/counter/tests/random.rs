@@ -51,7 +51,24 @@ fn agree(windows: &[&str], zone: &str, ops: &[Op]) -> Result<(), TestCaseError> 
     for op in ops {
         let mut changes = Vec::new();
         match *op {
-            Op::Add { at, amount } => case.add(&mut counter, (at, amount), &mut changes),
+            Op::Add { at, amount } => {
+                let before = counter.heap_bytes();
+                let resized = case.add(&mut counter, (at, amount), &mut changes);
+                let (after, told) = (
+                    counter.heap_bytes(),
+                    before + resized.after - resized.before,
+                );
+                // What falls lets go of slices, which is not charged.
+                let falls = changes
+                    .iter()
+                    .any(|change| change.direction == Direction::Down);
+                prop_assert!(
+                    if falls { after <= told } else { after == told },
+                    "{} {}",
+                    after,
+                    told
+                );
+            }
             Op::Pass { by } => {
                 for number in 0..limits.len() {
                     counter.fall(case.rules_of(number), by, &mut changes);

@@ -1,0 +1,175 @@
+//! What windows say of themselves, alone and together. What they add up to is held against naive ones in
+//! [`crate::counter`].
+
+use super::*;
+use crate::model::policy;
+
+const ALL: [&str; 6] = [
+    "sliding 10s",
+    "sliding 11m",
+    "sliding 11h",
+    "bucket 1/60s burst 30",
+    "calendar day",
+    "wallet",
+];
+/// Noon of 1970-01-02 in Berlin.
+const NOON: i64 = 86_400 + 11 * 3_600;
+
+/// Windows of numbers that are their ids, and what they are read with.
+struct Scene {
+    terms: Vec<Terms>,
+    windows: Windows,
+}
+
+impl Scene {
+    /// Whose heads are at noon.
+    fn new(windows: &[&str]) -> Self {
+        let limits = windows.iter().enumerate();
+        let limits = limits.map(|(n, window)| format!("l{n} tenant/* tokens hard=5 : {window}"));
+        let policy = policy(1, &limits.collect::<Vec<_>>().join("\n"));
+        let zone = chrono_tz::Europe::Berlin;
+        let terms = policy.limits.iter().map(|limit| Terms {
+            window: limit.window,
+            zone,
+        });
+        let terms: Vec<Terms> = terms.collect();
+        let windows = Windows::new((0..).zip(terms.iter().copied()), second(NOON));
+        Self { terms, windows }
+    }
+
+    /// Of each window by itself, and of all together.
+    fn all() -> impl Iterator<Item = (Self, Vec<&'static str>)> {
+        let alone = ALL.iter().map(|window| vec![*window]);
+        let lists = alone.chain([ALL.to_vec()]);
+        lists.map(|windows| (Self::new(&windows), windows))
+    }
+
+    fn add(&mut self, at: i64) -> Resized {
+        let amount = Amount {
+            amount: 1,
+            at: second(at),
+            floor: Timestamp::MIN,
+        };
+        let terms = &self.terms;
+        self.windows.add(|number, _| terms[number], amount)
+    }
+
+    /// The windows of which `holds` is so.
+    fn which(&self, holds: impl Fn(usize, Terms) -> bool) -> Vec<usize> {
+        let numbers = 0..self.terms.len();
+        let so = numbers.filter(|number| holds(*number, self.terms[*number]));
+        so.collect()
+    }
+}
+
+fn second(seconds: i64) -> Timestamp {
+    Timestamp::from_seconds(seconds)
+}
+
+/// The numbers of `windows` that are none of `but`.
+fn others(windows: &[&str], but: &[&str]) -> Vec<usize> {
+    let numbers = (0..windows.len()).filter(|number| !but.contains(&windows[*number]));
+    numbers.collect()
+}
+
+#[test]
+fn windows_that_share_slices_lie_together() {
+    let ranks = Scene::new(&ALL).terms;
+    let ranks: Vec<u32> = ranks.iter().map(|terms| rank(terms.window)).collect();
+    assert_eq!(ranks, [1, 60, 3_600, u32::MAX, u32::MAX, u32::MAX]);
+}
+
+#[test]
+fn what_happened_before_a_window_is_not_in_it() {
+    for (mut scene, windows) in Scene::all() {
+        scene.add(NOON);
+        let hold = |scene: &Scene, at: i64| {
+            scene.which(|number, terms| scene.windows.holds(number, terms, second(at)))
+        };
+        assert_eq!(hold(&scene, NOON), others(&windows, &[]));
+        assert_eq!(hold(&scene, NOON - 10), others(&windows, &[]));
+        assert_eq!(hold(&scene, NOON - 11), others(&windows, &ALL[..1]));
+        assert_eq!(hold(&scene, NOON - 12 * 60), others(&windows, &ALL[..2]));
+        let never_ends = [ALL[3], ALL[5]];
+        let end: Vec<&str> = ALL
+            .into_iter()
+            .filter(|w| !never_ends.contains(w))
+            .collect();
+        assert_eq!(hold(&scene, NOON - 86_400), others(&windows, &end));
+    }
+}
+
+#[test]
+fn what_makes_no_difference_any_more_is_let_go_of() {
+    for (mut scene, windows) in Scene::all() {
+        let hold = |scene: &Scene| scene.windows.holding();
+        assert_eq!(hold(&scene), 0);
+        scene.add(NOON);
+        assert_eq!(hold(&scene), windows.len());
+        // By itself a window is dropped as a whole instead.
+        let shares = windows.len() != 1;
+        let terms = scene.terms.clone();
+        for (seconds, gone) in [
+            (10, &[][..]),
+            (11, &ALL[..1]),
+            (60, &[ALL[0], ALL[3]]),
+            (12 * 60, &[ALL[0], ALL[3], ALL[1]]),
+            (86_400, &ALL[..5]),
+        ] {
+            let floor = second(NOON + seconds);
+            scene.windows.forget(|number, _| terms[number], floor);
+            let forgettable = |number, terms| scene.windows.is_forgettable(number, terms, floor);
+            let kept = others(&windows, gone);
+            if shares {
+                assert_eq!(hold(&scene), kept.len(), "{seconds}");
+            } else {
+                assert_eq!(scene.which(forgettable).is_empty(), !kept.is_empty());
+                assert_eq!(hold(&scene), 1, "{seconds}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_day_ends_elsewhere_in_another_zone() {
+    for (mut scene, windows) in Scene::all() {
+        let mut changed_to = |zone: Tz| {
+            let numbers = 0..windows.len();
+            let changed = numbers.filter(|number| {
+                let terms = Terms {
+                    zone,
+                    ..scene.terms[*number]
+                };
+                scene.windows.change_zone(*number, terms)
+            });
+            changed.collect::<Vec<_>>()
+        };
+        assert!(changed_to(chrono_tz::Europe::Berlin).is_empty());
+        assert_eq!(
+            changed_to(Tz::UTC),
+            others(&windows, &[&ALL[..4], &ALL[5..]].concat())
+        );
+        assert!(changed_to(Tz::UTC).is_empty());
+    }
+}
+
+/// A window by itself takes nothing beside itself before it has closed slices; several take what they lie in.
+#[test]
+fn memory_is_what_slices_and_groups_take() {
+    for (mut scene, windows) in Scene::all() {
+        let shares = windows.len() != 1;
+        let before = scene.windows.heap_bytes();
+        assert_eq!(before != 0, shares);
+        if shares {
+            assert!(size_of::<Group>() < before);
+        }
+        let mut expected = before;
+        // Amounts that are in no two neighbouring slices, and more than fit without memory of their own.
+        for n in 0..100 {
+            let resized = scene.add(NOON + n * 7_200);
+            expected = expected + resized.after - resized.before;
+            scene.add(NOON + n * 7_200);
+        }
+        assert_eq!(scene.windows.heap_bytes(), expected);
+    }
+}
