@@ -382,8 +382,7 @@ impl Gate {
         let overdue = standing.overdue(now);
         let stale = view.stale.or(overdue);
         let open = |cause: &Cause| {
-            let mut limits = view.known.plan.policy().limits_on(&standing.subject);
-            let limit = limits.find(|limit| limit.name == cause.limit);
+            let limit = view.policy().limit_on(&standing.subject, &cause.limit);
             limit.is_some_and(|limit| limit.stale == Stale::Open)
         };
         let mut refusing = standing

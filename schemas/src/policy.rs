@@ -301,6 +301,12 @@ impl Policy {
         })
     }
 
+    /// The limit `name`, if it is counted for `subject` itself.
+    #[must_use]
+    pub fn limit_on(&self, subject: &Subject, name: &str) -> Option<&Limit> {
+        self.limits_on(subject).find(|limit| limit.name == name)
+    }
+
     /// Every limit that is counted for `subject` itself.
     pub fn limits_on<'p>(&'p self, subject: &Subject) -> impl Iterator<Item = &'p Limit> {
         let tenant = subject.id(Dimension::Tenant);

@@ -135,8 +135,8 @@ fn weight(weight: &Weight) -> Value {
 fn overridden(policy: &Policy) -> impl Fn((&Subject, &str, &Override)) -> Value {
     move |(subject, limit, overridden)| {
         let numbers = &overridden.numbers;
-        let on = policy.limits_on(subject).find(|own| own.name == limit);
-        let meter = on.map_or(&Meter::Requests, |limit| &limit.meter);
+        let own = policy.limit_on(subject, limit);
+        let meter = own.map_or(&Meter::Requests, |own| &own.meter);
         let soft = numbers.soft.iter().map(|level| level.name.as_str());
         json!({
             "subject": subject,

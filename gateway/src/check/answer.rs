@@ -370,8 +370,7 @@ impl Answer<'_> {
 
 /// Whether callers are told of the limit behind `cause` in headers. One that the policy has no more says nothing against it.
 fn is_told(policy: &Policy, standing: &Standing, cause: &Cause) -> bool {
-    let mut limits = policy.limits_on(&standing.subject);
-    let limit = limits.find(|limit| limit.name == cause.limit);
+    let limit = policy.limit_on(&standing.subject, &cause.limit);
     limit.is_none_or(|limit| limit.headers)
 }
 

@@ -144,36 +144,40 @@ pub(super) fn mode_name(mode: Mode) -> Option<String> {
 impl From<&orders::Order> for Order {
     /// As it holds. One that has ended says so by `at` and `ended`.
     fn from(order: &orders::Order) -> Self {
-        let (limit, numbers) = match &order.change {
-            Change::Numbers { limit, numbers } => (Some(limit.clone()), Some(numbers)),
-            Change::Tier(_) | Change::Cleared { .. } => (None, None),
-        };
-        let tier = match &order.change {
-            Change::Tier(tier) => Some(tier.clone()),
-            _ => None,
-        };
-        let (cleared, reason) = match &order.change {
-            Change::Cleared { limit, reason } => (Some(limit.clone()), Some(reason.clone())),
-            _ => (None, None),
-        };
-        let paid = numbers.map(|numbers| &numbers.paid);
-        let paid = paid.filter(|paid| !paid.is_none());
-        Self {
+        let mut record = Self {
             command: order.command.clone(),
             seq: order.seq,
             subject: order.subject.clone(),
             at: order.at,
             until: order.until,
-            limit,
-            hard: numbers.and_then(|numbers| numbers.hard).map(Amount),
-            soft: numbers.map_or_else(Vec::new, |numbers| soft_records(&numbers.soft)),
-            mode: numbers.and_then(|numbers| numbers.mode).and_then(mode_name),
-            paid_in: paid.map(|paid| Amount(paid.sum)),
-            paid_by: paid.map_or_else(Vec::new, |paid| paid.by.clone()),
-            tier,
-            cleared,
-            reason,
+            limit: None,
+            hard: None,
+            soft: Vec::new(),
+            mode: None,
+            paid_in: None,
+            paid_by: Vec::new(),
+            tier: None,
+            cleared: None,
+            reason: None,
             ended: false,
+        };
+        match &order.change {
+            Change::Numbers { limit, numbers } => {
+                record.limit = Some(limit.clone());
+                record.hard = numbers.hard.map(Amount);
+                record.soft = soft_records(&numbers.soft);
+                record.mode = numbers.mode.and_then(mode_name);
+                if !numbers.paid.is_none() {
+                    record.paid_in = Some(Amount(numbers.paid.sum));
+                    record.paid_by.clone_from(&numbers.paid.by);
+                }
+            }
+            Change::Tier(tier) => record.tier = Some(tier.clone()),
+            Change::Cleared { limit, reason } => {
+                record.cleared = Some(limit.clone());
+                record.reason = Some(reason.clone());
+            }
         }
+        record
     }
 }

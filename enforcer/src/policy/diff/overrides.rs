@@ -63,8 +63,7 @@ fn fields(
     (subject, limit): (&Subject, &str),
 ) -> [Option<String>; FIELDS.len()] {
     let numbers = &overridden.numbers;
-    let mut limits = policy.limits_on(subject);
-    let meter = limits.find(|own| own.name == limit).map(|own| &own.meter);
+    let meter = policy.limit_on(subject, limit).map(|own| &own.meter);
     let soft: Vec<&str> = numbers.soft.iter().map(|level| &*level.name).collect();
     [
         numbers

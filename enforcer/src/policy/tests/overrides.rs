@@ -51,8 +51,8 @@ fn holds(fields: &[(&str, &str)], subject: &str, limit: &str, levels: &[(&str, i
     let policy = read(&policy(&[fields])).unwrap();
     let subject = Subject::parse(subject).unwrap();
     let overridden = policy.overrides.get(&subject, limit).unwrap();
-    let own = policy.limits_on(&subject).find(|own| own.name == limit);
-    let held = overridden.numbers.on(own.unwrap());
+    let own = policy.limit_on(&subject, limit).unwrap();
+    let held = overridden.numbers.on(own);
     let held = held.levels.iter().map(|l| (l.name.as_str(), l.threshold));
     assert_eq!(held.collect::<Vec<_>>(), levels);
 }
