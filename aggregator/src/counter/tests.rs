@@ -296,6 +296,28 @@ fn a_new_policy_is_obeyed_at_once() {
     check_reform("5@0", "hard=10", "80%=8 hard=10", &[]);
 }
 
+/// What was told to have fallen does not come back by what is not in the window.
+#[test]
+fn what_comes_from_before_a_window_raises_nothing() {
+    let case = Case::new("hard=10", "sliding 10s", "UTC");
+    let mut counter = case.counter(seconds("100"));
+    case.add(&mut counter, (seconds("100"), 10), &mut Vec::new());
+    let mut changes = Vec::new();
+    let reform = Reform {
+        old: Limits::of(&case.policy.limits),
+        new: case.rules(),
+        at: seconds("150"),
+        passed: seconds("150"),
+    };
+    counter.reform(reform, &mut changes);
+    assert_eq!(all_shown(&changes), ["down hard@150 0"]);
+    changes.clear();
+    case.add(&mut counter, (seconds("89"), 10), &mut changes);
+    assert_eq!(all_shown(&changes), [""; 0]);
+    case.add(&mut counter, (seconds("90"), 1), &mut changes);
+    assert_eq!(all_shown(&changes), ["up hard@90 11 until 111"]);
+}
+
 /// What is told of a counter on which two levels stand when it ends as `end` says.
 #[track_caller]
 fn check_end(end: impl Fn(&Counter, &Case) -> Vec<String>, expected: [&str; 2]) {

@@ -159,3 +159,23 @@ fn remove<T>(list: &mut Box<[T]>, place: usize) {
     items.remove(place);
     *list = items.into();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::Windows;
+    use crate::window::tests::{ALL, Scene};
+
+    #[test]
+    fn it_takes_what_its_lists_take() {
+        let scene = Scene::new(&ALL);
+        let Windows::Many(group) = scene.windows else {
+            panic!("{} windows are a group", ALL.len());
+        };
+        let lists = 6 * size_of::<u32>()
+            + 3 * size_of::<Track>()
+            + 3 * size_of::<View>()
+            + 3 * size_of::<Other>();
+        assert_eq!(group.heap_bytes(), lists);
+    }
+}

@@ -227,6 +227,27 @@ mod tests {
         (1..1_000_u16, amount).prop_map(|(gap, amount)| Closed { gap, amount })
     }
 
+    #[test]
+    fn what_differs_is_not_equal() {
+        let mut one = Packed::new();
+        one.push(Closed { gap: 1, amount: 1 });
+        assert_ne!(one, Packed::new());
+    }
+
+    /// Slices that come one after the other, as most do, leave little room unused.
+    #[test]
+    fn memory_grows_by_little_at_a_time() {
+        let mut packed = Packed::new();
+        for n in 0..1_000 {
+            let amount = 1 << (n % 40);
+            packed.push(Closed { gap: 1, amount });
+            if let Packed::Heap(bytes) = &packed {
+                assert!(bytes.capacity() - bytes.len() <= GROWTH_BYTES);
+            }
+        }
+        assert!(matches!(packed, Packed::Heap(_)));
+    }
+
     proptest! {
         #![proptest_config(cases(300))]
 
@@ -236,6 +257,7 @@ mod tests {
         ) {
             let (mut packed, mut list) = (Packed::new(), Vec::new());
             for (index, op, a, b) in ops {
+                let was_inline = matches!(packed, Packed::Inline { .. });
                 let ranges: Vec<_> = packed.iter().map(|(range, _)| range).collect();
                 let place = index.index(list.len() + 1);
                 let here = ranges.get(place).cloned();
@@ -264,6 +286,12 @@ mod tests {
                 }
                 let found: Vec<Closed> = packed.iter().map(|(_, slice)| slice).collect();
                 prop_assert_eq!(&found, &list);
+                let bytes: usize = list.iter().map(|slice| slice.bytes()).sum();
+                let fits = bytes <= INLINE_BYTES;
+                let heap_bytes = if fits { 0 } else { bytes + size_of::<Vec<u8>>() };
+                prop_assert_eq!(packed.heap_bytes(), heap_bytes);
+                let is_inline = matches!(packed, Packed::Inline { .. });
+                prop_assert_eq!(is_inline, bytes == 0 || (was_inline && fits));
                 let stored = Vec::from(packed.clone());
                 let loaded = Packed::from(stored);
                 prop_assert_eq!(loaded.heap_bytes(), packed.heap_bytes());

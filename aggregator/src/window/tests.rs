@@ -1,29 +1,33 @@
 //! What windows say of themselves, alone and together. What they add up to is held against naive ones in
 //! [`crate::counter`].
 
-use super::*;
-use crate::model::policy;
+use proptest::prelude::*;
 
-const ALL: [&str; 6] = [
+use super::*;
+use crate::model::{cases, policy};
+
+pub(super) const ALL: [&str; 6] = [
     "sliding 10s",
     "sliding 11m",
     "sliding 11h",
-    "bucket 1/60s burst 30",
+    "bucket 1000000/60s burst 30",
     "calendar day",
     "wallet",
 ];
+/// A slice of it takes bytes enough that a few have no room without memory of their own.
+const AMOUNT: i128 = 1_000_000;
 /// Noon of 1970-01-02 in Berlin.
 const NOON: i64 = 86_400 + 11 * 3_600;
 
 /// Windows of numbers that are their ids, and what they are read with.
-struct Scene {
+pub(super) struct Scene {
     terms: Vec<Terms>,
-    windows: Windows,
+    pub(super) windows: Windows,
 }
 
 impl Scene {
     /// Whose heads are at noon.
-    fn new(windows: &[&str]) -> Self {
+    pub(super) fn new(windows: &[&str]) -> Self {
         let limits = windows.iter().enumerate();
         let limits = limits.map(|(n, window)| format!("l{n} tenant/* tokens hard=5 : {window}"));
         let policy = policy(1, &limits.collect::<Vec<_>>().join("\n"));
@@ -45,12 +49,14 @@ impl Scene {
     }
 
     fn add(&mut self, at: i64) -> Resized {
-        let amount = Amount {
-            amount: 1,
-            at: second(at),
-            floor: Timestamp::MIN,
-        };
+        self.add_above(Timestamp::MIN, at)
+    }
+
+    /// Where nothing from before `floor` comes.
+    fn add_above(&mut self, floor: Timestamp, at: i64) -> Resized {
+        let (amount, at) = (AMOUNT, second(at));
         let terms = &self.terms;
+        let amount = Amount { amount, at, floor };
         self.windows.add(|number, _| terms[number], amount)
     }
 
@@ -157,19 +163,48 @@ fn a_day_ends_elsewhere_in_another_zone() {
 #[test]
 fn memory_is_what_slices_and_groups_take() {
     for (mut scene, windows) in Scene::all() {
-        let shares = windows.len() != 1;
         let before = scene.windows.heap_bytes();
-        assert_eq!(before != 0, shares);
-        if shares {
-            assert!(size_of::<Group>() < before);
+        assert_eq!(before != 0, windows.len() != 1);
+        let (mut expected, mut most, mut at) = (before, before, NOON);
+        for width in [1, 60, 3_600] {
+            for _ in 0..30 {
+                at += width;
+                for _ in 0..2 {
+                    let resized = scene.add(at);
+                    expected = expected + resized.after - resized.before;
+                    assert_eq!(scene.windows.heap_bytes(), expected);
+                }
+                most = most.max(expected);
+            }
         }
-        let mut expected = before;
-        // Amounts that are in no two neighbouring slices, and more than fit without memory of their own.
-        for n in 0..100 {
-            let resized = scene.add(NOON + n * 7_200);
-            expected = expected + resized.after - resized.before;
-            scene.add(NOON + n * 7_200);
+        let slides = windows.iter().any(|window| window.starts_with("sliding"));
+        assert_eq!(before < most, slides, "{windows:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    #[test]
+    fn what_is_charged_does_not_depend_on_when_it_was_let_go_of(
+        steps in prop::collection::vec((0..2_000_i64, 0..600_i64, any::<bool>()), 1..60),
+    ) {
+        let (mut one, mut other) = (Scene::new(&ALL), Scene::new(&ALL));
+        let mut newest = NOON;
+        for (later, behind, forgets) in steps {
+            newest += later;
+            let floor = second(newest - 600);
+            if forgets {
+                let terms = one.terms.clone();
+                one.windows.forget(|number, _| terms[number], floor);
+            }
+            let at = newest - behind;
+            let charged = one.add_above(floor, at);
+            prop_assert_eq!(charged, other.add_above(floor, at));
+            for (number, terms) in one.terms.iter().enumerate() {
+                let sums = [&one, &other].map(|scene| scene.windows.sum(number, *terms));
+                prop_assert_eq!(sums[0], sums[1]);
+            }
         }
-        assert_eq!(scene.windows.heap_bytes(), expected);
     }
 }
