@@ -10,12 +10,12 @@ pub(super) const ALL: [&str; 6] = [
     "sliding 10s",
     "sliding 11m",
     "sliding 11h",
-    "bucket 1000000/60s burst 30",
+    "bucket 1200000/60s burst 30",
     "calendar day",
     "wallet",
 ];
 /// A slice of it takes bytes enough that a few have no room without memory of their own.
-const AMOUNT: i128 = 1_000_000;
+const AMOUNT: i128 = 1_200_000;
 /// Noon of 1970-01-02 in Berlin.
 const NOON: i64 = 86_400 + 11 * 3_600;
 
@@ -159,6 +159,32 @@ fn a_day_ends_elsewhere_in_another_zone() {
     }
 }
 
+#[test]
+fn what_joins_a_slice_takes_no_room() {
+    let mut scene = Scene::new(&ALL[..1]);
+    for at in 0..10 {
+        scene.add(NOON + at);
+    }
+    let bytes = scene.windows.heap_bytes();
+    assert_ne!(bytes, 0);
+    for at in 0..10 {
+        scene.add(NOON + at);
+        assert_eq!(scene.windows.heap_bytes(), bytes, "second {at}");
+    }
+}
+
+#[test]
+fn a_wallet_is_kept_once_something_was_spent() {
+    let mut scene = Scene::new(&["wallet"]);
+    let kept = |scene: &Scene| {
+        let floor = second(NOON + 10 * 365 * 86_400);
+        !scene.windows.is_forgettable(0, scene.terms[0], floor)
+    };
+    assert!(!kept(&scene));
+    scene.add(NOON);
+    assert!(kept(&scene));
+}
+
 /// A window by itself takes nothing beside itself before it has closed slices; several take what they lie in.
 #[test]
 fn memory_is_what_slices_and_groups_take() {
@@ -187,20 +213,22 @@ proptest! {
 
     #[test]
     fn what_is_charged_does_not_depend_on_when_it_was_let_go_of(
-        steps in prop::collection::vec((0..2_000_i64, 0..600_i64, any::<bool>()), 1..60),
+        bursts in prop::collection::vec((0..2_000_i64, 1..10_i64, 0..600_i64, any::<bool>()), 1..30),
     ) {
         let (mut one, mut other) = (Scene::new(&ALL), Scene::new(&ALL));
         let mut newest = NOON;
-        for (later, behind, forgets) in steps {
+        for (later, amounts, behind, forgets) in bursts {
             newest += later;
             let floor = second(newest - 600);
             if forgets {
                 let terms = one.terms.clone();
                 one.windows.forget(|number, _| terms[number], floor);
             }
-            let at = newest - behind;
-            let charged = one.add_above(floor, at);
-            prop_assert_eq!(charged, other.add_above(floor, at));
+            for at in (newest..newest + amounts).chain([newest - behind]) {
+                let charged = one.add_above(floor, at);
+                prop_assert_eq!(charged, other.add_above(floor, at));
+            }
+            newest += amounts - 1;
             for (number, terms) in one.terms.iter().enumerate() {
                 let sums = [&one, &other].map(|scene| scene.windows.sum(number, *terms));
                 prop_assert_eq!(sums[0], sums[1]);

@@ -26,7 +26,8 @@ pub struct Entered {
 /// A call in flight. Dropped, it gives its places back: at once where the ledger is in the process; where it is in
 /// Redis, as soon as that answers.
 pub struct Flight {
-    handle: Handle,
+    /// `None`: it holds nothing.
+    handle: Option<Handle>,
     id: Id,
 }
 
@@ -50,14 +51,15 @@ impl Handle {
         }
         let mut places = self.accounts(&answer, &weighed, now);
         let id = Uuid::now_v7().as_u128();
+        // Who hangs up before the ledger has answered gives back what it may have taken.
+        let mut flight = Flight {
+            handle: Some(self.clone()),
+            id,
+        };
         let taken = shared.ledger.reserve(id, &mut places, ttl, now).await;
         let moment = (&view, now);
         match taken {
             Some(Outcome::Admitted { .. }) => {
-                let flight = Flight {
-                    handle: self.clone(),
-                    id,
-                };
                 let reply = self
                     .spend_under(moment, weighed, keeps, Some(&places))
                     .await;
@@ -65,6 +67,7 @@ impl Handle {
                 Entered { reply, flight }
             }
             Some(Outcome::Refused) => {
+                flight.handle = None;
                 Entered::without_places(self.refuse(moment, weighed, Some(&places)).await)
             }
             // It does not answer, or has no memory for more.
@@ -120,12 +123,15 @@ impl Entered {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        let (handle, id) = (self.handle.clone(), self.id);
+        let (Some(handle), id) = (self.handle.take(), self.id) else {
+            return;
+        };
+        let is_shared = handle.shared().ledger.is_shared();
         let land = async move {
             let shared = handle.shared();
             shared.ledger.release(id, shared.clock.now()).await;
         };
-        if !self.handle.shared().ledger.is_shared() {
+        if !is_shared {
             land.now_or_never();
         } else if let Ok(runtime) = runtime::Handle::try_current() {
             runtime.spawn(land);
