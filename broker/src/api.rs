@@ -211,15 +211,9 @@ fn encode(
 fn versions(error_code: i16) -> ApiVersionsResponse {
     use kafka_protocol::messages::api_versions_response::ApiVersion;
     let version = |api: &Api| {
-        // As Kafka 4 tells it (KAFKA-18659): older librdkafka (2.0) compresses nothing for a server without Produce 0, which
-        // no client asks for.
-        let min = match api.key {
-            ApiKey::Produce => 0,
-            _ => api.min,
-        };
         ApiVersion::default()
             .with_api_key(api.key as i16)
-            .with_min_version(min)
+            .with_min_version(api.told_min)
             .with_max_version(api.max)
     };
     ApiVersionsResponse::default()

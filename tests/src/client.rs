@@ -9,8 +9,7 @@ use serde_json::Value;
 
 use crate::metrics::Metrics;
 
-/// A query over hours of rows reads gigabytes from a cold disk.
-const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Page size of lists: as much as the plane gives at once.
 const PAGE: &str = "1000";
 

@@ -13,6 +13,8 @@ pub(super) struct Api {
     pub(super) key: ApiKey,
     pub(super) min: i16,
     pub(super) max: i16,
+    /// The first version that clients are told.
+    pub(super) told_min: i16,
     pub(super) request: &'static [Field],
 }
 
@@ -21,6 +23,7 @@ const fn api(key: ApiKey, min: i16, max: i16, request: &'static [Field]) -> Api 
         key,
         min,
         max,
+        told_min: min,
         request,
     }
 }
@@ -44,12 +47,17 @@ const SETTING: &[Field] = &[TEXT, TEXT];
 const TOPIC_PARTITIONS: &[Field] = &[TEXT, NUMBERS];
 
 pub(super) const APIS: &[Api] = &[
-    api(
-        ApiKey::Produce,
-        3,
-        9,
-        &[TEXT, I16, I32, list(&[TEXT, list(&[I32, BYTES])])],
-    ),
+    Api {
+        // As Kafka 4 tells it (KAFKA-18659): older librdkafka (2.0) compresses nothing for a server without it, and asks
+        // for a newer one.
+        told_min: 0,
+        ..api(
+            ApiKey::Produce,
+            3,
+            9,
+            &[TEXT, I16, I32, list(&[TEXT, list(&[I32, BYTES])])],
+        )
+    },
     api(
         ApiKey::Fetch,
         4,

@@ -9,7 +9,7 @@ use tokio::runtime;
 use uuid::Uuid;
 
 use super::Handle;
-use super::strict::{counts, take_over};
+use super::strict::take_over;
 use crate::check::{Answer, View};
 use crate::ledger::{Id, Outcome};
 use crate::place::Accounts;
@@ -38,17 +38,23 @@ impl Handle {
         let shared = self.shared();
         let now = shared.clock.now();
         let view = shared.gate.view(now);
-        if ask.consume.is_empty() || !shared.gate.has_strict(&view) {
-            return Entered::without_places(self.ask(ask).await);
+        if !shared.gate.has_strict(&view) {
+            return Entered::without_places(self.remembered(ask));
         }
         let mut weighed = ask.clone();
         weighed.weigh(view.policy());
         let mut answer = shared.gate.strict_of(&view, &weighed.request(), now);
-        let keeps = answer.strict.iter().any(counts);
-        answer.strict.retain(|item| !counts(item));
         if answer.strict.is_empty() {
-            return Entered::without_places(self.ask(ask).await);
+            return Entered::without_places(self.remembered(ask));
         }
+        let in_flight = answer.set_in_flight_aside();
+        let keeps = !answer.strict.is_empty();
+        let moment = (&view, now);
+        if in_flight.is_empty() || ask.consume.is_empty() {
+            let reply = self.spend_under(moment, weighed, keeps, None).await;
+            return Entered::without_places(reply);
+        }
+        answer.strict = in_flight;
         let mut places = self.accounts(&answer, &weighed, now);
         let id = Uuid::now_v7().as_u128();
         // Who hangs up before the ledger has answered gives back what it may have taken.
@@ -57,7 +63,6 @@ impl Handle {
             id,
         };
         let taken = shared.ledger.reserve(id, &mut places, ttl, now).await;
-        let moment = (&view, now);
         match taken {
             Some(Outcome::Admitted { .. }) => {
                 let reply = self

@@ -59,7 +59,7 @@ impl Handle {
         if strict.is_empty() {
             return None;
         }
-        let keeps = strict.iter().any(counts);
+        let keeps = strict.iter().any(|item| item.limit.rule.counts());
         Some(self.spend_under((&view, now), ask, keeps, None).await)
     }
 
@@ -137,16 +137,17 @@ impl Handle {
         places: Option<&Accounts>,
     ) -> Arc<Reply> {
         let shared = self.shared();
+        let mut looked;
         let (seen, answers) = match places {
-            Some(places) => (places.clone(), true),
+            Some(places) => (places, true),
             None => {
-                let mut seen = self.accounts_of(view, &ask, now);
-                let answers = shared.ledger.look(&mut seen, now).await.is_some();
-                (seen, answers)
+                looked = self.accounts_of(view, &ask, now);
+                let answers = shared.ledger.look(&mut looked, now).await.is_some();
+                (&looked, answers)
             }
         };
         let tell = |answer: &mut Answer<'_>| {
-            take_over(&mut answer.strict, &seen);
+            take_over(&mut answer.strict, seen);
             if !answers {
                 answer.close_strict();
             }
@@ -314,11 +315,6 @@ fn told(outcome: Option<Outcome>) -> Told {
         Some(Outcome::Refused) => Told::Fits,
         Some(Outcome::Ended(_) | Outcome::Full) | None => Told::Nothing,
     }
-}
-
-/// Whether something stays in an item's account when it is spent.
-pub(super) fn counts(item: &Item<'_, Planned>) -> bool {
-    item.limit.rule.counts()
 }
 
 /// Takes over what the ledger says of `items`.
