@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tests::client::Client;
+use tests::waits::Waits;
 use tests::weir::{Options, Weir};
 
 const POLICY: &str = "\
@@ -94,19 +95,18 @@ async fn decision_latency(scope: Scope) {
         }
         waits
     };
-    let mut waits = tokio::select! {
+    let waits = tokio::select! {
         waits = measured => waits,
         () = load => unreachable!("the load goes on for ever"),
     };
-    waits.sort_unstable();
-    let quantile = |share: usize| waits[(waits.len() * share / 100).min(waits.len() - 1)];
+    let waits = Waits::new(waits);
     say(&format!(
         "event accepted to decision in the gateway, {scope:?}, {CROSSINGS} crossings under {LOAD_EVENTS_PER_SECOND} \
          events/s: p50 {:?}, p90 {:?}, p99 {:?}, max {:?}",
-        quantile(50),
-        quantile(90),
-        quantile(99),
-        waits.last().copied().unwrap_or_default(),
+        waits.quantile(50),
+        waits.quantile(90),
+        waits.quantile(99),
+        waits.longest(),
     ));
 }
 

@@ -38,7 +38,7 @@ async fn start() -> (Weir, Client) {
     let answer = send(request.body(report.to_string())).await;
     assert_eq!(answer.expect("an answer").status, 204);
     let raise = json!({ "kind": "raise", "subject": "tenant/acme", "limit": "tokens", "hard": 1000, "reason": "test" });
-    assert_eq!(client.order(&raise).await.status, 201);
+    client.ordered(&raise).await;
     let ask =
         json!({ "subject": "tenant/acme", "limit": "tokens", "hard": 2000, "reason": "test" });
     assert_eq!(client.submit("/v1/requests", &ask).await.status, 201);

@@ -75,9 +75,7 @@ async fn uses(client: &Client, tenant: &str, tokens: i64) {
 async fn clear(client: &Client, subject: &str, limit: &str) -> String {
     let command =
         json!({ "kind": "clear", "subject": subject, "limit": limit, "reason": "false alarm" });
-    let answer = client.order(&command).await;
-    assert_eq!(answer.status, 201, "{}", answer.text());
-    answer.json()["id"].as_str().expect("an id").to_owned()
+    client.ordered(&command).await
 }
 
 async fn refused_by(client: &Client, tenant: &str, limits: &[&str]) {
@@ -404,7 +402,7 @@ async fn what_cannot_be_cleared_is_refused_with_what_to_do() {
     }
     // Whom a command has put into the tier it is counted for.
     let tier = json!({ "kind": "set_tier", "subject": acme, "tier": "pro", "reason": "test" });
-    assert_eq!(client.order(&tier).await.status, 201);
+    client.ordered(&tier).await;
     let id = eventually("the tier", SOON, async || {
         let answer = client.order(&order(acme, "bursts")).await;
         match answer.status {

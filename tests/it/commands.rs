@@ -34,21 +34,15 @@ hard = 5000
 "#;
 const SOON: Duration = Duration::from_secs(60);
 
-async fn order(client: &Client, command: &Value) -> String {
-    let answer = client.order(command).await;
-    assert_eq!(answer.status, 201, "{}", answer.text());
-    answer.json()["id"].as_str().expect("an id").to_owned()
-}
-
 async fn raise(client: &Client, tenant: &str, hard: i64) -> String {
     let subject = format!("tenant/{tenant}");
     let command = json!({ "kind": "raise", "subject": subject, "limit": "tokens", "hard": hard, "reason": "test" });
-    order(client, &command).await
+    client.ordered(&command).await
 }
 
 async fn undo(client: &Client, id: &str) {
     let command = json!({ "kind": "undo", "command": id, "reason": "test" });
-    order(client, &command).await;
+    client.ordered(&command).await;
 }
 
 async fn use_tokens(client: &Client, tenant: &str, data: Value) {
@@ -134,20 +128,20 @@ async fn check(log: Log) {
         use_tokens(&client, "users", data).await;
     }
     let cut = json!({ "kind": "raise", "subject": "tenant/users/user/u1", "limit": "each", "hard": 400, "reason": "test" });
-    order(&client, &cut).await;
+    client.ordered(&cut).await;
     become_at(&both, &user("u1"), "block").await;
     become_at(&both, &user("u2"), "allow").await;
 
     // A tier, and one that ends by itself.
     let tier =
         json!({ "kind": "set_tier", "subject": "tenant/tiered", "tier": "pro", "reason": "test" });
-    order(&client, &tier).await;
+    client.ordered(&tier).await;
     becomes(&both, "tiered", "allow").await;
     chain_becomes(&client, "tiered", &["policy 1000", "tier 5000"]).await;
     chain_becomes(&client, "other", &["policy 1000"]).await;
     let short = json!({ "kind": "raise", "subject": "tenant/short", "limit": "tokens", "hard": 9000, "for": "3s",
                         "reason": "test" });
-    order(&client, &short).await;
+    client.ordered(&short).await;
     becomes(&both, "short", "allow").await;
     becomes(&both, "short", "block").await;
     becomes(&both, "other", "block").await;
@@ -228,13 +222,13 @@ async fn a_block_refuses_until_it_is_lifted() {
     let gateways = [client.clone()];
     becomes(&gateways, "acme", "allow").await;
     let block = json!({ "kind": "block", "subject": "tenant/acme", "reason": "abuse" });
-    order(&client, &block).await;
+    client.ordered(&block).await;
     becomes(&gateways, "acme", "block").await;
     let refused = client.forward_auth("acme").await;
     assert_eq!((refused.status, refused.header("retry-after")), (403, None));
     becomes(&gateways, "acm", "allow").await;
     let unblock = json!({ "kind": "unblock", "subject": "tenant/acme", "reason": "a mistake" });
-    order(&client, &unblock).await;
+    client.ordered(&unblock).await;
     becomes(&gateways, "acme", "allow").await;
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::Method;
 use serde_json::{Value, json};
-use tests::client::{Answer, Client, send};
+use tests::client::{Answer, Client};
 use tests::eventually;
 use tests::kafka::Kafka;
 use tests::redis::Redis;
@@ -23,22 +23,9 @@ const SOON: Duration = Duration::from_secs(60);
 /// Longer than the test takes.
 const LONG_SECONDS: u64 = 3_600;
 
-/// Calls again while the ledger does not answer, or the log.
-async fn call(client: &Client, method: Method, path: &str, body: &Value) -> Answer {
-    let path = format!("/v1/reservations{path}");
-    eventually("an answer", SOON, async || {
-        let request = client.data(method.clone(), &path).json(body);
-        match send(request).await? {
-            answer if answer.status < 500 => Ok(answer),
-            answer => Err(answer.text()),
-        }
-    })
-    .await
-}
-
 async fn enter(client: &Client, user: &str, ttl_s: u64) -> Answer {
     let body = json!({ "tenant": "acme", "user": user, "ttl_s": ttl_s });
-    call(client, Method::POST, "", &body).await
+    client.reservations(Method::POST, "", &body).await
 }
 
 /// The id of the reservation that lets one in.
@@ -58,7 +45,7 @@ async fn refused(client: &Client, user: &str) {
 }
 
 async fn end(client: &Client, method: Method, path: &str) {
-    let answer = call(client, method, path, &json!({})).await;
+    let answer = client.reservations(method, path, &json!({})).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
@@ -116,8 +103,7 @@ async fn a_place_in_flight_comes_back_with_every_end() {
     );
     // Another number holds at once, for one user.
     let raise = json!({ "kind": "raise", "subject": "tenant/acme/user/ann", "limit": "places", "hard": 4, "reason": "test" });
-    let ordered = client.order(&raise).await;
-    assert!(ordered.status < 300, "{}", ordered.text());
+    client.ordered(&raise).await;
     eventually("the fourth place", SOON, async || {
         let answer = enter(&client, "ann", LONG_SECONDS).await;
         match answer.status {

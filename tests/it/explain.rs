@@ -77,7 +77,7 @@ async fn check(log: Log) -> (Scene, String) {
     for (tenant, hard) in [("acme", 5000), ("other", 6000)] {
         let raise = json!({ "kind": "raise", "subject": format!("tenant/{tenant}"), "limit": "tokens", "hard": hard,
                             "reason": "launch day" });
-        assert_eq!(client.order(&raise).await.status, 201);
+        client.ordered(&raise).await;
     }
     let told = eventually("what touched it is told", SOON, async || {
         let told = explanation(&client, &id).await;
@@ -152,7 +152,7 @@ async fn what_only_rows_remember_is_said_to_be_gone() {
     let before = Weir::start(Options::up(POLICY).with_config(&store)).await;
     let client = before.client();
     let block = json!({ "kind": "block", "subject": "tenant/acme", "reason": "abuse" });
-    assert_eq!(client.order(&block).await.status, 201);
+    client.ordered(&block).await;
     let id = decision_on(&client, "tenant/acme").await;
     drop(before);
 
@@ -179,12 +179,12 @@ async fn a_block_is_explained_by_its_command() {
     let weir = Weir::start(Options::up(POLICY)).await;
     let client = weir.client();
     let block = json!({ "kind": "block", "subject": "tenant/acme", "reason": "abuse" });
-    let answer = client.order(&block).await.json();
+    let ordered = client.ordered(&block).await;
     let id = decision_on(&client, "tenant/acme").await;
     let told = explanation(&client, &id).await;
     let given = &told["causes"][0]["command"];
     assert_eq!(
         (&given["id"], &given["reason"]),
-        (&answer["id"], &json!("abuse"))
+        (&json!(ordered), &json!("abuse"))
     );
 }

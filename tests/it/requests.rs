@@ -146,7 +146,7 @@ async fn is_answered(log: Log, store: Store) {
     becomes(&operator, "allow").await;
     assert_eq!(answer(&operator, "decline", &first).await, 409);
     let undo = json!({ "kind": "undo", "command": format!("answer-{first}"), "reason": "test" });
-    assert_eq!(operator.order(&undo).await.status, 201);
+    operator.ordered(&undo).await;
     becomes(&operator, "block").await;
 
     // Another is declined, with a word.

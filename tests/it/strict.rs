@@ -10,7 +10,7 @@ use axum::http::Method;
 use bus::clock::Stopwatch;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
-use tests::client::{Answer, Client, send};
+use tests::client::Client;
 use tests::eventually;
 use tests::figures::conserved;
 use tests::kafka::Kafka;
@@ -52,25 +52,12 @@ fn fate(n: usize) -> Fate {
     }
 }
 
-/// Calls as an honest client does: again and again, until there is an answer that is one.
-async fn call(client: &Client, method: Method, path: &str, body: &Value) -> Answer {
-    let path = format!("/v1/reservations{path}");
-    eventually("an answer", SOON, async || {
-        let request = client.data(method.clone(), &path).json(body);
-        match send(request).await? {
-            answer if answer.status < 500 => Ok(answer),
-            answer => Err(answer.text()),
-        }
-    })
-    .await
-}
-
 async fn reserve(client: &Client, n: usize) -> String {
     let estimate = json!({ "tokens": 100 + n % 50, "requests": 0 });
     let body = json!({
         "tenant": "acme", "estimate": estimate, "ttl_s": TTL_SECONDS, "request_id": format!("r-{n}"),
     });
-    let answer = call(client, Method::POST, "", &body).await;
+    let answer = client.reservations(Method::POST, "", &body).await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     answer.json()["id"].as_str().expect("an id").to_owned()
 }
@@ -85,7 +72,9 @@ async fn one(client: &Client, n: usize) -> i64 {
         Fate::Released => {
             // A restart has forgotten it, and what it held.
             let path = format!("/{id}");
-            let answer = call(client, Method::DELETE, &path, &Value::Null).await;
+            let answer = client
+                .reservations(Method::DELETE, &path, &Value::Null)
+                .await;
             assert!([200, 404].contains(&answer.status), "{}", answer.text());
             return 0;
         }
@@ -94,7 +83,9 @@ async fn one(client: &Client, n: usize) -> i64 {
     };
     for _ in 0..times {
         let body = json!({ "actual": { "tokens": spent } });
-        let answer = call(client, Method::POST, &format!("/{id}/commit"), &body).await;
+        let answer = client
+            .reservations(Method::POST, &format!("/{id}/commit"), &body)
+            .await;
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
     spent
@@ -125,7 +116,9 @@ async fn check_committed_is_counted(config: &str) {
             scene.weir.start_again().await;
             let client = scene.weir.client();
             let body = json!({ "actual": { "tokens": 7 } });
-            let answer = call(&client, Method::POST, &format!("/{held}/commit"), &body).await;
+            let answer = client
+                .reservations(Method::POST, &format!("/{held}/commit"), &body)
+                .await;
             assert_eq!(answer.status, 200, "{}", answer.text());
             spent += 7;
         }

@@ -15,6 +15,7 @@ use tests::events::{now, usage};
 use tests::eventually;
 use tests::receiver::{Receiver, eager_channel};
 use tests::scene::{Log, Scene, Store};
+use tests::waits::Waits;
 use tests::weir::{Options, Weir, command};
 
 const POLICY: &str = r#"
@@ -46,9 +47,7 @@ async fn spend(client: &Client, user: &str, usd: &str) {
 
 async fn top_up(client: &Client, subject: &str, (id, amount): (&str, Value)) {
     let command = json!({ "kind": "top_up", "subject": subject, "amount": amount, "id": id, "reason": "test" });
-    let answer = client.order(&command).await;
-    assert_eq!(answer.status, 201, "{}", answer.text());
-    assert_eq!(answer.json()["id"], id);
+    assert_eq!(client.ordered(&command).await, id);
 }
 
 /// What a proxy is told of a request of this user.
@@ -163,7 +162,7 @@ async fn is_spent_and_topped_up(log: Log, store: Store) {
     holds(&client, "1.000000000001", "0.1").await;
     for _ in 0..2 {
         let undo = json!({ "kind": "undo", "command": "correction-1", "reason": "test" });
-        assert_eq!(client.order(&undo).await.status, 201);
+        client.ordered(&undo).await;
     }
     becomes(&client, "ann", 200).await;
     holds(&client, "8.500000000001", "7.6").await;
@@ -287,7 +286,7 @@ async fn counts_once(log: Log, store: Store) {
         top_up(&client, USER, (&id, json!("0.01 USD"))).await;
     }
     let undo = json!({ "kind": "undo", "command": "e0", "reason": "test" });
-    assert_eq!(client.order(&undo).await.status, 201);
+    client.ordered(&undo).await;
     holds(&client, "1.39", "1.39").await;
     assert_eq!(repeat_the_trail(&scene.weir.bootstrap()), ENTRIES + 1);
     // What comes later and has arrived shows that nothing else of what came before is under way.
@@ -323,11 +322,10 @@ async fn the_way_from_a_top_up_to_the_gateway_is_short() {
         took.push(now().since(since));
         spend(&client, "ann", "1").await;
     }
-    took.sort();
-    let at = |percent: usize| took[(took.len() - 1) * percent / 100];
+    let took = Waits::new(took);
     eprintln!(
         "from POST /v1/commands to admitted again, {TOP_UPS} top-ups: p50 {:?}, p99 {:?} (goal: 1 s)",
-        at(50),
-        at(99)
+        took.quantile(50),
+        took.quantile(99)
     );
 }

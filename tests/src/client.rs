@@ -7,9 +7,11 @@ use bytes::Bytes;
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
+use crate::eventually;
 use crate::metrics::Metrics;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
+const RESERVATION_PATIENCE: Duration = Duration::from_secs(60);
 /// Page size of lists: as much as the plane gives at once.
 const PAGE: &str = "1000";
 
@@ -204,6 +206,32 @@ impl Client {
     /// When there is no answer.
     pub async fn order(&self, command: &Value) -> Answer {
         self.submit("/v1/commands", command).await
+    }
+
+    /// Gives a command that is taken, and says its id.
+    ///
+    /// # Panics
+    /// When it is refused, or there is no answer.
+    pub async fn ordered(&self, command: &Value) -> String {
+        let answer = self.order(command).await;
+        assert_eq!(answer.status, 201, "{command}: {}", answer.text());
+        answer.json()["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Calls `/v1/reservations` as an honest client does: again and again, while the ledger or the log does not answer.
+    ///
+    /// # Panics
+    /// When there is no answer for a minute.
+    pub async fn reservations(&self, method: Method, path: &str, body: &Value) -> Answer {
+        let path = format!("/v1/reservations{path}");
+        eventually("an answer", RESERVATION_PATIENCE, async || {
+            let request = self.data(method.clone(), &path).json(body);
+            match send(request).await? {
+                answer if answer.status < 500 => Ok(answer),
+                answer => Err(answer.text()),
+            }
+        })
+        .await
     }
 
     /// Makes `policy` the next version of the policy, and says which number that is.

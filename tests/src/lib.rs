@@ -29,6 +29,7 @@ pub mod setting;
 pub mod smtp;
 pub mod trace;
 pub mod traffic;
+pub mod waits;
 pub mod wall_clock;
 pub mod weir;
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use client::Topic;
 use home::Home;
 use tests::setting;
+use tests::waits::Waits;
 
 /// Records of a throughput run, and the bytes of each: half of them random, as text in JSON is.
 const RECORDS: usize = 1_000_000;
@@ -50,11 +51,11 @@ impl Table {
         self.0[at].figures[of].push(figure);
     }
 
-    fn latency(&mut self, of: usize, name: &str, mut waits: Vec<Duration>) {
-        waits.sort_unstable();
-        for (quantile, per_mille) in [("p50", 500), ("p99", 990)] {
-            let wait = waits[(waits.len() * per_mille / 1000).min(waits.len() - 1)];
-            let name = format!("{name}, {quantile}");
+    fn latency(&mut self, of: usize, name: &str, waits: Vec<Duration>) {
+        let waits = Waits::new(waits);
+        for percent in [50, 99] {
+            let name = format!("{name}, p{percent}");
+            let wait = waits.quantile(percent);
             self.add(of, &name, "ms", wait.as_secs_f64() * 1e3);
         }
     }

@@ -50,7 +50,7 @@ async fn orders_outlast_the_log_that_told_of_them() {
     let mut weir = Weir::start(Options::up(POLICY)).await;
     let client = weir.client();
     let raise = json!({ "kind": "raise", "subject": "tenant/acme", "limit": "tokens", "hard": 2000, "reason": "test" });
-    assert_eq!(client.order(&raise).await.status, 201);
+    client.ordered(&raise).await;
     use_tokens(&client, 10).await;
     let look = json!({ "tenant": "acme", "consume": { "tokens": 1 } });
     eventually("the raise holds", SOON, async || {
