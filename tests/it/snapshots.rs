@@ -221,6 +221,11 @@ async fn a_restart_goes_on_at_once_from_a_bucket() {
     goes_on_at_once(Home::bucket().await).await;
 }
 
+#[tokio::test]
+async fn a_restart_goes_on_at_once_from_a_bucket_behind_tls() {
+    goes_on_at_once(Home::Bucket(S3::start_secure().await)).await;
+}
+
 async fn goes_on_at_once(home: Home) {
     let keys = setting("RESTART_KEYS", KEYS);
     let mut weir =

@@ -5,6 +5,7 @@
 //! containers; where none does, the installed ones run. What is neither is named by a panic with the command that
 //! installs it: no test is ever skipped.
 
+pub mod certificates;
 pub mod churn;
 pub mod client;
 pub mod conformance;
@@ -23,6 +24,7 @@ pub mod process;
 pub mod proxy;
 pub mod receiver;
 pub mod redis;
+pub mod role;
 pub mod s3;
 pub mod scene;
 pub mod setting;

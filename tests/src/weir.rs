@@ -284,6 +284,10 @@ pub fn command(name: &str) -> Command {
         "WEIR_KAFKA_TLS_KEY_PASSWORD",
         "WEIR_S3_ACCESS_KEY_ID",
         "WEIR_S3_SECRET_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
         "RUST_LOG",
     ] {
         command.env_remove(variable);

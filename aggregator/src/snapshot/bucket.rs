@@ -3,6 +3,7 @@
 //! A PUT is atomic by the protocol, and a listing shows what was put before it.
 
 use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use bus::Partition;
@@ -14,6 +15,7 @@ use object_store::path::Path;
 use object_store::{
     BackoffConfig, ClientOptions, ObjectStore as _, ObjectStoreExt as _, PutPayload, RetryConfig,
 };
+use reqwest::Certificate;
 use thiserror::Error;
 
 use super::{S3, SnapshotError, file_name, offset_of, surplus};
@@ -34,6 +36,11 @@ pub(crate) enum Trouble {
         "the server refuses ({0}): mend the key under [aggregator.s3], and let it list, read, write and delete there"
     )]
     Denied(String),
+    #[error(
+        "the server's certificate is not to be trusted ({0}): name who signed it as `ca` under [aggregator.s3], or mend \
+         the certificate"
+    )]
+    Untrusted(String),
     #[error("the server does not answer: {0}")]
     Away(String),
     #[error("the server answers with an error ({0}): mend [aggregator.s3], or ask whoever runs it")]
@@ -61,14 +68,17 @@ impl From<object_store::Error> for Trouble {
         // What the server calls it, where it has answered.
         let code = text.split_once("<Code>").map(|(_, rest)| rest);
         let code = code.and_then(|rest| Some(rest.split_once("</Code>")?.0));
-        let mut causes: Vec<&dyn Error> = Vec::new();
-        let mut next: Option<&dyn Error> = Some(&error);
+        let mut causes: Vec<&(dyn Error + 'static)> = Vec::new();
+        let mut next: Option<&(dyn Error + 'static)> = Some(&error);
         while let Some(cause) = next {
             causes.push(cause);
             next = cause.source();
         }
         // The last cause is what happened; the others only repeat it.
         let cause = causes.last().map_or_else(String::new, ToString::to_string);
+        if let Some(reason) = causes.iter().find_map(|cause| distrust(*cause)) {
+            return Self::Untrusted(reason);
+        }
         let is_away = causes.iter().any(|cause| cause.is::<HttpError>());
         // The library tells a status only in its text.
         let is_unwell = text.contains("status code: 5");
@@ -80,6 +90,19 @@ impl From<object_store::Error> for Trouble {
             _ if is_away || is_unwell => Self::Away(cause),
             code => Self::Other(code.unwrap_or(&text).to_owned()),
         }
+    }
+}
+
+/// What is wrong with the server's certificate, where that is the cause.
+fn distrust(cause: &(dyn Error + 'static)) -> Option<String> {
+    // What an I/O error carries, often another of its kind, is not among its sources.
+    let mut carried = cause.downcast_ref::<io::Error>()?.get_ref()?;
+    while let Some(error) = carried.downcast_ref::<io::Error>() {
+        carried = error.get_ref()?;
+    }
+    match carried.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(reason) => Some(reason.to_string()),
+        _ => None,
     }
 }
 
@@ -96,6 +119,7 @@ impl Bucket {
     /// Asks the server nothing yet.
     pub(super) fn new(bucket: &str, prefix: &str, s3: &S3) -> Result<Self, Trouble> {
         let settings = |error: &dyn Error| Trouble::Settings(error.to_string());
+        let authorities = s3.authorities().map_err(|error| settings(&error))?;
         let mut builder = match s3.key().map_err(|error| settings(&error))? {
             Some((id, secret)) => AmazonS3Builder::new()
                 .with_access_key_id(id)
@@ -114,7 +138,7 @@ impl Bucket {
         };
         let store = builder
             .with_bucket_name(bucket)
-            .with_http_connector(Connector)
+            .with_http_connector(Connector { authorities })
             .with_retry(RetryConfig {
                 backoff,
                 max_retries: RETRIES_MAX,
@@ -236,16 +260,23 @@ impl Bucket {
 
 /// Makes the HTTP client, with the TLS of everything else.
 #[derive(Debug)]
-struct Connector;
+struct Connector {
+    /// Where only they may have signed a server's certificate.
+    authorities: Option<Vec<Certificate>>,
+}
 
 impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
         // Whoever was first has installed the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_WITHIN)
             .timeout(REQUEST_WITHIN)
-            .user_agent("weir-aggregator")
+            .user_agent("weir-aggregator");
+        if let Some(authorities) = &self.authorities {
+            builder = builder.tls_certs_only(authorities.iter().cloned());
+        }
+        let client = builder
             .build()
             .map_err(|error| object_store::Error::Generic {
                 store: "S3",

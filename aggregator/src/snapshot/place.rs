@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use bus::Secret;
+use reqwest::Certificate;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -71,6 +72,8 @@ pub struct S3 {
     /// `https://host:port` of a server other than AWS's. With `http://` everything travels in plain text.
     pub endpoint: Option<String>,
     pub region: Option<String>,
+    /// Who may have signed the server's certificate, in PEM; without it, whom the system trusts.
+    pub ca: Option<PathBuf>,
     pub access_key_id: Option<String>,
     pub secret_access_key: Option<Secret>,
     /// The file that holds it.
@@ -83,6 +86,10 @@ pub struct S3 {
 pub struct S3Error {
     field: &'static str,
     reason: String,
+}
+
+fn wrong(field: &'static str, reason: String) -> S3Error {
+    S3Error { field, reason }
 }
 
 const ACCESS_KEY_ID: &str = "WEIR_S3_ACCESS_KEY_ID";
@@ -101,9 +108,22 @@ impl S3 {
         }
     }
 
+    /// The certificates of those who may have signed the server's, if only they may.
+    pub(crate) fn authorities(&self) -> Result<Option<Vec<Certificate>>, S3Error> {
+        let Some(file) = &self.ca else {
+            return Ok(None);
+        };
+        let shown = file.display();
+        let bytes = std::fs::read(file)
+            .map_err(|error| wrong("ca", format!("cannot be read: {shown} ({error})")))?;
+        match Certificate::from_pem_bundle(&bytes) {
+            Ok(found) if !found.is_empty() => Ok(Some(found)),
+            _ => Err(wrong("ca", format!("holds no certificate in PEM: {shown}"))),
+        }
+    }
+
     /// The access key's id and secret, if it has one of its own.
     pub(crate) fn key(&self) -> Result<Option<(String, Secret)>, S3Error> {
-        let wrong = |field, reason: String| S3Error { field, reason };
         let secret = match (&self.secret_access_key, &self.secret_access_key_file) {
             (Some(_), Some(_)) => {
                 let reason = "is given twice, also as `secret_access_key_file`; keep one of them";
@@ -182,6 +202,42 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[track_caller]
+    fn check_authorities(ca: Option<PathBuf>, expected: Result<Option<usize>, &str>) {
+        let s3 = S3 {
+            ca,
+            ..S3::default()
+        };
+        let found = s3.authorities().map(|found| found.map(|all| all.len()));
+        match (found, expected) {
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (found, expected) => assert_eq!(found.ok(), expected.ok()),
+        }
+    }
+
+    #[test]
+    fn who_signs_is_read_from_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            Some(path)
+        };
+        let one = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        check_authorities(None, Ok(None));
+        check_authorities(write("one", one), Ok(Some(1)));
+        check_authorities(write("two", &one.repeat(2)), Ok(Some(2)));
+        check_authorities(write("empty", ""), Err("ca holds no certificate in PEM"));
+        check_authorities(
+            write("text", "hello"),
+            Err("ca holds no certificate in PEM"),
+        );
+        let cut = &one[..one.len() / 2];
+        check_authorities(write("cut", cut), Err("ca holds no certificate in PEM"));
+        let nowhere = folder.path().join("nowhere");
+        check_authorities(Some(nowhere), Err("ca cannot be read"));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use bus::{Config, Mechanism, Tls};
-use tests::kafka::secure::{Identity, PASSWORD, Secure, Valid};
+use tests::certificates::{Identity, Valid};
+use tests::kafka::secure::{PASSWORD, Secure};
 use tokio::task::JoinSet;
 
 use super::rights::grant_all;

@@ -1,11 +1,14 @@
 //! What only a bucket can do: be shared by machines, be out of reach, and be the wrong one.
 
+use std::ffi::OsString;
+
 use tests::client::Client;
 use tests::eventually;
 use tests::figures::{Figures, conserved, events};
 use tests::kafka::Kafka;
 use tests::postgres::Postgres;
 use tests::process::{Process, Signal};
+use tests::role::Role;
 use tests::s3::S3;
 use tests::trace;
 use tests::weir::{Options, Weir, command};
@@ -146,16 +149,53 @@ async fn counting_goes_on_while_the_server_is_away() {
     weir.kill9();
 }
 
+// It hands out keys while the test waits for a process to end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_lets_in_who_has_no_key() {
+    let (s3, role) = tokio::join!(S3::start(), Role::start());
+    let config = format!(
+        "{CONFIG}snapshots = \"s3://{}\"\n{}",
+        S3::BUCKET,
+        s3.server_section()
+    );
+    let options = Options {
+        environment: role.environment(),
+        ..Options::up(trace::LIMIT)
+    };
+    let mut weir = Weir::start(options.with_config(&config)).await;
+    let client = weir.client();
+    let all = trace::events();
+    post(&client, &all).await;
+    is_counted(&client, all.len()).await;
+    assert!(weir.terminate(STOP_WITHIN).is_some_and(|s| s.success()));
+    let held = snapshots(&s3.objects());
+    let held: usize = held.iter().map(|files| next_offset(files)).sum();
+    assert!(all.len() <= held, "{held} records are in snapshots");
+    // The keys do not last: they were asked for again.
+    assert!(1 < role.handed_out());
+
+    role.revoke();
+    let missing = ["s3://weir", "403", "[aggregator.s3]"];
+    check_refused_in(&role.environment(), &config, &missing);
+}
+
 // === The wrong one ===
 
 /// A start with these settings ends with an error that says so.
 #[track_caller]
 fn check_refused(settings: &str, expected: &[&str]) {
+    check_refused_in(&[], settings, expected);
+}
+
+/// The same in this environment.
+#[track_caller]
+fn check_refused_in(environment: &[(&'static str, OsString)], settings: &str, expected: &[&str]) {
     let folder = tempfile::tempdir().expect("a folder");
     let place = |name: &str| folder.path().join(name);
     std::fs::write(place("weir.toml"), settings).expect("a configuration");
     std::fs::write(place("policy.toml"), trace::LIMIT).expect("a policy");
     let mut up = command("up");
+    up.envs(environment.iter().cloned());
     up.arg("--data").arg(place("data"));
     up.arg("--config").arg(place("weir.toml"));
     up.arg("--policy").arg(place("policy.toml"));
@@ -199,6 +239,17 @@ async fn what_is_wrong_is_said_at_the_start() {
         "UserNotFound",
     ];
     check_refused(&with(S3::BUCKET, &unknown), &answered);
+    let secure = S3::start_secure().await;
+    let trusted = format!("ca = \"{}\"\n", secure.authority().display());
+    let untrusted = [
+        "s3://weir/counters",
+        "certificate is not to be trusted",
+        "`ca` under [aggregator.s3]",
+    ];
+    let stranger = secure.section().replace(&trusted, "");
+    check_refused(&with(S3::BUCKET, &stranger), &untrusted);
+    let nothing = secure.section().replace(&trusted, "ca = \"/dev/null\"\n");
+    check_refused(&with(S3::BUCKET, &nothing), &["ca holds no certificate"]);
     let half = "[aggregator.s3]\naccess_key_id = \"weir\"\n";
     check_refused(&with(S3::BUCKET, half), &["WEIR_S3_SECRET_ACCESS_KEY"]);
     check_refused(

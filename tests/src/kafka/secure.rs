@@ -1,8 +1,6 @@
 //! A Kafka that lets in whom it knows and allows what was granted, as clusters in earnest do: TLS with certificates of
 //! clients, SASL over TLS, and ACLs. Always from the jars.
 
-mod certificates;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -18,9 +16,8 @@ use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use tempfile::TempDir;
 
 use super::{Jars, QUICK, Tuning, lines, wait_until_it_answers};
+use crate::certificates::{Identity, Valid};
 use crate::process::{Process, free_port};
-
-pub use certificates::{Identity, Valid};
 
 /// Users that sign in by password. Those of [`SCRAM_USERS`] can do so without saying it.
 const USERS: [&str; 11] = [

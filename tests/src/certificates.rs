@@ -78,14 +78,14 @@ impl Identity {
     }
 
     /// Key and certificate in one text, as Kafka takes a key store.
-    pub(super) fn store(&self) -> String {
+    pub(crate) fn store(&self) -> String {
         let key = self.key.private_key_to_pem_pkcs8().expect("PEM");
         let certificate = self.certificate.to_pem().expect("PEM");
         String::from_utf8([key, certificate].concat()).expect("PEM is ASCII")
     }
 
     /// The certificate alone, as Kafka takes a trust store.
-    pub(super) fn public(&self) -> String {
+    pub(crate) fn public(&self) -> String {
         let certificate = self.certificate.to_pem().expect("PEM");
         String::from_utf8(certificate).expect("PEM is ASCII")
     }
