@@ -370,7 +370,7 @@ async fn a_ledger_in_the_process_keeps_what_is_outstanding() {
 #[tokio::test]
 async fn a_ledger_in_redis_keeps_what_is_outstanding() {
     let redis = Redis::start_installed().await;
-    check_strict(&format!("[gateway]\nledger_url = \"{}\"\n", redis.url())).await;
+    check_strict(&redis.ledger()).await;
 }
 
 #[tokio::test]

@@ -120,7 +120,7 @@ async fn a_place_in_flight_comes_back_with_every_end() {
 async fn two_gateways_take_places_from_one_number() {
     let kafka = Kafka::start().await;
     let redis = Redis::start_installed().await;
-    let config = format!("[gateway]\nledger_url = \"{}\"\n", redis.url());
+    let config = redis.ledger();
     let options = Options::up(POLICY)
         .with_config(&config)
         .on(Some(kafka.bootstrap()));

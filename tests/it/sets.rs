@@ -1,12 +1,15 @@
 //! Limits on sets: ids that are counted together are refused together, and no others; an edit of the ids takes effect
-//! while Weir runs, and keeps what was counted.
+//! while Weir runs, and keeps what was counted. A reservation for one id holds room of all.
 
 use std::time::Duration;
 
+use axum::http::Method;
 use serde_json::{Value, json};
-use tests::client::Client;
+use tests::client::{Answer, Client};
 use tests::events::usage;
 use tests::eventually;
+use tests::redis::Redis;
+use tests::scene::{Log, Scene, Store};
 use tests::weir::{Options, Weir};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -90,7 +93,18 @@ async fn crossed_at(client: &Client, hard: i64) -> Value {
 
 #[tokio::test]
 async fn ids_of_a_set_are_one_subject() {
-    let weir = Weir::start(Options::up(&policy("[\"slow-*\", \"opus\"]", 1_000))).await;
+    check_one_subject(Log::Embedded, Store::Sqlite).await;
+}
+
+#[tokio::test]
+async fn ids_of_a_set_are_one_subject_on_kafka_and_postgres() {
+    check_one_subject(Log::Kafka, Store::Postgres).await;
+}
+
+async fn check_one_subject(log: Log, store: Store) {
+    let options = Options::up(&policy("[\"slow-*\", \"opus\"]", 1_000));
+    let scene = Scene::start(log, store, options).await;
+    let weir = &scene.weir;
     let client = weir.client();
     one_window_for_all_ids(&client).await;
 
@@ -139,4 +153,65 @@ async fn ids_of_a_set_are_one_subject() {
     )
     .await;
     assert_eq!(crossed_at(&client, 1_500).await, 1_500);
+}
+
+const STRICT: &str = r#"
+[set.slow]
+dimension = "model"
+ids = ["slow-*", "opus"]
+
+[[limit]]
+name = "budget"
+subject = "tenant/*/model/{slow}"
+meter = "tokens"
+window = "sliding 10m"
+hard = 100
+mode = "strict"
+"#;
+
+/// Asks for room for so many tokens.
+async fn reserve(client: &Client, (tenant, model): (&str, &str), tokens: i64) -> Answer {
+    let body = json!({ "tenant": tenant, "model": model, "estimate": { "tokens": tokens, "requests": 0 } });
+    client.reservations(Method::POST, "", &body).await
+}
+
+async fn check_reserved(config: &str) {
+    let weir = Weir::start(Options::up(STRICT).with_config(config)).await;
+    let client = weir.client();
+    let first = reserve(&client, ("acme", "slow-1"), 60).await;
+    assert_eq!(first.status, 201, "{}", first.text());
+    let steps = [
+        ("acme", "opus", 41, 429),
+        ("acme", "opus", 40, 201),
+        ("acme", "slow-2", 1, 429),
+        // Neither of another model, nor of another tenant.
+        ("acme", "haiku", 500, 201),
+        ("acme", "{slow}", 500, 201),
+        ("beta", "slow-1", 100, 201),
+        ("beta", "opus", 1, 429),
+    ];
+    for (tenant, model, tokens, status) in steps {
+        let answer = reserve(&client, (tenant, model), tokens).await;
+        assert_eq!(answer.status, status, "{tenant} {model}: {}", answer.text());
+    }
+    // What one id has not used is there for all.
+    let path = format!("/{}/commit", first.json()["id"].as_str().expect("an id"));
+    let actual = json!({ "actual": { "tokens": 10 } });
+    let committed = client.reservations(Method::POST, &path, &actual).await;
+    assert_eq!(committed.status, 200, "{}", committed.text());
+    for (model, tokens, status) in [("slow-9", 51, 429), ("slow-9", 50, 201), ("opus", 1, 429)] {
+        let answer = reserve(&client, ("acme", model), tokens).await;
+        assert_eq!(answer.status, status, "{model}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn a_reservation_for_one_id_holds_room_of_all() {
+    check_reserved("").await;
+}
+
+#[tokio::test]
+async fn a_reservation_for_one_id_holds_room_of_all_in_redis() {
+    let redis = Redis::start_installed().await;
+    check_reserved(&redis.ledger()).await;
 }

@@ -51,7 +51,7 @@ struct Gateways {
 impl Gateways {
     /// One of them with all other services. The last one's clock is `clock`.
     async fn start(kafka: &Kafka, redis: &Redis, clock: Option<&WallClock>) -> Self {
-        let config = format!("[gateway]\nledger_url = \"{}\"\n", redis.url());
+        let config = redis.ledger();
         let options = Options::up(&policy())
             .with_config(&config)
             .on(Some(kafka.bootstrap()));

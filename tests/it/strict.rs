@@ -164,7 +164,7 @@ async fn what_is_committed_is_counted_with_the_ledger_in_the_process() {
 #[tokio::test]
 async fn what_is_committed_is_counted_with_the_ledger_in_redis() {
     let redis = Redis::start_installed().await;
-    check_committed_is_counted(&format!("[gateway]\nledger_url = \"{}\"\n", redis.url())).await;
+    check_committed_is_counted(&redis.ledger()).await;
 }
 
 /// Ten times a limit of 100 a minute.
@@ -200,7 +200,7 @@ async fn answers(client: &Client, tenant: &str) {
 async fn four_gateways_admit_no_more_than_the_limit() {
     let kafka = Kafka::start().await;
     let mut redis = Redis::start_installed().await;
-    let config = format!("[gateway]\nledger_url = \"{}\"\n", redis.url());
+    let config = redis.ledger();
     let options = Options::up(&policy("requests", "sliding 60s", LIMIT as i64))
         .with_config(&config)
         .on(Some(kafka.bootstrap()));

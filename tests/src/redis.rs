@@ -67,6 +67,12 @@ impl Redis {
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
+
+    /// How a gateway keeps its ledger here: a section of its configuration.
+    #[must_use]
+    pub fn ledger(&self) -> String {
+        format!("[gateway]\nledger_url = \"{}\"\n", self.url())
+    }
 }
 
 async fn in_docker() -> (Home, u16) {
