@@ -261,6 +261,22 @@ pub(crate) struct PartialSum {
     pub(crate) offset: i64,
 }
 
+impl PartialSum {
+    /// As the shard of wider scopes takes it from the shard of this topic and partition.
+    pub(crate) fn told_by<'a>(&'a self, topic: &'a str, partition: i32) -> Partial<'a> {
+        Partial {
+            scope: &self.scope,
+            meter: &self.meter,
+            slice: self.slice,
+            slice_seconds: self.slice_seconds,
+            sum: self.sum,
+            topic,
+            partition,
+            offset: self.offset,
+        }
+    }
+}
+
 /// How many different ids of one dimension came with an id of another in one hour, absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Spread {

@@ -22,7 +22,7 @@ use thiserror::Error;
 
 use crate::config::{Config, ConfigError};
 use crate::engine::{Engine, Settings, ShardId, State, WentBack};
-use crate::event::{self, Input, Outcome, Output, PartialSum, Place};
+use crate::event::{Input, Outcome, Output, Place};
 use crate::ledger::Ledger;
 use crate::plan::Kind;
 use crate::wire::{self, Outgoing};
@@ -301,7 +301,7 @@ impl Replay {
         for output in said.drain(..) {
             match output {
                 Output::Partial(sum) => {
-                    let input = Input::Partial(partial(partition, &sum));
+                    let input = Input::Partial(sum.told_by(partition.topic, partition.index));
                     let stepped = self.wide.step(input, now, &mut self.out);
                     stepped.map_err(|error| went_back(WIDE, error))?;
                     for output in self.out.drain(..) {
@@ -327,19 +327,6 @@ const WIDE: Partition = Partition {
 fn went_back(partition: Partition, error: WentBack) -> ReplayError {
     let error = Box::new(error);
     ReplayError::WentBack { partition, error }
-}
-
-fn partial(partition: Partition, sum: &PartialSum) -> event::Partial<'_> {
-    event::Partial {
-        scope: &sum.scope,
-        meter: &sum.meter,
-        slice: sum.slice,
-        slice_seconds: sum.slice_seconds,
-        sum: sum.sum,
-        topic: partition.topic,
-        partition: partition.index,
-        offset: sum.offset,
-    }
 }
 
 /// The crossing that an output tells, if it does.

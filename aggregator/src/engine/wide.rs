@@ -7,7 +7,7 @@ use schemas::subject::Subject;
 
 use super::*;
 use crate::counter::Direction;
-use crate::event::{Partial, PartialSum};
+use crate::event::PartialSum;
 use crate::model::{call, cases, policy, reborn, settings, usage_engine};
 
 const LIMITS: &str = "all platform tokens hard=50 : sliding 10s
@@ -120,16 +120,7 @@ impl Receiver {
     }
 
     fn take(&mut self, (partition, sum): &(i32, PartialSum)) -> Outcome {
-        self.step(Input::Partial(Partial {
-            scope: &sum.scope,
-            meter: &sum.meter,
-            slice: sum.slice,
-            slice_seconds: sum.slice_seconds,
-            sum: sum.sum,
-            topic: "weir.usage.v1",
-            partition: *partition,
-            offset: sum.offset,
-        }))
+        self.step(Input::Partial(sum.told_by("weir.usage.v1", *partition)))
     }
 
     /// `up limit@second sum` of every crossing so far.

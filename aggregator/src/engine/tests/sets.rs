@@ -77,17 +77,8 @@ fn a_set_over_all_tenants_is_one_scope() {
     let mut shard = Shard::new(Engine::new(id, settings()));
     shard.policy(1, wide, 0);
     for sum in &sums {
-        let partial = Partial {
-            scope: &sum.scope,
-            meter: &sum.meter,
-            slice: sum.slice,
-            slice_seconds: sum.slice_seconds,
-            sum: sum.sum,
-            topic: "weir.usage.v1",
-            partition: 0,
-            offset: sum.offset,
-        };
-        assert_eq!(shard.step(5, Input::Partial(partial)), Outcome::Counted);
+        let partial = Input::Partial(sum.told_by("weir.usage.v1", 0));
+        assert_eq!(shard.step(5, partial), Outcome::Counted);
     }
     assert_eq!(shard.crossings(), ["up s/hard user/{us}@2 10"]);
 }
