@@ -1,11 +1,12 @@
 //! The aggregator, Kafka to Kafka, as a process of its own: events counted per CPU second, and memory.
 //!
 //! One topic of usage events of about 285 bytes (`EVENTS`, 2,000,000). Each case of `CASES` has a Kafka of its own and
-//! is `FORM:KEYS[:SPREAD][:WORK]`: JSON or Avro, the number of keys, `zipf` where the k-th key's share is as 1/k, and
-//! what is asked, `rollups` or `wide` (see [`Work`]), or else one sliding minute of tokens for each key. The CPU time is
-//! that of the whole process, from a fifth of the events counted until all are: user and kernel, by `/proc`.
+//! is `FORM:KEYS[:SPREAD][:WORK][:prompt]`: JSON or Avro, the number of keys, `zipf` where the k-th key's share is as 1/k,
+//! and what is asked, `rollups` or `wide` (see [`Work`]), or else one sliding minute of tokens for each key. The CPU time
+//! is that of the whole process, from a fifth of the events counted until all are: user and kernel, by `/proc`.
 //!
-//! Then it is started again on its snapshots, and the time taken until one more event is counted.
+//! Then it is started again on its snapshots, and the time taken until one more event is counted. Kafka is as it is
+//! shipped, or `prompt`: with little memory, and a group begins at once (`group.initial.rebalance.delay.ms` 0).
 //!
 //! Beside it, on the same topic in the same run, a Kafka Streams program, where `WEIR_BENCH_PEER` names a folder with
 //! its jar and a folder `lib` with what that needs. It is started as
@@ -21,10 +22,12 @@ mod stand;
 use load::{Form, Load, Spread};
 use peer::Peer;
 use stand::{Stand, Work};
+use tests::kafka::Kafka;
 use tests::setting;
 
 const CASES: &str = "json:10000 json:1000000 json:10000:zipf json:1000000:zipf avro:10000 avro:1000000 \
-                     avro:10000:zipf avro:1000000:zipf json:10000:wide avro:10000:wide json:10000:rollups";
+                     avro:10000:zipf avro:1000000:zipf json:10000:wide avro:10000:wide json:10000:rollups \
+                     json:10000:prompt json:1000000:prompt";
 const EVENTS: usize = 2_000_000;
 
 fn main() {
@@ -42,42 +45,63 @@ fn main() {
     );
     say("| --- | --- | --- | --- | --- | --- | --- |");
     for case in cases.split_whitespace() {
-        let (load, work) = case_of(case, events);
-        let line = runtime.block_on(measure(&load, work, peer.as_ref()));
+        let case = Case::parse(case, events);
+        let line = runtime.block_on(measure(&case, peer.as_ref()));
         say(&line);
     }
 }
 
-fn case_of(case: &str, events: usize) -> (Load, Work) {
-    let mut words = case.split(':');
-    let form = match words.next() {
-        Some("json") => Form::Json,
-        Some("avro") => Form::Avro,
-        _ => panic!("`{case}` names no form: json or avro"),
-    };
-    let keys = words.next().map(number);
-    let keys = keys.unwrap_or_else(|| panic!("`{case}` is no FORM:KEYS"));
-    let (mut spread, mut work) = (Spread::Uniform, Work::Sums);
-    for word in words {
-        match word {
-            "zipf" => spread = Spread::Zipf,
-            "rollups" => work = Work::Rollups,
-            "wide" => work = Work::Wide,
-            other => panic!("`{other}` in `{case}` is none of zipf, rollups, wide"),
-        }
-    }
-    let load = Load {
-        form,
-        keys,
-        spread,
-        events,
-    };
-    (load, work)
+/// One line of the table.
+struct Case {
+    load: Load,
+    work: Work,
+    is_prompt: bool,
 }
 
-/// One line of the table.
-async fn measure(load: &Load, work: Work, peer: Option<&Peer>) -> String {
-    let mut stand = Stand::start(work).await;
+impl Case {
+    fn parse(text: &str, events: usize) -> Self {
+        let mut words = text.split(':');
+        let form = match words.next() {
+            Some("json") => Form::Json,
+            Some("avro") => Form::Avro,
+            _ => panic!("`{text}` names no form: json or avro"),
+        };
+        let keys = words.next().map(number);
+        let keys = keys.unwrap_or_else(|| panic!("`{text}` is no FORM:KEYS"));
+        let mut case = Self {
+            load: Load {
+                form,
+                keys,
+                spread: Spread::Uniform,
+                events,
+            },
+            work: Work::Sums,
+            is_prompt: false,
+        };
+        for word in words {
+            match word {
+                "zipf" => case.load.spread = Spread::Zipf,
+                "rollups" => case.work = Work::Rollups,
+                "wide" => case.work = Work::Wide,
+                "prompt" => case.is_prompt = true,
+                other => panic!("`{other}` in `{text}` is none of zipf, rollups, wide, prompt"),
+            }
+        }
+        case
+    }
+}
+
+async fn measure(case: &Case, peer: Option<&Peer>) -> String {
+    let Case {
+        load,
+        work,
+        is_prompt,
+    } = case;
+    let kafka = match is_prompt {
+        true => Kafka::start().await,
+        false => Kafka::start_as_shipped().await,
+    };
+    let mut stand = Stand::start(kafka, *work).await;
     let bytes = load.fill(&stand);
     let ours = stand.count(load.events).await;
     // It reads JSON only, and sums.

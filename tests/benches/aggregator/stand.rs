@@ -90,8 +90,7 @@ pub(crate) struct Taken {
 
 impl Stand {
     /// With the policy in force in every partition, and its markers gone from the topic: only events are in it then.
-    pub(crate) async fn start(work: Work) -> Self {
-        let kafka = Kafka::start_as_shipped().await;
+    pub(crate) async fn start(kafka: Kafka, work: Work) -> Self {
         let bootstrap = kafka.bootstrap();
         create_topics(&bootstrap).await;
         let (policy, config) = (work.policy(), work.config());
