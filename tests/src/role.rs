@@ -70,12 +70,12 @@ impl Role {
         ]
     }
 
-    /// Takes the role from the pod: its token is no good any more.
+    /// Gives the pod another token, which is no good.
     ///
     /// # Panics
     /// When the token's file cannot be written.
-    pub fn revoke(&self) {
-        std::fs::write(self.folder.path().join("token"), "nobody").expect("a token's file");
+    pub fn spoil(&self, token: &str) {
+        std::fs::write(self.folder.path().join("token"), token).expect("a token's file");
     }
 
     /// How often keys were given.

@@ -9,13 +9,14 @@ use std::time::Duration;
 use bus::Partition;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::{HttpClient, HttpConnector, HttpError};
 use object_store::path::Path;
 use object_store::{
     BackoffConfig, ClientOptions, ObjectStore as _, ObjectStoreExt as _, PutPayload, RetryConfig,
 };
 use reqwest::Certificate;
+use reqwest::header::HeaderValue;
 use thiserror::Error;
 
 use super::{S3, SnapshotError, file_name, offset_of, surplus};
@@ -106,6 +107,21 @@ fn distrust(cause: &(dyn Error + 'static)) -> Option<String> {
     }
 }
 
+/// Whether the token by which a pod asks for its role's keys can be sent: the library panics where it cannot.
+fn check_token(builder: &AmazonS3Builder) -> Result<(), String> {
+    let key = AmazonS3ConfigKey::ContainerAuthorizationTokenFile;
+    let Some(file) = builder.get_config_value(&key) else {
+        return Ok(());
+    };
+    let named = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE names";
+    let token = std::fs::read_to_string(&file)
+        .map_err(|error| format!("{named} {file}, which cannot be read ({error})"))?;
+    HeaderValue::from_str(&token).map_err(|_| {
+        format!("{named} {file}, which is not a token alone: write it without the end of the line")
+    })?;
+    Ok(())
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket {
     store: AmazonS3,
@@ -124,7 +140,11 @@ impl Bucket {
             Some((id, secret)) => AmazonS3Builder::new()
                 .with_access_key_id(id)
                 .with_secret_access_key(secret.reveal()),
-            None => AmazonS3Builder::from_env(),
+            None => {
+                let builder = AmazonS3Builder::from_env();
+                check_token(&builder).map_err(Trouble::Settings)?;
+                builder
+            }
         };
         if let Some(endpoint) = &s3.endpoint {
             builder = builder.with_endpoint(endpoint);

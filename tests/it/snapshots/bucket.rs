@@ -174,9 +174,15 @@ async fn a_role_lets_in_who_has_no_key() {
     // The keys do not last: they were asked for again.
     assert!(1 < role.handed_out());
 
-    role.revoke();
-    let missing = ["s3://weir", "403", "[aggregator.s3]"];
-    check_refused_in(&role.environment(), &config, &missing);
+    role.spoil("nobody");
+    let refused = ["s3://weir", "403", "[aggregator.s3]"];
+    check_refused_in(&role.environment(), &config, &refused);
+    role.spoil("two\nlines");
+    let told = [
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        "not a token alone",
+    ];
+    check_refused_in(&role.environment(), &config, &told);
 }
 
 // === The wrong one ===
