@@ -178,8 +178,7 @@ async fn reserve(client: &Client, (tenant, model): (&str, &str), tokens: i64) ->
 async fn check_reserved(config: &str) {
     let weir = Weir::start(Options::up(STRICT).with_config(config)).await;
     let client = weir.client();
-    let first = reserve(&client, ("acme", "slow-1"), 60).await;
-    assert_eq!(first.status, 201, "{}", first.text());
+    let first = reserve(&client, ("acme", "slow-1"), 60).await.created();
     let steps = [
         ("acme", "opus", 41, 429),
         ("acme", "opus", 40, 201),
@@ -195,7 +194,7 @@ async fn check_reserved(config: &str) {
         assert_eq!(answer.status, status, "{tenant} {model}: {}", answer.text());
     }
     // What one id has not used is there for all.
-    let path = format!("/{}/commit", first.json()["id"].as_str().expect("an id"));
+    let path = format!("/{first}/commit");
     let actual = json!({ "actual": { "tokens": 10 } });
     let committed = client.reservations(Method::POST, &path, &actual).await;
     assert_eq!(committed.status, 200, "{}", committed.text());

@@ -97,6 +97,11 @@ fn next_offset(files: &[PathBuf]) -> usize {
     name.map_or(0, |name| name.parse().expect("an offset"))
 }
 
+/// How many records are in the newest of each partition.
+fn records(snapshots: &[Vec<PathBuf>]) -> usize {
+    snapshots.iter().map(|files| next_offset(files)).sum()
+}
+
 fn flip_a_byte(path: &Path) {
     let mut bytes = fs::read(path).expect("a snapshot");
     let middle = bytes.len() / 2;
@@ -254,7 +259,7 @@ async fn goes_on_at_once(home: Home) {
     assert!(weir.terminate(STOP_WITHIN).is_some_and(|s| s.success()));
     let stop = since.elapsed();
     let newest = snapshots(&home.root(&weir));
-    let held: usize = newest.iter().map(|files| next_offset(files)).sum();
+    let held = records(&newest);
     // The policy's markers are among the records, one in each partition. What a busy machine does not write in time
     // is counted again.
     assert!(held <= keys + 12, "{held} records are in snapshots");

@@ -40,6 +40,17 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The id of what was made.
+    ///
+    /// # Panics
+    /// When nothing was.
+    #[must_use]
+    #[track_caller]
+    pub fn created(&self) -> String {
+        assert_eq!(self.status, 201, "{}", self.text());
+        self.json()["id"].as_str().expect("an id").to_owned()
+    }
+
     /// A header's value, or nothing.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -213,9 +224,7 @@ impl Client {
     /// # Panics
     /// When it is refused, or there is no answer.
     pub async fn ordered(&self, command: &Value) -> String {
-        let answer = self.order(command).await;
-        assert_eq!(answer.status, 201, "{command}: {}", answer.text());
-        answer.json()["id"].as_str().expect("an id").to_owned()
+        self.order(command).await.created()
     }
 
     /// Calls `/v1/reservations` as an honest client does: again and again, while the ledger or the log does not answer.

@@ -1,7 +1,7 @@
 //! Where snapshots are kept, as the configuration says it.
 
-use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use bus::Secret;
 use reqwest::Certificate;
@@ -92,6 +92,13 @@ fn wrong(field: &'static str, reason: String) -> S3Error {
     S3Error { field, reason }
 }
 
+fn unreadable(field: &'static str, file: &Path, error: &io::Error) -> S3Error {
+    wrong(
+        field,
+        format!("cannot be read: {} ({error})", file.display()),
+    )
+}
+
 const ACCESS_KEY_ID: &str = "WEIR_S3_ACCESS_KEY_ID";
 const SECRET_ACCESS_KEY: &str = "WEIR_S3_SECRET_ACCESS_KEY";
 
@@ -113,12 +120,13 @@ impl S3 {
         let Some(file) = &self.ca else {
             return Ok(None);
         };
-        let shown = file.display();
-        let bytes = std::fs::read(file)
-            .map_err(|error| wrong("ca", format!("cannot be read: {shown} ({error})")))?;
+        let bytes = std::fs::read(file).map_err(|error| unreadable("ca", file, &error))?;
         match Certificate::from_pem_bundle(&bytes) {
             Ok(found) if !found.is_empty() => Ok(Some(found)),
-            _ => Err(wrong("ca", format!("holds no certificate in PEM: {shown}"))),
+            _ => {
+                let reason = format!("holds no certificate in PEM: {}", file.display());
+                Err(wrong("ca", reason))
+            }
         }
     }
 
@@ -131,10 +139,8 @@ impl S3 {
             }
             (Some(secret), None) => Some(secret.clone()),
             (None, Some(file)) => {
-                let text = std::fs::read_to_string(file).map_err(|error| {
-                    let reason = format!("cannot be read: {} ({error})", file.display());
-                    wrong("secret_access_key_file", reason)
-                })?;
+                let text = std::fs::read_to_string(file)
+                    .map_err(|error| unreadable("secret_access_key_file", file, &error))?;
                 Some(Secret::new(text.trim_end_matches(['\r', '\n'])))
             }
             (None, None) => None,

@@ -57,7 +57,7 @@ pub(super) const VALUES_PER_STATEMENT: usize = 210;
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     /// What names each is taken out of it. They are written in this order, so that those of one tenant come to lie
-    /// together: a query of its usage reads a sixth of the pages.
+    /// together and a query of its usage reads fewer pages.
     rollups: BTreeMap<RollupKey, Rollup>,
     /// The first of each id: what comes after it says how much longer it stands, and the row tells how it began.
     signals: Vec<Crossing>,

@@ -13,9 +13,14 @@ use tests::s3::S3;
 use tests::trace;
 use tests::weir::{Options, Weir, command};
 
-use super::{CONFIG, Home, STOP_WITHIN, USAGE, WITHIN, next_offset, post, snapshots};
+use super::{CONFIG, Home, STOP_WITHIN, USAGE, WITHIN, post, records, snapshots};
 
 const AWAY: &str = "the server does not answer";
+
+/// A configuration with snapshots in the bucket of the server that `section` names.
+fn in_bucket(section: &str) -> String {
+    format!("{CONFIG}snapshots = \"s3://{}\"\n{section}", S3::BUCKET)
+}
 
 async fn nothing_differs(client: &Client) {
     let expected = trace::expected();
@@ -90,21 +95,16 @@ async fn counting_goes_on_while_the_server_is_away() {
     let Home::Bucket(mut s3) = Home::bucket().await else {
         unreachable!("it was asked for");
     };
-    let config = format!(
-        "{CONFIG}snapshots = \"s3://{}\"\n{}",
-        S3::BUCKET,
-        s3.section()
-    );
+    let config = in_bucket(&s3.section());
     let mut weir = Weir::start(Options::up(trace::LIMIT).with_config(&config)).await;
     let all = trace::events();
     let (before, after) = all.split_at(all.len() / 2);
     let client = weir.client();
     let objects = s3.objects();
-    let is_saved = async |records: usize| {
+    let is_saved = async |expected: usize| {
         eventually("all is in snapshots", WITHIN, async || {
-            let held = snapshots(&objects);
-            let held: usize = held.iter().map(|files| next_offset(files)).sum();
-            (records <= held)
+            let held = records(&snapshots(&objects));
+            (expected <= held)
                 .then_some(())
                 .ok_or_else(|| held.to_string())
         })
@@ -153,11 +153,7 @@ async fn counting_goes_on_while_the_server_is_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_lets_in_who_has_no_key() {
     let (s3, role) = tokio::join!(S3::start(), Role::start());
-    let config = format!(
-        "{CONFIG}snapshots = \"s3://{}\"\n{}",
-        S3::BUCKET,
-        s3.server_section()
-    );
+    let config = in_bucket(&s3.server_section());
     let options = Options {
         environment: role.environment(),
         ..Options::up(trace::LIMIT)
@@ -168,8 +164,7 @@ async fn a_role_lets_in_who_has_no_key() {
     post(&client, &all).await;
     is_counted(&client, all.len()).await;
     assert!(weir.terminate(STOP_WITHIN).is_some_and(|s| s.success()));
-    let held = snapshots(&s3.objects());
-    let held: usize = held.iter().map(|files| next_offset(files)).sum();
+    let held = records(&snapshots(&s3.objects()));
     assert!(all.len() <= held, "{held} records are in snapshots");
     // The keys do not last: they were asked for again.
     assert!(1 < role.handed_out());
